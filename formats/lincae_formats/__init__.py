@@ -1,0 +1,63 @@
+"""The `.lat` format: audio latents in which mixing is addition and volume is multiplication.
+
+Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
+"""
+
+from ._version import __version__
+from .algebra import check_compatible, gain, mix, subtract
+from .atomic import atomic_path, check_target
+from .errors import (
+    ChecksumError,
+    DTypeError,
+    HeaderError,
+    IncompatibleError,
+    LatError,
+    LayoutError,
+    LincaeError,
+    NonFiniteError,
+    NotHDF5Error,
+    OverflowFloat16Error,
+    ShapeError,
+    TargetExistsError,
+    TruncatedError,
+    UnsupportedVersionError,
+    UsageError,
+    WrongFormatError,
+)
+from .header import Header
+from .latents import Latents
+from .reader import LatReader, read_lat, verify
+from .writer import LatWriter, write_lat
+
+__all__ = [
+    "ChecksumError",
+    "DTypeError",
+    "Header",
+    "HeaderError",
+    "IncompatibleError",
+    "LatError",
+    "LatReader",
+    "LatWriter",
+    "Latents",
+    "LayoutError",
+    "LincaeError",
+    "NonFiniteError",
+    "NotHDF5Error",
+    "OverflowFloat16Error",
+    "ShapeError",
+    "TargetExistsError",
+    "TruncatedError",
+    "UnsupportedVersionError",
+    "UsageError",
+    "WrongFormatError",
+    "__version__",
+    "atomic_path",
+    "check_compatible",
+    "check_target",
+    "gain",
+    "mix",
+    "read_lat",
+    "subtract",
+    "verify",
+    "write_lat",
+]

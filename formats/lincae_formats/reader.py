@@ -1,0 +1,261 @@
+"""Reading `.lat` files: every promise of the format is checked before memory is asked for."""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from h5py import h5a, h5d, h5g, h5s, h5t
+
+from . import hdf5
+from . import history as histories
+from .errors import (
+    ChecksumError,
+    DTypeError,
+    HeaderError,
+    LatError,
+    LayoutError,
+    NonFiniteError,
+    ShapeError,
+    UnsupportedVersionError,
+    WrongFormatError,
+)
+from .hdf5 import named_errors
+from .header import CHUNK_FRAMES, FORMAT, MAJOR, MAX_CHANNELS, MAX_LATENT_DIM, Header, check_text
+from .latents import Latents
+
+_FLETCHER32 = 3
+_BLOCK_FRAMES = 16 * CHUNK_FRAMES
+
+
+class LatReader:
+    """An open `.lat` file. A context manager.
+
+    Args:
+        source: A path, or a binary file object (a pipe will do).
+
+    Attributes:
+        header: Header.
+        dtype: Storage type, `float16` or `float32`.
+        history: What was done, oldest first.
+        tags: Free text.
+        writer: The program that wrote the file.
+        name: What messages call it.
+
+    Raises:
+        LatError: one of the named errors, in the order of SPEC.md.
+    """
+
+    header: Header
+    dtype: str
+    history: tuple[histories.Entry, ...]
+    tags: dict[str, str]
+    writer: str
+
+    def __init__(self, source: hdf5.Source) -> None:
+        """Opens the file and checks everything but the data."""
+        self.name = hdf5.display_name(source)
+        self._stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            file, size = stack.enter_context(hdf5.open_read(source, self.name))
+            with named_errors(self.name):
+                self._read_all(file, size)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        """The open reader."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; a second call does nothing."""
+        self._stack.close()
+
+    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Reads frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`.
+
+        Raises:
+            ChecksumError: the stored bytes are damaged.
+            NonFiniteError: NaN or infinity among them.
+            LatError: the range is not inside the file.
+        """
+        frames = self.header.frames
+        stop = frames if stop_frame is None else stop_frame
+        if not 0 <= start_frame <= stop <= frames:
+            raise LatError(f"{self.name}: frames {start_frame} to {stop} are not within 0 to {frames}")
+        count = (self.header.channels, self.header.latent_dim, stop - start_frame)
+        stored = np.empty(count, dtype="<f2" if self.dtype == "float16" else "<f4")
+        if stop > start_frame:
+            with named_errors(self.name):
+                there = h5s.create_simple(self.header.shape)
+                there.select_hyperslab((0, 0, start_frame), count)
+                self._latents.read(h5s.create_simple(count), there, stored)
+        data = stored.astype(np.float32, copy=False)
+        if not np.isfinite(data).all():
+            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", hdf5.COPY_HINT)
+        return data
+
+    def blocks(self, frames: int = _BLOCK_FRAMES) -> Iterator[np.ndarray]:
+        """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`."""
+        for start in range(0, self.header.frames, frames):
+            yield self.read(start, min(start + frames, self.header.frames))
+
+    def _read_all(self, file: object, size: int) -> None:
+        root = h5g.open(file, b"/")
+        self._check_version(root)
+        facts = self._read_facts(root)
+        self._latents, self.dtype, channels, latent_dim = self._open_latents(root)
+        self.header = Header(channels=channels, latent_dim=latent_dim, **facts)
+        self.header.validate(self.name)
+        self._check_latents(size)
+        self.history = self._read_history(root)
+        self.tags = self._read_tags(root)
+
+    def _check_version(self, root: h5g.GroupID) -> None:
+        try:
+            found = hdf5.read_attribute(root, "format", self.name, str)
+        except HeaderError:
+            found = None
+        if found != FORMAT:
+            what = "has no format attribute" if found is None else f"says its format is {found!r}"
+            raise WrongFormatError(f"{self.name}: an HDF5 file, but {what}, not {FORMAT!r}")
+        version = hdf5.read_attribute(root, "format_version", self.name, str)
+        parts = version.split(".")
+        if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) <= 6 for p in parts):
+            raise HeaderError(f"{self.name}: format_version is {version!r}, must be MAJOR.MINOR")
+        if int(parts[0]) != MAJOR:
+            raise UnsupportedVersionError(
+                f"{self.name}: .lat version {version}, this program reads {MAJOR}.x",
+                "pip install --upgrade lincae",
+            )
+
+    def _read_facts(self, root: h5g.GroupID) -> dict[str, Any]:
+        kinds = {
+            "sample_rate": int,
+            "num_samples": int,
+            "model_sample_rate": int,
+            "samples_per_frame": int,
+            "model": str,
+            "model_fingerprint": str,
+            "latent_scale": float,
+        }
+        facts = {key: hdf5.read_attribute(root, key, self.name, kind) for key, kind in kinds.items()}
+        self.writer = hdf5.read_attribute(root, "writer", self.name, str)
+        check_text(self.name, "writer", self.writer)
+        Header(**facts).validate(self.name)
+        return facts
+
+    def _open_latents(self, root: h5g.GroupID) -> tuple[h5d.DatasetID, str, int, int]:
+        dataset = hdf5.open_object(root, "latents", h5d.DatasetID, self.name)
+        if dataset is None:
+            raise HeaderError(f"{self.name}: there is no dataset /latents", hdf5.COPY_HINT)
+        stored = dataset.get_type()
+        dtype = next((key for key, kind in hdf5.STORAGE.items() if stored.equal(kind)), None)
+        if dtype is None:
+            raise DTypeError(f"{self.name}: /latents must be little-endian float16 or float32")
+        space = dataset.get_space()
+        simple = space.get_simple_extent_type() == h5s.SIMPLE
+        shape: tuple[int, ...] = space.get_simple_extent_dims() if simple else ()
+        if len(shape) != 3:
+            raise ShapeError(f"{self.name}: /latents has {len(shape)} dimensions, must have 3")
+        if not (1 <= shape[0] <= MAX_CHANNELS and 1 <= shape[1] <= MAX_LATENT_DIM):
+            raise ShapeError(
+                f"{self.name}: /latents has shape {shape}, channels must be 1 to {MAX_CHANNELS} "
+                f"and the latent dimension 1 to {MAX_LATENT_DIM}"
+            )
+        if space.get_simple_extent_dims(True) != shape:
+            raise ShapeError(f"{self.name}: /latents must not be resizable")
+        return dataset, dtype, int(shape[0]), int(shape[1])
+
+    def _check_latents(self, size: int) -> None:
+        found, wanted = tuple(self._latents.shape), self.header.shape
+        if found != wanted:
+            raise ShapeError(
+                f"{self.name}: /latents has {found[2]} frames, but {self.header.num_samples} samples at "
+                f"{self.header.sample_rate} Hz make {wanted[2]}"
+            )
+        itemsize = 2 if self.dtype == "float16" else 4
+        claimed = math.prod(wanted) * itemsize
+        hdf5.check_plain(self._latents, "latents", self.name, [_FLETCHER32])
+        if claimed > size:
+            raise ShapeError(f"{self.name}: claims {claimed} bytes of latents, but the file has {size}")
+        chunk = (1, self.header.latent_dim, self.header.chunk_frames)
+        found_chunk = self._latents.get_create_plist().get_chunk()
+        if tuple(found_chunk) != chunk:
+            raise LayoutError(f"{self.name}: /latents has chunks of {tuple(found_chunk)}, must be {chunk}")
+        hdf5.check_chunks(self._latents, chunk, itemsize, self.name, size)
+
+    def _read_history(self, root: h5g.GroupID) -> tuple[histories.Entry, ...]:
+        dataset = hdf5.open_object(root, "history", h5d.DatasetID, self.name)
+        if dataset is None:
+            raise HeaderError(f"{self.name}: there is no dataset /history", hdf5.COPY_HINT)
+        hdf5.check_plain(dataset, "history", self.name, [])
+        kind = dataset.get_type()
+        scalar = dataset.get_space().get_simple_extent_type() == h5s.SCALAR
+        if kind.get_class() != h5t.STRING or kind.is_variable_str() or not scalar:
+            raise HeaderError(f"{self.name}: /history must be one string of fixed length")
+        if kind.get_size() > histories.MAX_BYTES:
+            limit = histories.MAX_BYTES
+            raise HeaderError(
+                f"{self.name}: the history is {kind.get_size()} bytes, at most {limit} are allowed"
+            )
+        array = np.zeros((), dtype=f"S{kind.get_size()}")
+        dataset.read(h5s.ALL, h5s.ALL, array, mtype=hdf5.text_type(kind.get_size(), kind.get_cset()))
+        text = bytes(array[()])
+        if hdf5.read_attribute(dataset, "sha256", self.name, str) != hashlib.sha256(text).hexdigest():
+            raise ChecksumError(f"{self.name}: the history does not match its SHA-256", hdf5.COPY_HINT)
+        return histories.loads(text, self.name)
+
+    def _read_tags(self, root: h5g.GroupID) -> dict[str, str]:
+        group = hdf5.open_object(root, "tags", h5g.GroupID, self.name)
+        if group is None:
+            return {}
+        count = h5a.get_num_attrs(group)
+        if count > histories.MAX_TAGS:
+            raise HeaderError(f"{self.name}: {count} tags, at most {histories.MAX_TAGS} are allowed")
+        names = [_text(h5a.open(group, index=i).name, self.name) for i in range(count)]
+        tags = {
+            key: hdf5.read_attribute(group, key, self.name, str, histories.MAX_TAG_VALUE) for key in names
+        }
+        histories.check_tags(tags, self.name)
+        return dict(sorted(tags.items()))
+
+
+def read_lat(source: hdf5.Source) -> Latents:
+    """Reads a whole file into memory.
+
+    Raises:
+        LatError: see LatReader.
+    """
+    with LatReader(source) as reader:
+        return Latents(
+            data=reader.read(),
+            header=reader.header,
+            history=reader.history,
+            tags=reader.tags,
+            dtype=reader.dtype,
+            name=reader.name,
+        )
+
+
+def verify(source: hdf5.Source) -> None:
+    """Reads every chunk, block by block, in constant memory.
+
+    Raises:
+        LatError: the first thing that is wrong.
+    """
+    with LatReader(source) as reader:
+        for _ in reader.blocks():
+            pass  # reading is the check
+
+
+def _text(tag: str | bytes, name: str) -> str:
+    return hdf5.decode_text(tag, "a tag's name", name) if isinstance(tag, bytes) else tag

@@ -1,0 +1,1 @@
+"""The models and everything around them: audio files, encoding, decoding, training, evaluation."""

@@ -1,0 +1,113 @@
+"""The autoencoder that users meet: audio to latents and back, stretch by stretch, at any loudness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lincae_core.models.consistency import sample
+from lincae_core.models.frame import FRAME, RATIO, FrameModel
+from lincae_core.models.frontend import HOP, LEAD
+from lincae_core.models.noise import frame_noise
+
+EDGE = 2  # STFT frames beside a stretch that overlap its samples
+
+
+class Autoencoder:
+    """A model with its weights, working on one channel of one stretch of a timeline at a time.
+
+    Everything is stateless: what a stretch gives depends on the audio (or latents) around it, its place on the
+    timeline and the seed, never on how the timeline was cut. `lincae_core.stream` walks whole files.
+
+    Args:
+        model: the networks, in evaluation mode.
+        info: metadata of the weights: name, version, fingerprint, config.
+        device: where to compute.
+    """
+
+    def __init__(self, model: FrameModel, info: dict[str, Any], device: torch.device) -> None:
+        self.model = model.to(device).eval()
+        self.device = device
+        self.name: str = info["name"]
+        self.version: str = info["version"]
+        self.fingerprint: str = info["fingerprint"]
+        self.config = model.config
+        self.sample_rate = model.sample_rate
+        self.samples_per_frame = model.samples_per_frame
+        self.latent_dim = model.config.latent_dim
+        self.latent_scale = model.config.latent_scale
+
+    def level(self, rms: float) -> float:
+        """Factor s that the networks never see: the signal's RMS over the reference; 0 for silence, 1 if unused."""
+        if not self.config.gain_equivariant:
+            return 1.0
+        return rms / self.config.reference_rms if rms > 1e-12 else 0.0
+
+    @torch.inference_mode()
+    def encode_stretch(self, audio: np.ndarray, level: float, before: int, count: int) -> np.ndarray:
+        """Audio around a stretch to its latents, ``s E(x / s)``.
+
+        Args:
+            audio: ``[4096 K + 1536]`` float32: K latent frames' samples with 768 samples on both sides.
+            level: s, from `level`.
+            before: latent frames of context at the start, to drop.
+            count: latent frames to keep.
+
+        Returns:
+            ``[latent_dim, count]`` float32.
+        """
+        if level == 0:
+            return np.zeros((self.latent_dim, count), np.float32)
+        x = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.device) / level
+        z = self.model.encoder(self.model.frontend.analyse(x[None]))[0, before : before + count]
+        return (z.T * (level * self.latent_scale)).cpu().numpy()
+
+    @torch.inference_mode()
+    def decode_stretch(
+        self, z: np.ndarray, level: float, channel: int, first: int, before: int, count: int, ends: tuple[bool, bool],
+        steps: int = 1, seed: int = 0,
+    ) -> np.ndarray:  # fmt: skip
+        """Latents around a stretch to its samples, ``s D(z / s)``.
+
+        Args:
+            z: ``[latent_dim, K]`` float32: the stretch with its context.
+            level: RMS of the whole file's latents in this channel (0: silence).
+            channel: channel, for the noise.
+            first: place on the timeline of z's first frame.
+            before: latent frames of context at the start.
+            count: latent frames of the stretch.
+            ends: whether the stretch begins at the file's first frame, and ends at its last.
+            steps: sampling steps.
+            seed: of the noise.
+
+        Returns:
+            ``[4096 count]`` float32.
+        """
+        size = self.samples_per_frame
+        if level == 0:
+            return np.zeros(count * size, np.float32)
+        scale = level if self.config.gain_equivariant else 1.0
+        x = torch.from_numpy(np.ascontiguousarray(z.T, np.float32)).to(self.device)[None]
+        features = self.model.decoder(x / (scale * self.latent_scale))
+        start, stop = before * RATIO, (before + count) * RATIO
+        frames = sample(
+            lambda noisy, sigma: self.model.denoise(noisy, sigma, features),
+            lambda step: self._noise(seed, channel, step, first, first + z.shape[1]),
+            self.model.preconditioning,
+            steps,
+        )
+        # frames beyond the file do not exist; inside it, two on each side reach into the stretch
+        low = start if ends[0] else start - EDGE
+        high = stop if ends[1] else stop + EDGE
+        blocks = self.model.frontend.synthesise(frames[:, low:high])[0]
+        weight = self.model.frontend.overlap(high - low)
+        skip = LEAD + (start - low) * HOP
+        keep = slice(skip, skip + count * size)
+        return (blocks[keep] / weight[keep] * scale).cpu().numpy()
+
+    def _noise(self, seed: int, channel: int, step: int, first: int, last: int) -> Tensor:
+        noise = frame_noise(seed, channel, step, first, last, RATIO * FRAME)
+        return torch.from_numpy(noise).view(1, -1, FRAME).to(self.device)

@@ -1,0 +1,193 @@
+"""The `frame` family: every STFT frame is one vector, the networks run along time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lincae_core.models.blocks import Block, NoiseLevel
+from lincae_core.models.consistency import Preconditioning
+from lincae_core.models.frontend import BINS, HOP, Frontend
+
+FRAME = 2 * BINS  # numbers in an STFT frame
+RATIO = 8  # STFT frames in a latent frame
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """Everything that fixes a `frame` model beside its weights.
+
+    Args:
+        latent_dim: numbers in a latent frame.
+        width: channels of the blocks at the frame rate (86.1 Hz).
+        latent_width: channels of the blocks at the latent rate (10.8 Hz).
+        kernel: taps of the convolutions along time.
+        expand: hidden width of the MLPs as a multiple of their width.
+        encoder_frame_blocks: encoder blocks at the frame rate.
+        encoder_latent_blocks: encoder blocks at the latent rate.
+        decoder_latent_blocks: latent-side decoder blocks at the latent rate.
+        decoder_frame_blocks: latent-side decoder blocks at the frame rate.
+        denoiser_blocks: blocks of the denoiser, at the frame rate.
+        alpha: exponent of the frontend's magnitudes.
+        beta: factor on the frontend's compressed magnitudes.
+        sigma_data: standard deviation of the frontend's output that the preconditioning assumes.
+        sigma_min: smallest noise level.
+        sigma_max: largest noise level, where decoding starts.
+        gain_equivariant: encode as ``s E(x / s)`` and decode as ``s D(z / s)``.
+        reference_rms: RMS the network sees a whole signal at (0.1 is -20 dBFS).
+        latent_scale: factor that gives latents of typical music unit variance.
+    """
+
+    latent_dim: int = 64
+    width: int = 320
+    latent_width: int = 512
+    kernel: int = 7
+    expand: int = 3
+    encoder_frame_blocks: int = 2
+    encoder_latent_blocks: int = 3
+    decoder_latent_blocks: int = 3
+    decoder_frame_blocks: int = 1
+    denoiser_blocks: int = 4
+    alpha: float = 0.65
+    beta: float = 0.34
+    sigma_data: float = 0.25
+    sigma_min: float = 0.002
+    sigma_max: float = 20.0
+    gain_equivariant: bool = True
+    reference_rms: float = 0.1
+    latent_scale: float = 1.0
+
+    def to_dict(self) -> dict[str, int | float | bool]:
+        """The fields as a plain dictionary."""
+        return asdict(self)
+
+
+class Encoder(nn.Module):
+    """Frames ``[B, 8 K, 2048]`` to latents ``[B, K, latent_dim]``; a linear read-out, no tanh."""
+
+    def __init__(self, c: FrameConfig) -> None:
+        super().__init__()
+        self.input = nn.Linear(FRAME, c.width)
+        self.frame_blocks = nn.ModuleList(Block(c.width, c.kernel, c.expand) for _ in range(c.encoder_frame_blocks))
+        self.merge = nn.Linear(RATIO * c.width, c.latent_width)
+        self.latent_blocks = nn.ModuleList(
+            Block(c.latent_width, c.kernel, c.expand) for _ in range(c.encoder_latent_blocks)
+        )
+        self.output = nn.Linear(c.latent_width, c.latent_dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encodes ``[B, 8 K, 2048]`` to ``[B, K, latent_dim]``."""
+        h = self.input(frames)
+        for block in self.frame_blocks:
+            h = block(h)
+        h = self.merge(h.reshape(h.shape[0], -1, RATIO * h.shape[-1]))
+        for block in self.latent_blocks:
+            h = block(h)
+        return self.output(h)
+
+
+class LatentDecoder(nn.Module):
+    """Latents ``[B, K, latent_dim]`` to features for the denoiser ``[B, 8 K, width]``.
+
+    Beside the latents it reads them companded by the frontend's exponent, ``z |z|^(alpha - 1)`` with the RMS of the
+    frame for ``|z|``: that grows with the gain as the frames it has to predict do.
+    """
+
+    def __init__(self, c: FrameConfig) -> None:
+        super().__init__()
+        self.alpha = c.alpha
+        self.input = nn.Linear(2 * c.latent_dim, c.latent_width)
+        self.latent_blocks = nn.ModuleList(
+            Block(c.latent_width, c.kernel, c.expand) for _ in range(c.decoder_latent_blocks)
+        )
+        self.split = nn.Linear(c.latent_width, RATIO * c.width)
+        self.frame_blocks = nn.ModuleList(Block(c.width, c.kernel, c.expand) for _ in range(c.decoder_frame_blocks))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Maps ``[B, K, latent_dim]`` to ``[B, 8 K, width]``."""
+        level = z.square().mean(-1, keepdim=True).add(1e-8).sqrt()
+        h = self.input(torch.cat([z, z * level ** (self.alpha - 1)], -1))
+        for block in self.latent_blocks:
+            h = block(h)
+        h = self.split(h)
+        h = h.reshape(h.shape[0], -1, h.shape[-1] // RATIO)
+        for block in self.frame_blocks:
+            h = block(h)
+        return h
+
+
+class Denoiser(nn.Module):
+    """The trained part F of the consistency function: noisy frames and features to frames, ``[B, T, 2048]``.
+
+    Its output is a linear read-out plus the noisy input times a gain per bin. The width is far below 2048, so a
+    read-out alone could not carry the noise of a frame; the gain can, and for Gaussian texture it is the exact
+    solution: the probability-flow ODE maps noise to ``s * noise`` where s is the texture's deviation.
+    """
+
+    def __init__(self, c: FrameConfig) -> None:
+        super().__init__()
+        self.noise_level = NoiseLevel(c.width)
+        self.input = nn.Linear(FRAME, c.width)
+        self.features = nn.Linear(c.width, c.width)
+        self.blocks = nn.ModuleList(
+            Block(c.width, c.kernel, c.expand, modulated=True, condition_width=c.width)
+            for _ in range(c.denoiser_blocks)
+        )
+        self.scale = nn.Linear(c.width, c.width)
+        self.output = nn.Linear(c.width, FRAME)
+        self.gain = nn.Linear(c.width, BINS)
+        for layer in (self.scale, self.output, self.gain):
+            nn.init.normal_(layer.weight, std=0.1 / math.sqrt(c.width))
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
+        """``x`` [B, T, 2048] (scaled by c_in), ``sigma`` [B], ``features`` [B, T, width] -> [B, T, 2048]."""
+        level = self.noise_level(sigma)
+        h = self.input(x) + self.features(features)
+        for block in self.blocks:
+            h = block(h, level, features)
+        h = h * (1 + self.scale(level))
+        gain = self.gain(h)
+        return self.output(h) + torch.cat([gain, gain], -1) * x
+
+
+class FrameModel(nn.Module):
+    """Encoder, latent-side decoder and denoiser around one frontend."""
+
+    family = "frame"
+    sample_rate = 44100  # Hz
+    samples_per_frame = RATIO * HOP  # samples
+
+    def __init__(self, config: FrameConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frontend = Frontend(config.alpha, config.beta)
+        self.preconditioning = Preconditioning(config.sigma_data, config.sigma_min, config.sigma_max)
+        self.encoder = Encoder(config)
+        self.decoder = LatentDecoder(config)
+        self.denoiser = Denoiser(config)
+
+    @property
+    def encoder_context(self) -> int:
+        """Latent frames on either side that a latent frame depends on."""
+        c = self.config
+        reach = c.kernel // 2
+        return c.encoder_latent_blocks * reach + math.ceil(c.encoder_frame_blocks * reach / RATIO)
+
+    @property
+    def decoder_context(self) -> int:
+        """Latent frames on either side that the STFT frames of a latent frame depend on."""
+        c = self.config
+        reach = c.kernel // 2
+        return c.decoder_latent_blocks * reach + math.ceil(
+            (c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO
+        )
+
+    def denoise(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
+        """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
+        p, s = self.preconditioning, sigma[:, None, None]
+        out = self.denoiser(p.c_in(s) * x, sigma, features)
+        return p.c_skip(s) * x + p.c_out(s) * out

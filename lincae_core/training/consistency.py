@@ -1,0 +1,52 @@
+"""Consistency training (arXiv 2303.01469, 2310.14189): noise levels and the loss."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+from lincae_core.models.consistency import Preconditioning
+from lincae_core.models.frame import FrameModel
+
+
+def draw_levels(
+    batch: int, p: Preconditioning, mean: float, std: float, step: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Noise levels of student and teacher, two tensors ``[B]``.
+
+    The student's ln sigma is normal, clamped to the model's range; the teacher stands ``step`` lower in index.
+    """
+    sigma = (mean + std * torch.randn(batch, generator=generator)).exp().clamp(p.sigma_min, p.sigma_max)
+    student = p.index(sigma).clamp_min(step)  # below one step there is no teacher to learn from
+    return p.sigma(student), p.sigma(student - step).clamp_min(p.sigma_min)
+
+
+def pseudo_huber(difference: Tensor) -> Tensor:
+    """``sqrt(||d||^2 + c^2) - c`` per item, ``c = 0.00054 sqrt(dimensions)`` (arXiv 2310.14189, eq. 7): ``[B, ...] -> [B]``."""
+    flat = difference.flatten(1)
+    c = 0.00054 * math.sqrt(flat.shape[1])
+    return (flat.square().sum(1) + c * c).sqrt() - c
+
+
+def consistency_loss(
+    model: FrameModel, target: Tensor, features: Tensor, noise: Tensor, student: Tensor, teacher: Tensor, weighting: str
+) -> Tensor:
+    """Mean loss of a batch: student and teacher see the same noise, the teacher gives no gradient.
+
+    Args:
+        model: the model (student and teacher share its weights).
+        target: clean frames ``[B, T, 2048]``.
+        features: of the latent-side decoder, ``[B, T, width]``.
+        noise: unit Gaussian, like ``target``.
+        student: noise levels ``[B]``.
+        teacher: lower noise levels ``[B]``.
+        weighting: "step" for the paper's ``1 / (sigma_student - sigma_teacher)``, "output" for ``1 / c_out``
+            (equal weight to every level in units of the network's output).
+    """
+    with torch.no_grad():
+        aim = model.denoise(target + teacher[:, None, None] * noise, teacher, features)
+    out = model.denoise(target + student[:, None, None] * noise, student, features)
+    weight = 1 / (student - teacher) if weighting == "step" else 1 / model.preconditioning.c_out(student)
+    return (weight * pseudo_huber(out.float() - aim.float())).mean()

@@ -1,0 +1,239 @@
+"""The training loop: one step by the paper's method, over and over, until the budget is spent."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from lincae_core.models.frame import RATIO, FrameConfig, FrameModel
+from lincae_core.models.frontend import HOP, LEAD
+from lincae_core.models.weights import save_weights
+from lincae_core.training import linearity
+from lincae_core.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from lincae_core.training.consistency import consistency_loss, draw_levels
+from lincae_core.training.data import Clips
+from lincae_core.training.recipe import Recipe, parse_duration
+from lincae_core.training.schedules import ema_decay, learning_rate, step_size
+
+
+class Trainer:
+    """Holds a training's state; `run` takes it to the end of its budget.
+
+    Args:
+        recipe: what to train.
+        clips: the audio.
+        out: folder for checkpoint, metrics and export.
+        device: where to train.
+    """
+
+    def __init__(self, recipe: Recipe, clips: Clips, out: Path, device: torch.device) -> None:
+        self.recipe, self.out, self.device = recipe, out, device
+        torch.manual_seed(recipe.seed)
+        fields = recipe.model.model_dump(exclude={"family"})
+        self.model = FrameModel(FrameConfig(**fields)).to(device)
+        self.clips = clips.to(device) if device.type == "cuda" else clips
+        self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        o = recipe.optimiser
+        kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.RAdam
+        fused = {"fused": True} if o.name == "adamw" and device.type == "cuda" else {"foreach": True}
+        self.optimiser = kind(
+            self.model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay, **fused
+        )  # fmt: skip
+        self.progress = Progress()
+        half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
+        self.autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+        compiled = recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda")
+        self.loss: Callable[..., Tensor] = torch.compile(self._loss) if compiled else self._loss
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint's file."""
+        return self.out / "checkpoint.safetensors"
+
+    @property
+    def done(self) -> float:
+        """Progress in [0, 1]."""
+        budget = self.recipe.budget
+        if budget.seconds is not None:
+            return min(self.progress.elapsed / budget.seconds, 1.0)
+        return min(self.progress.step / (budget.steps or 1), 1.0)
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        save_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self.progress, self._recipe_text())
+
+    def resume(self) -> None:
+        """Restores the checkpoint."""
+        self.progress = load_checkpoint(
+            self.checkpoint, self.model, self.ema, self.optimiser, self._recipe_text()
+        )
+
+    def _recipe_text(self) -> str:
+        return self.recipe.model_dump_json(exclude={"report"})
+
+    def step(self) -> tuple[float, float]:
+        """One optimiser step; returns the loss and the gradients' norm."""
+        r, done = self.recipe, self.done
+        # every draw depends on the seed and the step alone, so a resumed training repeats an unbroken one
+        generator = Generator().manual_seed(r.seed * 1_000_003 + self.progress.step)
+        frames = r.data.crop_frames
+        x = self.clips.crops(r.data.batch, frames * HOP + 2 * LEAD, generator)
+        weights = linearity.draw_mixing_weights(len(x), generator)
+        if r.linearity.mixtures != "none":
+            x = torch.cat([x, linearity.mix_neighbours(x, weights)])
+        gains = torch.ones(len(x))
+        if r.linearity.gains != "none":
+            bounds = linearity.gain_range(done, r.linearity.gain_low, r.linearity.gain_high, r.linearity.shrink_gains)
+            gains = linearity.draw_gains(x.abs().amax(1), bounds, r.linearity.gain_probability, generator)
+        c = r.consistency
+        size = step_size(done, c.step_exponent_start, c.step_exponent_end)
+        student, teacher = draw_levels(
+            len(x), self.model.preconditioning, c.log_sigma_mean, c.log_sigma_std, size, generator
+        )
+        noise = torch.randn(len(x), frames, 2 * 1024, generator=generator)
+        rate = learning_rate(done, r.optimiser.learning_rate, r.optimiser.final_learning_rate, r.optimiser.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        moved = [t.to(self.device, non_blocking=True) for t in (weights, gains, noise, student, teacher)]
+        loss = self.loss(x, *moved)
+        loss.backward()
+        norm = self._clip()
+        self.optimiser.step()
+        self.progress.step += 1
+        self._average()
+        return float(loss.detach()), norm
+
+    def _loss(self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
+        """Training step of the paper (arXiv 2510.23530, section 3) up to the loss.
+
+        Args:
+            x: crops, then (with mixtures) as many mixtures of neighbours, ``[B, n]``.
+            weights: mixing weights of the crops.
+            gains: gain of every item ``[B]``.
+            noise: unit Gaussian ``[B, T, 2048]``.
+            student: noise levels ``[B]``.
+            teacher: noise levels ``[B]``.
+        """
+        model, how = self.model, self.recipe.linearity
+        scaled = gains[:, None] * x
+        target = model.frontend.analyse(scaled)
+        source = target if how.gains == "audio" else model.frontend.analyse(x)
+        with self.autocast:
+            if how.mixtures == "latent":
+                # latents of the mixtures are the mixtures of the latents
+                z = model.encoder(source[: len(weights)])
+                z = torch.cat([z, linearity.mix_neighbours(z, weights)])
+            else:
+                z = model.encoder(source)
+            if how.gains == "latent":
+                # the encoder never sees the gain
+                z = gains[:, None, None] * z
+            features = model.decoder(z)
+            return consistency_loss(
+                model, target, features, noise, student, teacher, self.recipe.consistency.weighting
+            )
+
+    def _clip(self) -> float:
+        """Scales gradients down where their norm exceeds `clip_norm` times its running mean; returns the norm."""
+        limit = self.recipe.optimiser.clip_norm * max(self.progress.gradient_norm, 1e-6)
+        if self.progress.step < 20:
+            limit = float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        if norm == norm and norm != float("inf"):
+            mean = self.progress.gradient_norm
+            self.progress.gradient_norm = norm if mean == 0 else 0.98 * mean + 0.02 * min(norm, 3 * mean)
+        return norm
+
+    def _average(self) -> None:
+        decay = ema_decay(self.progress.step, self.recipe.optimiser.ema)
+        state = self.model.state_dict()
+        torch._foreach_lerp_(list(self.ema.values()), [state[k] for k in self.ema], 1 - decay)
+
+    def averaged(self) -> FrameModel:
+        """A model with the moving average's weights, on the CPU or the training device, in evaluation mode."""
+        model = FrameModel(self.model.config).to(self.device)
+        model.load_state_dict(self.ema)
+        return model.eval()
+
+    def export(self) -> Path:
+        """Writes the averaged weights as `<name>.safetensors`, with the latents' measured scale; returns the file."""
+        config = {"family": "frame", **self.model.config.to_dict(), "latent_scale": self._latent_scale()}
+        r = self.recipe
+        path = self.out / f"{r.name}.safetensors"
+        save_weights(self.ema, config, path, name=r.name, version=r.version, license=r.license)
+        return path
+
+    @torch.no_grad()
+    def _latent_scale(self) -> float:
+        """One over the latents' deviation on 64 crops of 24 latent frames from the training audio, 4 digits."""
+        crops = self.clips.crops(64, 24 * RATIO * HOP + 2 * LEAD, Generator().manual_seed(self.recipe.seed))
+        model = self.averaged()
+        deviation = float(model.encoder(model.frontend.analyse(crops)).square().mean().sqrt())
+        return float(f"{1 / max(deviation, 1e-6):.4g}")
+
+    def run(
+        self, validate: Callable[[Trainer], None] | None = None,
+        report: Callable[[Trainer, dict[str, float]], None] | None = None,
+    ) -> Path:  # fmt: skip
+        """Trains until the budget is spent, then exports.
+
+        Args:
+            validate: called `report.validate_times` times over the training and at its end; gives figures.
+            report: called about once a second with the latest figures.
+
+        Returns:
+            The exported weights.
+        """
+        every = parse_duration(self.recipe.report.checkpoint_every)
+        times = self.recipe.report.validate_times
+        saved = reported = time.monotonic()
+        loss_sum, norm, count = 0.0, 0.0, 0
+        last = time.monotonic()
+        seconds_per_step = self.recipe.data.batch * self.recipe.data.crop_frames * HOP / 44100
+        while self.done < 1:
+            loss, norm = self.step()
+            if loss != loss:
+                raise FloatingPointError("the loss is not a number")
+            now = time.monotonic()
+            self.progress.elapsed += now - last
+            last = now
+            loss_sum, count = loss_sum + loss, count + 1
+            if now - reported >= 1 or self.done >= 1:
+                figures = {
+                    "step": self.progress.step, "elapsed_s": round(self.progress.elapsed, 2),
+                    "progress": round(self.done, 5), "loss": loss_sum / count, "gradient_norm": norm,
+                    "learning_rate": self.optimiser.param_groups[0]["lr"],
+                    "audio_s_per_s": round(count * seconds_per_step / max(now - reported, 1e-9), 2),
+                }  # fmt: skip
+                self._log(figures)
+                if report:
+                    report(self, figures)
+                reported, loss_sum, count = now, 0.0, 0
+            if now - saved >= every:
+                self.save()
+                saved = last = time.monotonic()
+            if validate and times and self.done < 1 and self.done * times >= self.progress.validations + 1:
+                self.progress.validations += 1
+                validate(self)
+                reported = last = time.monotonic()
+        self.save()
+        path = self.export()
+        if validate:
+            validate(self)
+        return path
+
+    def _log(self, figures: dict[str, float]) -> None:
+        path = self.out / "metrics.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, figures)
+            if new:
+                writer.writeheader()
+            writer.writerow(figures)

@@ -1,0 +1,251 @@
+"""The schema of a training recipe (YAML)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lincae_formats.errors import LincaeError
+
+
+class Section(BaseModel):
+    """A part of a recipe: strict, an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """Shape of the network; the fields are those of `FrameConfig`."""
+
+    family: Literal["frame"] = "frame"
+    latent_dim: int = Field(64, ge=1, le=1024)
+    width: int = Field(320, ge=8, le=4096)
+    latent_width: int = Field(512, ge=8, le=4096)
+    kernel: int = Field(7, ge=1, le=63)
+    expand: int = Field(3, ge=1, le=8)
+    encoder_frame_blocks: int = Field(2, ge=0, le=32)
+    encoder_latent_blocks: int = Field(3, ge=0, le=32)
+    decoder_latent_blocks: int = Field(3, ge=0, le=32)
+    decoder_frame_blocks: int = Field(1, ge=0, le=32)
+    denoiser_blocks: int = Field(4, ge=1, le=32)
+    alpha: float = Field(0.65, gt=0, le=1)
+    beta: float = Field(0.34, gt=0)
+    sigma_data: float = Field(0.25, gt=0)
+    sigma_min: float = Field(0.002, gt=0)
+    sigma_max: float = Field(20.0, gt=0)
+    gain_equivariant: bool = True
+    reference_rms: float = Field(0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSection:
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd")
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        return self
+
+
+class Folder(Section):
+    """A folder of audio and the share of draws that it gets."""
+
+    path: Path
+    fraction: float = Field(1.0, gt=0)
+
+
+class DataSection(Section):
+    """Training audio: any rate and channel count, made 44.1 kHz mono."""
+
+    folders: list[Folder] = Field(min_length=1)
+    held_out: float = Field(0.02, ge=0, lt=1, description="share of the files kept for validation")
+    crop_frames: int = Field(64, ge=8, le=4096, multiple_of=8, description="STFT frames in a crop")
+    batch: int = Field(16, ge=1, le=8192, description="crops in a step, before mixing doubles them")
+
+
+class LinearitySection(Section):
+    """The paper's two tricks. `mixtures: latent` and `gains: latent` is Lin-CAE, `audio` its baseline, `none` neither."""
+
+    mixtures: Literal["latent", "audio", "none"] = "latent"
+    gains: Literal["latent", "audio", "none"] = "latent"
+    gain_low: float = Field(0.0, ge=0)
+    gain_high: float = Field(3.0, gt=0)
+    gain_probability: float = Field(0.8, ge=0, le=1)
+    shrink_gains: bool = False
+
+
+class ConsistencySection(Section):
+    """Noise levels, the step between student and teacher, and the loss."""
+
+    log_sigma_mean: float = -1.1
+    log_sigma_std: float = Field(2.0, gt=0)
+    step_exponent_start: float = Field(1.0, ge=0.3, le=4)
+    step_exponent_end: float = Field(2.0, ge=0.3, le=4)
+    weighting: Literal["step", "output"] = "step"
+
+
+class OptimiserSection(Section):
+    """AdamW or RAdam, warm-up, cosine, moving average of the weights."""
+
+    name: Literal["adamw", "radam"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    final_learning_rate: float = Field(1e-6, ge=0)
+    warmup: float = Field(0.02, ge=0, lt=1, description="share of training")
+    weight_decay: float = Field(0.01, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm times their running norm")
+    ema: float = Field(0.999, ge=0, lt=1)
+
+
+class BudgetSection(Section):
+    """How long to train; progress is time where `time` is given, else steps."""
+
+    time: str | None = None
+    steps: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetSection:
+        if (self.time is None) == (self.steps is None):
+            raise ValueError("give either `time` (25m) or `steps`")
+        if self.time is not None:
+            parse_duration(self.time)
+        return self
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget in s, None when it counts steps."""
+        return None if self.time is None else parse_duration(self.time)
+
+
+class ReportSection(Section):
+    """What is written while training runs."""
+
+    checkpoint_every: str = "5m"
+    validate_times: int = Field(4, ge=0, le=1000, description="validations on the way; one more at the end")
+    validation_seconds: float = Field(8.0, gt=0.5, description="s of each held-out file")
+    validation_files: int = Field(6, ge=1)
+
+
+class Recipe(Section):
+    """A whole training, from data to export."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+    version: str = "0.1"
+    license: str = "unknown"
+    seed: int = Field(0, ge=0, lt=2**31)
+    model: ModelSection = ModelSection()
+    data: DataSection
+    linearity: LinearitySection = LinearitySection()
+    consistency: ConsistencySection = ConsistencySection()
+    optimiser: OptimiserSection = OptimiserSection()
+    budget: BudgetSection
+    report: ReportSection = ReportSection()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str) -> float:
+    """A time such as `90`, `90s`, `25m` or `1h30m` in s; ValueError when it is none."""
+    match = re.fullmatch(r"\s*(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?\s*", str(text))
+    if not match or not any(match.groups()):
+        raise ValueError(f"{text!r} is no time; write 90s, 25m or 1h30m")
+    seconds = sum(float(g) * u for g, u in zip(match.groups(), (3600, 60, 1), strict=True) if g)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is no time above zero")
+    return seconds
+
+
+def load_recipe(path: Path, overrides: dict[str, str] | None = None, budget: str | None = None) -> Recipe:
+    """Reads and checks a recipe.
+
+    Relative data folders are looked up from the recipe's own folder.
+
+    Args:
+        path: YAML file.
+        overrides: dotted keys and YAML values that replace the file's (`model.width: "256"`).
+        budget: time that replaces the file's budget.
+
+    Raises:
+        LincaeError: the file cannot be read, is no mapping, or a key or value is wrong (named with its nearest
+            neighbour).
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise LincaeError(f"{path}: cannot read the recipe ({e.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+        raise LincaeError(f"{path}: not valid YAML ({' '.join(str(e).split())[:200]})") from None
+    if not isinstance(raw, dict):
+        raise LincaeError(f"{path}: a recipe is a mapping with `name`, `data`, `budget`", "see recipes/smoke.yaml")
+    for key, value in (overrides or {}).items():
+        _override(raw, key, value, path)
+    if budget is not None:
+        raw["budget"] = {"time": budget}
+    try:
+        recipe = Recipe.model_validate(raw)
+    except ValidationError as e:
+        raise LincaeError(f"{path}: {_explain(e)}") from None
+    folders = [f.model_copy(update={"path": (path.parent / f.path.expanduser()).resolve()}) for f in recipe.data.folders]
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"folders": folders})})
+
+
+def _override(raw: dict[str, Any], key: str, value: str, path: Path) -> None:
+    *parents, last = key.split(".")
+    node: Any = raw
+    for name in parents:
+        if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+            continue
+        if not isinstance(node, dict):
+            raise LincaeError(f"{path}: --set {key}: {name} is no section")
+        node = node.setdefault(name, {})
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise LincaeError(f"{path}: --set {key}={value}: not a YAML value") from None
+    if isinstance(parsed, str):
+        parsed = _number(parsed)
+    if isinstance(node, list) and last.isdigit() and int(last) < len(node):
+        node[int(last)] = parsed
+    elif isinstance(node, dict):
+        node[last] = parsed
+    else:
+        raise LincaeError(f"{path}: --set {key}: no such place in the recipe")
+
+
+def _number(text: str) -> str | float:
+    """YAML reads 1e-3 as a string; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem of a validation as one line, with the nearest known key."""
+    first = error.errors()[0]
+    where = ".".join(str(p) for p in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_beside(first["loc"])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.0)
+        return f"unknown key `{where}`; did you mean `{near[0]}`?" if near else f"unknown key `{where}`"
+    message = first["msg"].removeprefix("Value error, ")
+    more = error.error_count() - 1
+    return f"`{where or 'recipe'}`: {message}" + (f" (and {more} more)" if more else "")
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    section: Any = Recipe
+    for part in location[:-1]:
+        if isinstance(part, int):
+            section = Folder
+        else:
+            section = section.model_fields[part].annotation
+    return list(getattr(section, "model_fields", {}))
