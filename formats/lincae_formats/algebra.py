@@ -107,11 +107,7 @@ def check_compatible(
 def _check_pair(a: Header, name_a: str, b: Header, name_b: str, sample_rate: int | None) -> None:
     again = f"encode {name_b}'s audio again with --model {a.model}"
     if a.model_fingerprint != b.model_fingerprint:
-        what = (
-            f"models {a.model} and {b.model}"
-            if a.model != b.model
-            else f"two versions of the model {a.model}"
-        )
+        what = f"models {a.model} and {b.model}" if a.model != b.model else f"two versions of the model {a.model}"
         raise IncompatibleError(f"{name_a} and {name_b} come from {what}", again)
     for key in ("latent_dim", "latent_scale", "model_sample_rate", "samples_per_frame"):
         if getattr(a, key) != getattr(b, key):
@@ -139,9 +135,7 @@ def _combine(
     factors = [_check_gain(factor, z) for factor, z in zip(factors, operands, strict=True)]
     check_compatible(operands, sample_rate=sample_rate)
     header = _result_header(operands, length, sample_rate)
-    data = _sum(
-        [_fit(_scale(z.data, f), header.frames) for z, f in zip(operands, factors, strict=True)], header
-    )
+    data = _sum([_fit(_scale(z.data, f), header.frames) for z, f in zip(operands, factors, strict=True)], header)
     entry: dict[str, Any] = {
         "op": op,
         "operands": [_record(z, f) for z, f in zip(operands, factors, strict=True)],

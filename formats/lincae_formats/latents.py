@@ -48,9 +48,7 @@ class Latents:
         self.header.validate(self.label)
         data = np.asarray(self.data, dtype=np.float32)
         if data.shape != self.header.shape:
-            raise ShapeError(
-                f"{self.label}: data has shape {data.shape}, the header says {self.header.shape}"
-            )
+            raise ShapeError(f"{self.label}: data has shape {data.shape}, the header says {self.header.shape}")
         if data is self.data or data.base is not None:
             data = data.view()
         data.flags.writeable = False

@@ -204,9 +204,7 @@ class LatReader:
             raise HeaderError(f"{self.name}: /history must be one string of fixed length")
         if kind.get_size() > histories.MAX_BYTES:
             limit = histories.MAX_BYTES
-            raise HeaderError(
-                f"{self.name}: the history is {kind.get_size()} bytes, at most {limit} are allowed"
-            )
+            raise HeaderError(f"{self.name}: the history is {kind.get_size()} bytes, at most {limit} are allowed")
         array = np.zeros((), dtype=f"S{kind.get_size()}")
         dataset.read(h5s.ALL, h5s.ALL, array, mtype=hdf5.text_type(kind.get_size(), kind.get_cset()))
         text = bytes(array[()])
@@ -222,9 +220,7 @@ class LatReader:
         if count > histories.MAX_TAGS:
             raise HeaderError(f"{self.name}: {count} tags, at most {histories.MAX_TAGS} are allowed")
         names = [_text(h5a.open(group, index=i).name, self.name) for i in range(count)]
-        tags = {
-            key: hdf5.read_attribute(group, key, self.name, str, histories.MAX_TAG_VALUE) for key in names
-        }
+        tags = {key: hdf5.read_attribute(group, key, self.name, str, histories.MAX_TAG_VALUE) for key in names}
         histories.check_tags(tags, self.name)
         return dict(sorted(tags.items()))
 

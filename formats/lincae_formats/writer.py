@@ -120,9 +120,7 @@ class LatWriter:
             raise DTypeError(f"{self.name}: a block holds {block.dtype}, must hold floats")
         self._appended += block.shape[2]
         if self._appended > self.header.frames:
-            raise ShapeError(
-                f"{self.name}: {self._appended} frames, but the header says {self.header.frames}"
-            )
+            raise ShapeError(f"{self.name}: {self._appended} frames, but the header says {self.header.frames}")
         self._pending.append(self._store(block))
         self._pending_frames += block.shape[2]
         self._flush(self.header.chunk_frames)
@@ -164,9 +162,7 @@ class LatWriter:
 
     def _finish(self) -> None:
         if self._appended != self.header.frames:
-            raise ShapeError(
-                f"{self.name}: got {self._appended} of the {self.header.frames} frames in the header"
-            )
+            raise ShapeError(f"{self.name}: got {self._appended} of the {self.header.frames} frames in the header")
         self._flush(max(1, self._pending_frames))
         with self._errors():
             self._write_history()

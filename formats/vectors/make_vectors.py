@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+
 from lincae_formats import Header, Latents, LatReader, mix, read_lat, write_lat
 
 WRITER = "lincae 0.1.0"  # written into the vectors; stays when lincae's version moves on

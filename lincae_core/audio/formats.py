@@ -109,9 +109,7 @@ def find_format(name: str, path: str | os.PathLike[str] | None, format: str | No
     return WRITE_FORMATS[WRITE_EXTENSIONS[extension]]
 
 
-def check_writable(
-    name: str, kind: WriteFormat, sample_rate: int, channels: int, subtype: str | None
-) -> str:
+def check_writable(name: str, kind: WriteFormat, sample_rate: int, channels: int, subtype: str | None) -> str:
     """The subtype to write with, once everything about the file is known to be possible.
 
     Raises:

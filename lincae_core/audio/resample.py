@@ -83,9 +83,7 @@ class StreamResampler:
         self._soxr: soxr.ResampleStream | None = None
         if in_rate != out_rate:
             try:
-                self._soxr = soxr.ResampleStream(
-                    in_rate, out_rate, channels, dtype="float32", quality=_QUALITY
-                )
+                self._soxr = soxr.ResampleStream(in_rate, out_rate, channels, dtype="float32", quality=_QUALITY)
             except (RuntimeError, ValueError) as e:
                 raise LincaeError(
                     f"cannot resample {channels} channels from {in_rate} Hz to {out_rate} Hz ({e})",
@@ -106,9 +104,7 @@ class StreamResampler:
         if self._soxr is None:
             return block
         data = np.ascontiguousarray(block.T, dtype=np.float32)
-        outs = [
-            self._soxr.resample_chunk(data[i : i + _PIECE], last=False) for i in range(0, len(data), _PIECE)
-        ]
+        outs = [self._soxr.resample_chunk(data[i : i + _PIECE], last=False) for i in range(0, len(data), _PIECE)]
         if last:
             outs.append(self._flush(sum(map(len, outs))))
         out = np.concatenate(outs) if outs else np.empty((0, self.channels), np.float32)
@@ -127,6 +123,4 @@ class StreamResampler:
 
 def _check_rates(in_rate: int, out_rate: int) -> None:
     if in_rate < 1 or out_rate < 1:
-        raise LincaeError(
-            f"cannot resample from {in_rate} Hz to {out_rate} Hz", "use sample rates of at least 1 Hz"
-        )
+        raise LincaeError(f"cannot resample from {in_rate} Hz to {out_rate} Hz", "use sample rates of at least 1 Hz")

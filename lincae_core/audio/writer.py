@@ -173,9 +173,7 @@ class AudioWriter:
         except (soundfile.LibsndfileError, OSError, AssertionError) as e:
             # soundfile asserts that libsndfile wrote everything; the system's reason is lost on the way.
             reason = (isinstance(e, OSError) and e.strerror) or "the disk is full or the write failed"
-            raise LincaeError(
-                f"cannot write {self.name}: {reason}", "free some room or choose another -o"
-            ) from e
+            raise LincaeError(f"cannot write {self.name}: {reason}", "free some room or choose another -o") from e
 
     def _close_quietly(self) -> None:
         with contextlib.suppress(soundfile.LibsndfileError):

@@ -1,1 +1,1 @@
-"""What a result is worth: spectral distance, levels."""
+"""Measures of quality and pictures."""

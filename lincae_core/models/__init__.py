@@ -1,0 +1,1 @@
+"""Networks, consistency sampling, weights and where they are found."""

@@ -39,9 +39,7 @@ class Block(nn.Module):
         condition_width: channels of the features added before the MLP; 0 for none.
     """
 
-    def __init__(
-        self, width: int, kernel: int, expand: int, modulated: bool = False, condition_width: int = 0
-    ) -> None:
+    def __init__(self, width: int, kernel: int, expand: int, modulated: bool = False, condition_width: int = 0) -> None:
         super().__init__()
         self.conv = TimeConv(width, kernel)
         self.norm = nn.RMSNorm(width, eps=1e-6)

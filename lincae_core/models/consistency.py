@@ -13,7 +13,7 @@ RHO = 7.0
 
 @dataclass(frozen=True)
 class Preconditioning:
-    """Scalings around the trained network (EDM, arXiv 2206.00364, table 1; consistency models, arXiv 2303.01469, app. C).
+    """Scalings around the trained network (EDM, arXiv 2206.00364, table 1; arXiv 2303.01469, app. C).
 
     ``f(x, sigma) = c_skip x + c_out F(c_in x, sigma)``, with ``f(x, sigma_min) = x`` exactly.
 
@@ -51,7 +51,10 @@ class Preconditioning:
 
 
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor], noise: Callable[[int], Tensor], p: Preconditioning, steps: int = 1
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    noise: Callable[[int], Tensor],
+    p: Preconditioning,
+    steps: int = 1,
 ) -> Tensor:
     """Multistep consistency sampling (arXiv 2303.01469, algorithm 1) from noise at sigma_max.
 

@@ -182,9 +182,7 @@ class FrameModel(nn.Module):
         """Latent frames on either side that the STFT frames of a latent frame depend on."""
         c = self.config
         reach = c.kernel // 2
-        return c.decoder_latent_blocks * reach + math.ceil(
-            (c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO
-        )
+        return c.decoder_latent_blocks * reach + math.ceil((c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO)
 
     def denoise(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
         """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""

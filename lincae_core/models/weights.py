@@ -42,7 +42,7 @@ def save_weights(
     """
     half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
     mark = fingerprint(half, config)
-    info = {"name": name, "version": version, "license": license, "config": config, "fingerprint": mark}
+    info: dict[str, Any] = {"name": name, "version": version, "license": license, "config": config, "fingerprint": mark}
     info["parameters"] = sum(v.numel() for v in half.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, overwrite=True) as temporary:

@@ -1,0 +1,1 @@
+"""Training: recipes, data, the two linearity tricks, schedules, the loop, checkpoints."""

@@ -33,7 +33,12 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer, progress: Progress, recipe: str
+    path: Path,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    recipe: str,
 ) -> None:
     """Writes weights, moving average, optimiser state, progress and the recipe they belong to."""
     tensors = {f"model/{k}": v for k, v in model.state_dict().items()}

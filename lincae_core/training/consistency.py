@@ -24,14 +24,20 @@ def draw_levels(
 
 
 def pseudo_huber(difference: Tensor) -> Tensor:
-    """``sqrt(||d||^2 + c^2) - c`` per item, ``c = 0.00054 sqrt(dimensions)`` (arXiv 2310.14189, eq. 7): ``[B, ...] -> [B]``."""
+    """``sqrt(||d||^2 + c^2) - c`` per item, ``[B, ...] -> [B]``; ``c = 0.00054 sqrt(dimensions)`` (arXiv 2310.14189, eq. 7)."""
     flat = difference.flatten(1)
     c = 0.00054 * math.sqrt(flat.shape[1])
     return (flat.square().sum(1) + c * c).sqrt() - c
 
 
 def consistency_loss(
-    model: FrameModel, target: Tensor, features: Tensor, noise: Tensor, student: Tensor, teacher: Tensor, weighting: str
+    model: FrameModel,
+    target: Tensor,
+    features: Tensor,
+    noise: Tensor,
+    student: Tensor,
+    teacher: Tensor,
+    weighting: str,
 ) -> Tensor:
     """Mean loss of a batch: student and teacher see the same noise, the teacher gives no gradient.
 

@@ -46,6 +46,7 @@ class Trainer:
             self.model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay, **fused
         )  # fmt: skip
         self.progress = Progress()
+        self.consistent = True  # False while a step changes weights: an interrupted one must not be saved
         half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
         self.autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
         compiled = recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda")
@@ -70,9 +71,7 @@ class Trainer:
 
     def resume(self) -> None:
         """Restores the checkpoint."""
-        self.progress = load_checkpoint(
-            self.checkpoint, self.model, self.ema, self.optimiser, self._recipe_text()
-        )
+        self.progress = load_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self._recipe_text())
 
     def _recipe_text(self) -> str:
         return self.recipe.model_dump_json(exclude={"report"})
@@ -104,13 +103,17 @@ class Trainer:
         moved = [t.to(self.device, non_blocking=True) for t in (weights, gains, noise, student, teacher)]
         loss = self.loss(x, *moved)
         loss.backward()
+        self.consistent = False
         norm = self._clip()
         self.optimiser.step()
         self.progress.step += 1
         self._average()
+        self.consistent = True
         return float(loss.detach()), norm
 
-    def _loss(self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
+    def _loss(
+        self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, student: Tensor, teacher: Tensor
+    ) -> Tensor:
         """Training step of the paper (arXiv 2510.23530, section 3) up to the loss.
 
         Args:
@@ -136,9 +139,7 @@ class Trainer:
                 # the encoder never sees the gain
                 z = gains[:, None, None] * z
             features = model.decoder(z)
-            return consistency_loss(
-                model, target, features, noise, student, teacher, self.recipe.consistency.weighting
-            )
+            return consistency_loss(model, target, features, noise, student, teacher, self.recipe.consistency.weighting)
 
     def _clip(self) -> float:
         """Scales gradients down where their norm exceeds `clip_norm` times its running mean; returns the norm."""

@@ -67,7 +67,7 @@ class DataSection(Section):
 
 
 class LinearitySection(Section):
-    """The paper's two tricks. `mixtures: latent` and `gains: latent` is Lin-CAE, `audio` its baseline, `none` neither."""
+    """The paper's two tricks. `mixtures: latent` and `gains: latent` is Lin-CAE, `audio` the baseline."""
 
     mixtures: Literal["latent", "audio", "none"] = "latent"
     gains: Literal["latent", "audio", "none"] = "latent"
@@ -192,7 +192,9 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None, budget: str
         recipe = Recipe.model_validate(raw)
     except ValidationError as e:
         raise LincaeError(f"{path}: {_explain(e)}") from None
-    folders = [f.model_copy(update={"path": (path.parent / f.path.expanduser()).resolve()}) for f in recipe.data.folders]
+    folders = [
+        f.model_copy(update={"path": (path.parent / f.path.expanduser()).resolve()}) for f in recipe.data.folders
+    ]
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"folders": folders})})
 
 
@@ -234,8 +236,9 @@ def _explain(error: ValidationError) -> str:
     where = ".".join(str(p) for p in first["loc"])
     if first["type"] == "extra_forbidden":
         known = _keys_beside(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.0)
-        return f"unknown key `{where}`; did you mean `{near[0]}`?" if near else f"unknown key `{where}`"
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.4)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key `{where}`; {hint}"
     message = first["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     return f"`{where or 'recipe'}`: {message}" + (f" (and {more} more)" if more else "")
@@ -244,8 +247,5 @@ def _explain(error: ValidationError) -> str:
 def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     section: Any = Recipe
     for part in location[:-1]:
-        if isinstance(part, int):
-            section = Folder
-        else:
-            section = section.model_fields[part].annotation
+        section = Folder if isinstance(part, int) else section.model_fields[part].annotation
     return list(getattr(section, "model_fields", {}))

@@ -93,7 +93,15 @@ def train(
 
     try:
         return trainer.run(validate if held_out else None, tell)
+    except (KeyboardInterrupt, SystemExit):
+        if trainer.consistent and trainer.progress.step:
+            trainer.save()
+            log.info("stopped at step %d; the same command goes on from there", trainer.progress.step)
+        raise
     except OSError as e:
         raise LincaeError(f"{out}: cannot write there ({e.strerror})", "free some space; rerun to go on") from None
     except FloatingPointError as e:
-        raise LincaeError(f"{out}: training broke down at step {trainer.progress.step}: {e}", "lower optimiser.learning_rate") from None
+        raise LincaeError(
+            f"{out}: training broke down at step {trainer.progress.step}: {e}",
+            "lower optimiser.learning_rate",
+        ) from None

@@ -199,9 +199,7 @@ except LincaeError as e:
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, extension):
     path = tmp_path / f"a.{extension}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, env=environment)
     assert done.stdout.startswith(f"cannot write {path}: "), done.stderr
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""

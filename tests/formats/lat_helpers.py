@@ -5,14 +5,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
 from lincae_formats import Header, Latents
 
 FINGERPRINT = "sha256:" + "ab" * 32
 
 
-def make(
-    channels=1, num_samples=20_000, *, seed=0, dtype="float16", latent_dim=8, name="", tags=None, **facts
-):
+def make(channels=1, num_samples=20_000, *, seed=0, dtype="float16", latent_dim=8, name="", tags=None, **facts):
     """Random latents of unit variance that are exact in their storage type."""
     header = Header(
         facts.pop("sample_rate", 44100),

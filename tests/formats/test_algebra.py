@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lat_helpers import make
+
 from lincae_formats import (
     IncompatibleError,
     LatError,
@@ -25,9 +26,7 @@ seeds = st.integers(0, 1000)
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.tuples(seeds, lengths, gains, st.sampled_from([1, 2])), min_size=2, max_size=4), st.randoms()
-)
+@given(st.lists(st.tuples(seeds, lengths, gains, st.sampled_from([1, 2])), min_size=2, max_size=4), st.randoms())
 def test_order_does_not_change_a_bit(parts, random):
     operands = [(make(c, n, seed=s, dtype="float32"), g) for s, n, g, c in parts]
     shuffled = operands[:]

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from lat_helpers import make
+
 from lincae_formats import LatWriter, LincaeError, TargetExistsError, atomic_path, read_lat, write_lat
 
 

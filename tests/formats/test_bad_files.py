@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from lat_helpers import FINGERPRINT, make, raw_file, text
+
 from lincae_formats import (
     ChecksumError,
     DTypeError,
@@ -257,9 +258,7 @@ def test_data_from_other_files(tmp_path, bad):
     refused(bad, LayoutError, "link")
     make_bad(virtual)
     refused(bad, LayoutError, "virtual")
-    make_bad(
-        lambda f: f.create_dataset("latents", (1, 8, 5), "<f2", external=[(str(tmp_path / "raw"), 0, 80)])
-    )
+    make_bad(lambda f: f.create_dataset("latents", (1, 8, 5), "<f2", external=[(str(tmp_path / "raw"), 0, 80)]))
     refused(bad, LayoutError, "another file")
     make_bad(lambda f: f.create_group("latents"))
     refused(bad, LayoutError, "wrong kind")
@@ -270,9 +269,7 @@ def test_data_from_other_files(tmp_path, bad):
         with h5py.File(bad, "r+") as f:
             if key == "tags":
                 f.create_dataset("history", data=text("[]"))
-                f["history"].attrs["sha256"] = text(
-                    "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
-                )
+                f["history"].attrs["sha256"] = text("4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945")
             f[key] = h5py.ExternalLink(secret, "/history")
         refused(bad, LayoutError, f"/{key} is a link")
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lat_helpers import make
+
 from lincae_formats import (
     DTypeError,
     Header,
@@ -88,9 +89,7 @@ def test_a_pipe_has_the_bytes_of_the_file_and_can_be_read(tmp_path):
     assert data == stored
 
     program = "import sys, lincae_formats as L; print(L.read_lat(sys.stdin.buffer).fingerprint)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=stored + b"more", capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], input=stored + b"more", capture_output=True, check=True)
     assert done.stdout.decode().strip() == z.fingerprint
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from lincae_formats import Header, LatWriter, read_lat, verify
 from lincae_formats import errors as named
 
@@ -37,9 +38,7 @@ def test_the_example_makes_a_file_that_is_good(tmp_path):
 )
 @pytest.mark.parametrize("tags", [{}, {"a": "b"}, {f"{i:064d}": "v" * 1024 for i in range(64)}], ids=len)
 def test_the_bound_on_the_overhead(dtype, channels, frames, latent_dim, tags):
-    header = Header(
-        44100, 4096 * frames, "m" * 255, "sha256:" + "0" * 64, channels=channels, latent_dim=latent_dim
-    )
+    header = Header(44100, 4096 * frames, "m" * 255, "sha256:" + "0" * 64, channels=channels, latent_dim=latent_dim)
     buffer = io.BytesIO()
     with LatWriter(buffer, header, dtype=dtype, tags=tags, writer="w" * 255) as out:
         out.append(np.zeros(header.shape, np.float32))

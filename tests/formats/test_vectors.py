@@ -11,14 +11,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+
 from lincae_formats import LatReader, read_lat, verify, write_lat
 
 FOLDER = Path(__file__).parents[2] / "formats" / "vectors"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
 # HDF5 1.14 lays out the same metadata differently.
-SAME_HDF5 = pytest.mark.skipif(
-    h5py.version.hdf5_version_tuple[0] != 2, reason="the bytes are those of HDF5 2"
-)
+SAME_HDF5 = pytest.mark.skipif(h5py.version.hdf5_version_tuple[0] != 2, reason="the bytes are those of HDF5 2")
 
 
 def test_every_file_is_expected():
@@ -33,9 +32,7 @@ def test_vectors_are_read(name):
     assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == wanted["bytes_sha256"]
     assert (asdict(z.header), z.frames, z.dtype) == (wanted["header"], wanted["frames"], wanted["dtype"])
     assert (list(z.history), z.tags) == (wanted["history"], wanted["tags"])
-    assert (
-        hashlib.sha256(np.ascontiguousarray(z.data, dtype="<f4").data).hexdigest() == wanted["float32_sha256"]
-    )
+    assert hashlib.sha256(np.ascontiguousarray(z.data, dtype="<f4").data).hexdigest() == wanted["float32_sha256"]
     assert z.data[0, : len(wanted["first"]), 0].tolist() == wanted["first"]
 
 

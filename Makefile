@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test bench lint clean
+.DELETE_ON_ERROR:
+
+## Hear it: stems mixed, turned down and pulled apart in latent space (writes lincae-demo/)
+demo: $(STAMP)
+	$(BIN)/lincae demo -o lincae-demo
+
+## Run every test
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+## Measure speed and memory (BENCHMARKS.md says what each figure means)
+bench: $(STAMP)
+	$(BIN)/python bench/run.py --lincae $(BIN)/lincae
+
+## Style and types
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) lincae-demo runs build dist
+
+$(STAMP): pyproject.toml formats/lincae_formats/_version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lincae needs Python 3.11 or newer; try: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@

@@ -1,0 +1,132 @@
+"""`lincae info` and `verify`: what a `.lat` file says, and whether it is whole."""
+
+import json
+import os
+from typing import Any
+
+import typer
+
+from . import batch, paths
+from .command import add
+from .options import Json, LatArguments
+from .parsing import format_time
+
+_SUFFIXES = frozenset({".lat"})
+_COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "bytes", "model")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    add(app, info, "lincae info song.lat", "lincae info stems/ --json")
+    add(app, verify, "lincae verify stems/")
+
+
+def info(lats: LatArguments, as_json: Json = False) -> None:
+    """Show what .lat files hold: key and value for one, a row each for many, with --json always a list."""
+    found = paths.expand(lats, _SUFFIXES, ".lat")
+    rows: list[dict[str, Any]] = []
+    try:
+        batch.run([f.path for f in found], lambda path: rows.append(_facts(path)))
+    finally:
+        # Also when some files failed: the others' facts are still wanted.
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        elif len(found) == 1:
+            for row in rows:
+                typer.echo(_lines(row))
+        elif rows:
+            typer.echo(_table(rows))
+
+
+def verify(lats: LatArguments) -> None:
+    """Read every byte of .lat files and check it: `FILE: ok`, or an error and exit code 1."""
+    from lincae_formats import verify as check
+
+    def one(path: str) -> None:
+        check(paths.open_source(path, "a .lat file"))
+        typer.echo(f"{_shown(path)}: ok")
+
+    batch.run([f.path for f in paths.expand(lats, _SUFFIXES, ".lat")], one)
+
+
+def _facts(path: str) -> dict[str, Any]:
+    from lincae_formats import LatReader
+
+    with LatReader(paths.open_source(path, "a .lat file")) as reader:
+        header = reader.header
+        return {
+            "file": path,
+            "duration": header.duration,
+            "sample_rate": header.sample_rate,
+            "num_samples": header.num_samples,
+            "channels": header.channels,
+            "frames": header.frames,
+            "latent_dim": header.latent_dim,
+            "dtype": reader.dtype,
+            "bytes": None if path == paths.STDIO else os.path.getsize(path),
+            "model": header.model,
+            "model_fingerprint": header.model_fingerprint,
+            "model_sample_rate": header.model_sample_rate,
+            "samples_per_frame": header.samples_per_frame,
+            "latent_scale": header.latent_scale,
+            "writer": reader.writer,
+            "tags": reader.tags,
+            "history": list(reader.history),
+        }
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if key == "file":
+        return _shown(value)
+    if key == "duration":
+        return format_time(round(value, 3))
+    if key == "sample_rate":
+        return f"{value} Hz"
+    return str(value)
+
+
+def _shown(path: str) -> str:
+    from lincae_formats.errors import one_line
+
+    # An undecodable byte is no control character: it is printed back as it is.
+    return path if any("\udc80" <= c <= "\udcff" for c in path) else one_line(path)
+
+
+def _lines(row: dict[str, Any]) -> str:
+    facts = [(key, _text(key, value)) for key, value in row.items() if key not in ("tags", "history")]
+    facts += [(f"tag {key}", _one_line(value)) for key, value in row["tags"].items()]
+    facts += [("history" if i == 0 else "", _step(entry)) for i, entry in enumerate(row["history"])]
+    width = max(len(key) for key, _ in facts)
+    return "\n".join(f"{key:<{width}}  {value}".rstrip() for key, value in facts)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [_COLUMNS, *(tuple(_text(key, row[key]) for key in _COLUMNS) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _step(entry: dict[str, Any]) -> str:
+    """One entry of the history as a line: `mix a.lat, 0.5 * b.lat`."""
+    operands = entry.get("operands")
+    if isinstance(operands, list):
+        return _one_line(f"{entry['op']} " + ", ".join(_operand(o) for o in operands))
+    rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in ("op", "model_fingerprint"))
+    return _one_line(f"{entry['op']} {rest}")
+
+
+def _operand(operand: Any) -> str:
+    if not isinstance(operand, dict):
+        return "?"
+    name, factor = operand.get("name") or "?", operand.get("gain", 1)
+    return str(name) if factor == 1 else f"{factor} * {name}"
+
+
+def _one_line(text: str) -> str:
+    from lincae_formats.errors import one_line
+
+    return one_line(text)

@@ -1,0 +1,173 @@
+"""The small grammars of the command line: times, gains, rates, numbers, choices. Pure functions of text.
+
+Every `parse_` function takes the text and the name of the option it came from, for the message, and raises
+UsageError with the next thing to type.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+
+from .errors import usage_error
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+_SIGNED = rf"[+-]?{_NUMBER}(?:[eE][+-]?\d+)?"
+_UNITS = re.compile(rf"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:({_NUMBER})s?)?", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:\.\d*)?)", re.ASCII)
+_GAIN = re.compile(rf"({_SIGNED})(\s*dB)?", re.ASCII | re.IGNORECASE)
+_RATE = re.compile(rf"({_NUMBER})\s*(k?)(?:Hz)?", re.ASCII | re.IGNORECASE)
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?", re.ASCII)
+
+_MOST_SECONDS = 10**9
+_MOST_HERTZ = 10_000_000
+
+
+def parse_time(text: str, option: str) -> float:
+    """Seconds from `83.5`, `90s`, `1:23.5`, `1:02:03`, `2m`, `1h2m3s`."""
+    clock, units = _CLOCK.fullmatch(text), _UNITS.fullmatch(text)
+    if clock and Decimal(clock[3]) < 60 and (clock[1] is None or int(clock[2]) < 60):
+        parts = clock.groups()
+    elif units and text:
+        parts = units.groups()
+    else:
+        raise usage_error(f"{option} {text!r} is not a time", f"for example: {option} 1:23.5, or 83.5, or 90s")
+    hours, minutes, seconds = (Decimal(part or 0) for part in parts)
+    total = hours * 3600 + minutes * 60 + seconds
+    if total > _MOST_SECONDS:
+        raise usage_error(f"{option} {text!r} is too long", f"for example: {option} 1:23.5")
+    return float(total)
+
+
+def format_time(seconds: float) -> str:
+    """`1:23.5`, `1:02:03`: what parse_time reads back as the same number."""
+    minutes, rest = divmod(Decimal(repr(float(seconds))), 60)
+    hours, minutes = divmod(minutes, 60)
+    whole, _, part = f"{rest:f}".partition(".")
+    shown = f"{int(whole):02d}" + (f".{part.rstrip('0')}" if part.strip("0") else "")
+    return f"{hours}:{int(minutes):02d}:{shown}" if hours else f"{minutes}:{shown}"
+
+
+def parse_budget(text: str, option: str) -> float:
+    """Seconds, above 0, from `25m`, `1h30m`, `90s`."""
+    seconds = parse_time(text, option)
+    if seconds <= 0:
+        raise usage_error(f"{option} {text!r} is no time at all", f"for example: {option} 25m")
+    return seconds
+
+
+def parse_gain(text: str, option: str) -> float:
+    """A factor from `0.5`, `-1` or `-6dB`."""
+    match = _GAIN.fullmatch(text.strip())
+    if match is None:
+        raise usage_error(f"{option} {text!r} is not a gain", "write a factor such as 0.5, or decibels such as -6dB")
+    if match[2]:
+        return from_decibels(float(match[1]), text, option)
+    return _finite(float(match[1]), text, option)
+
+
+def format_gain(factor: float) -> str:
+    """What parse_gain reads back as the same factor."""
+    return repr(float(factor))
+
+
+def parse_decibels(text: str, option: str) -> float:
+    """A factor from decibels: `-6`, `+3.5`, `-6dB`."""
+    match = _GAIN.fullmatch(text.strip())
+    if match is None:
+        raise usage_error(f"{option} {text!r} is not a number of decibels", f"for example: {option} -6")
+    return from_decibels(float(match[1]), text, option)
+
+
+def parse_factor(text: str, option: str) -> float:
+    """A factor: any finite number, negative and 0 too."""
+    match = _GAIN.fullmatch(text.strip())
+    if match and match[2]:
+        raise usage_error(f"{option} {text!r} is in decibels", f"for example: --db {match[1]}")
+    if match is None:
+        raise usage_error(f"{option} {text!r} is not a number", f"for example: {option} 0.5")
+    return _finite(float(match[1]), text, option)
+
+
+def from_decibels(decibels: float, text: str, option: str) -> float:
+    """10^(dB/20).
+
+    Raises:
+        UsageError: more than a float holds; named as `option` with `text`.
+    """
+    try:
+        return _finite(10.0 ** (decibels / 20.0), text, option)
+    except OverflowError:
+        return _finite(math.inf, text, option)
+
+
+def split_operand(text: str) -> tuple[str, float]:
+    """Path and factor of `LAT[:GAIN]`.
+
+    Only the part after the last colon can be a gain, so `C:\\a.lat` and `a:b.lat` are paths. A file whose
+    whole name is `text` wins over any reading of it as a gain.
+    """
+    path, colon, tail = text.rpartition(":")
+    if not colon or os.path.lexists(text):
+        return text, 1.0
+    if path and _GAIN.fullmatch(tail.strip()):
+        return path, parse_gain(tail, f"the gain of {path}:")
+    if path == "-" or path.endswith(".lat") or os.path.isfile(path):
+        raise usage_error(f"{tail!r} is not a gain of {path}", f"for example: {path}:0.5, or {path}:-6dB")
+    return text, 1.0
+
+
+def parse_rate(text: str, option: str) -> int:
+    """Hz from `44100`, `48000Hz`, `44.1k`, `48 kHz`."""
+    match = _RATE.fullmatch(text.strip())
+    hertz = Decimal(match[1]) * (1000 if match[2] else 1) if match else Decimal(0)
+    if hertz != int(hertz) or not 1 <= hertz <= _MOST_HERTZ:
+        raise usage_error(f"{option} {text!r} is not a sample rate", f"for example: {option} 48000, or 44.1k")
+    return int(hertz)
+
+
+def parse_int(text: str, option: str, least: int, most: int) -> int:
+    """A whole number from `least` to `most`."""
+    number = int(text) if re.fullmatch(r"[+-]?\d{1,20}", text, re.ASCII) else None
+    if number is None or not least <= number <= most:
+        allowed = f"{least} or more" if most >= 2**31 - 1 else f"from {least} to {most}"
+        raise usage_error(
+            f"{option} {text!r} is not a whole number {allowed}", f"for example: {option} {max(least, 1)}"
+        )
+    return number
+
+
+def parse_choice(text: str, option: str, choices: Sequence[str]) -> str:
+    """One of `choices`, in any case."""
+    folded = {choice.lower(): choice for choice in choices}
+    if text.lower() in folded:
+        return folded[text.lower()]
+    near = get_close_matches(text.lower(), folded, n=1)
+    hint = f"did you mean {option} {folded[near[0]]}" if near else f"use one of {', '.join(choices)}"
+    raise usage_error(f"{option} {text!r} is unknown", hint)
+
+
+def parse_device(text: str, option: str) -> str:
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    if not _DEVICE.fullmatch(text):
+        raise usage_error(f"{option} {text!r} is unknown", f"use {option} auto, cpu or cuda")
+    return text
+
+
+def parse_settings(texts: Sequence[str], option: str) -> dict[str, str]:
+    """`key=value` pairs; the last of a key wins."""
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise usage_error(f"{option} {text!r} is not key=value", f"for example: {option} optimizer.lr=0.0005")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def _finite(factor: float, text: str, option: str) -> float:
+    if not math.isfinite(factor):
+        raise usage_error(f"{option} {text!r} is too large", "use a smaller number")
+    return factor

@@ -1,0 +1,163 @@
+"""The models that are at hand: those that ship, and weights files that the user names."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lincae_formats.atomic import atomic_path
+from lincae_formats.errors import LincaeError
+
+if TYPE_CHECKING:
+    from lincae_core.models.autoencoder import Autoencoder
+
+DEFAULT_MODEL = "frame"
+SHIPPED = Path(__file__).parent.parent / "weights"
+_MAX_HEADER = 16 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a weights file says of itself.
+
+    Args:
+        name: name of the model.
+        version: version of the weights.
+        path: the weights file.
+        fingerprint: `sha256:<hex>` over weights and config.
+        family: network family.
+        config: fields of the family's config.
+        license: SPDX name of the weights' licence.
+        card_path: model card (Markdown) beside the weights.
+        parameters: number of parameters.
+        size_bytes: size of the file.
+    """
+
+    name: str
+    version: str
+    path: Path
+    fingerprint: str
+    family: str
+    config: dict[str, Any]
+    license: str
+    card_path: Path | None
+    parameters: int
+    size_bytes: int
+
+
+def read_info(path: Path) -> ModelInfo:
+    """Reads a weights file's metadata, not its weights.
+
+    Raises:
+        LincaeError: the file cannot be read or is no lincae weights file.
+    """
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _MAX_HEADER:
+                raise ValueError
+            info = json.loads(json.loads(file.read(length))["__metadata__"]["lincae"])
+        config = dict(info["config"])
+        family = str(config.pop("family"))
+        card = path.with_suffix(".md")
+        return ModelInfo(
+            name=str(info["name"]), version=str(info["version"]), path=path, fingerprint=str(info["fingerprint"]),
+            family=family, config=config, license=str(info["license"]), card_path=card if card.exists() else None,
+            parameters=int(info["parameters"]), size_bytes=path.stat().st_size,
+        )  # fmt: skip
+    except OSError as e:
+        raise LincaeError(f"{path}: cannot read the weights ({e.strerror})", "see lincae models list") from None
+    except (ValueError, KeyError, TypeError, struct.error):
+        raise LincaeError(f"{path}: not a lincae weights file", "see lincae models list") from None
+
+
+def available() -> list[ModelInfo]:
+    """The models that ship, by name."""
+    return [read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))]
+
+
+def resolve(name_or_path: str | Path) -> ModelInfo:
+    """A model by name, or by the path of a weights file.
+
+    Raises:
+        LincaeError: there is no such model.
+    """
+    text = os.fspath(name_or_path)
+    models = {m.name: m for m in available()}
+    if text in models:
+        return models[text]
+    if Path(text).is_file():
+        return read_info(Path(text))
+    near = difflib.get_close_matches(text, models, 1)
+    guess = f"did you mean --model {near[0]}?" if near else "see lincae models list"
+    raise LincaeError(f"no model {text!r}", guess)
+
+
+def find_fingerprint(fingerprint: str, name: str, file: str) -> ModelInfo:
+    """The model a `.lat` file was made with: one that ships, or a weights file that was used here before.
+
+    Args:
+        fingerprint: of the weights.
+        name: of the model, for messages.
+        file: the `.lat` file, for messages.
+
+    Raises:
+        LincaeError: none is at hand.
+    """
+    for model in available():
+        if model.fingerprint == fingerprint:
+            return model
+    try:
+        known = Path(_memory(fingerprint).read_text(encoding="utf-8"))
+        info = read_info(known)
+        if info.fingerprint == fingerprint:
+            return info
+    except (OSError, LincaeError, ValueError):
+        pass
+    raise LincaeError(
+        f"{file}: its model {name!r} ({fingerprint[:15]}...) is not at hand",
+        "name its weights file: --model PATH",
+    )
+
+
+def remember(info: ModelInfo) -> None:
+    """Notes where a user's weights file lies, so that decode finds it by fingerprint; does nothing if it cannot."""
+    if info.path.parent == SHIPPED:
+        return
+    note = _memory(info.fingerprint)
+    try:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(note, overwrite=True) as temporary:
+            Path(temporary).write_text(str(info.path.resolve()), encoding="utf-8")
+    except (OSError, LincaeError):
+        pass
+
+
+def _memory(fingerprint: str) -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "lincae" / "models" / fingerprint.replace(":", "-")
+
+
+def load(name_or_path: str | Path | ModelInfo = DEFAULT_MODEL, device: str = "auto") -> Autoencoder:
+    """Loads a model.
+
+    Args:
+        name_or_path: name of a model that ships, a weights file, or what `resolve` gave.
+        device: auto, cpu or cuda.
+
+    Raises:
+        LincaeError: no such model, a damaged file, or no such device.
+    """
+    from lincae_core.models.autoencoder import Autoencoder
+    from lincae_core.models.device import choose_device
+    from lincae_core.models.weights import load_weights
+
+    info = name_or_path if isinstance(name_or_path, ModelInfo) else resolve(name_or_path)
+    where = choose_device(device)
+    model, metadata = load_weights(info.path)
+    return Autoencoder(model, metadata, where)
