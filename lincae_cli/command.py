@@ -22,9 +22,14 @@ class _AsTyped:
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns `value`; an empty tuple for a list that was not given."""
         del ctx
+        if isinstance(value, str):
+            return value.removeprefix(_NOT_OPTION)
+        if isinstance(value, (list, tuple)):
+            return tuple(item.removeprefix(_NOT_OPTION) for item in value)
         return () if value is None and (param.multiple or param.nargs == -1) else value
 
 
+_NOT_OPTION = "\0"  # begins no argument of a process, so it can mark those that only look like options
 _AS_TYPED = _AsTyped()
 
 
@@ -37,6 +42,20 @@ class Command(TyperCommand):
         for param in self.params:
             _adjust(param)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option `--help`."""
+        return _adjusted(super().get_help_option(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the arguments; `-:0.5` is stdin with a gain and not an option."""
+        return super().parse_args(ctx, [_NOT_OPTION + a if a.startswith("-:") else a for a in args])
+
+
+def _adjusted(param: Any) -> Any:
+    if param is not None:
+        _adjust(param)
+    return param
+
 
 def _adjust(param: Any) -> None:
     param.get_runtime_param = lambda: _AS_TYPED
@@ -48,6 +67,16 @@ def _adjust(param: Any) -> None:
 
 class Group(TyperGroup):
     """A command with subcommands that names the nearest one to a mistyped word."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Makes the group as Typer does, less its validation."""
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            _adjust(param)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option `--help`."""
+        return _adjusted(super().get_help_option(ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Finds the subcommand.

@@ -51,7 +51,10 @@ def expand(operands: Sequence[str], suffixes: Collection[str], kind: str) -> lis
         if not inside:
             raise failure(f"{operand} holds no {kind} files", f"name a folder with {_some(suffixes)} files")
         found.extend(inside)
-    return list({os.path.abspath(f.path) if f.path != STDIO else STDIO: f for f in reversed(found)}.values())[::-1]
+    unique: dict[str, Found] = {}
+    for f in found:
+        unique.setdefault(f.path if f.path == STDIO else os.path.abspath(f.path), f)
+    return list(unique.values())
 
 
 def plan(

@@ -40,7 +40,8 @@ def write_page(summary: Summary, truths: dict[str, tuple[np.ndarray, int]]) -> P
 <html lang="en"><head><meta charset="utf-8"><title>lincae demo</title><style>{_STYLE}</style></head><body>
 <h1>lincae: mixing is addition, volume is multiplication</h1>
 <p>{summary.seconds:.0f} s of stems (Software-Entwicklungskit, "Potassium", CC0) were encoded to <code>.lat</code>
-files, worked on there, and decoded once. MSS is the multi-scale spectral distance to the truth: 0 is equal, smaller is better.</p>
+files, worked on there, and decoded once. MSS is the multi-scale spectral distance to the truth: 0 is equal,
+smaller is better. The players hold MP3 copies; the WAV files lie beside this page.</p>
 {_table(summary.rows)}
 {sections}
 <section><h2>Spectrograms</h2>
@@ -84,9 +85,9 @@ def _figure(caption: str, audio: np.ndarray, rate: int) -> str:
 
 
 def _player(audio: np.ndarray, rate: int) -> str:
-    """Audio ``[n, C]`` as a data URL: FLAC, which every current browser plays."""
+    """Audio ``[n, C]`` as a data URL: MP3, which every browser plays, at its best quality."""
     import soundfile as sf
 
     buffer = io.BytesIO()
-    sf.write(buffer, np.clip(audio, -1, 1), rate, format="FLAC", subtype="PCM_16")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode()
+    sf.write(buffer, np.clip(audio, -1, 1), rate, format="MP3", compression_level=0.0)
+    return "data:audio/mpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

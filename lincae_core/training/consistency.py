@@ -24,7 +24,7 @@ def draw_levels(
 
 
 def pseudo_huber(difference: Tensor) -> Tensor:
-    """``sqrt(||d||^2 + c^2) - c`` per item, ``[B, ...] -> [B]``; ``c = 0.00054 sqrt(dimensions)`` (arXiv 2310.14189, eq. 7)."""
+    """``sqrt(||d||^2 + c^2) - c`` per item, ``[B]``, with ``c = 0.00054 sqrt(dimensions)`` (2310.14189, eq. 7)."""
     flat = difference.flatten(1)
     c = 0.00054 * math.sqrt(flat.shape[1])
     return (flat.square().sum(1) + c * c).sqrt() - c

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lincae_formats.errors import LincaeError
 
@@ -128,6 +128,12 @@ class ReportSection(Section):
     validate_times: int = Field(4, ge=0, le=1000, description="validations on the way; one more at the end")
     validation_seconds: float = Field(8.0, gt=0.5, description="s of each held-out file")
     validation_files: int = Field(6, ge=1)
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _time(cls, text: str) -> str:
+        parse_duration(text)
+        return text
 
 
 class Recipe(Section):

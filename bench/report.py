@@ -1,0 +1,225 @@
+"""Writes BENCHMARKS.md from the JSON of bench/results: no figure in it is typed by hand.
+
+python bench/report.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+import table
+
+GET_PEER = "pip install --no-deps --target build/peers linear-cae==0.1.4"
+# What the project asks of itself: name of the command, limit in s.
+CLI_BARS = {"lincae info": 0.3, "lincae mix of four": 0.4}
+DECODE_RATIO_BAR = 50
+MEMORY_BAR = "under 1500 MB, and within 10 % of the short file's"
+LINEARITY = (
+    ("recon", "MSS of decode(encode(x)) against x, mixtures"),
+    ("snr dB", "SNR of decode(encode(x)), dB"),
+    ("hom", "MSS of decode(a encode(x)) against a x"),
+    ("add", "MSS of decode(sum of the stems' latents) against the mixture"),
+    ("sep bass", "MSS of bass pulled out by subtraction"),
+    ("sep drums", "MSS of drums pulled out by subtraction"),
+    ("sep other", "MSS of other pulled out by subtraction"),
+    ("sep vocals", "MSS of vocals pulled out by subtraction"),
+    ("hom / recon", "1 is perfect homogeneity"),
+    ("add / recon", "1 is perfect additivity"),
+    ("sep bass / recon bass", "1: as good as the stem alone"),
+    ("sep drums / recon drums", ""),
+    ("sep other / recon other", ""),
+    ("sep vocals / recon vocals", ""),
+    ("enc hom", "relative error of encode(a x) against a encode(x)"),
+    ("enc add", "relative error of the mixture's latents against the sum of the stems'"),
+)
+
+
+def main() -> None:
+    """Writes the report."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--results", type=Path, default=common.ROOT / common.RESULTS)
+    p.add_argument("--output", type=Path, default=common.ROOT / "BENCHMARKS.md")
+    a = p.parse_args()
+    a.output.write_text(report(a.results), encoding="utf-8")
+    print(f"wrote {a.output}")
+
+
+def report(results: Path) -> str:
+    """The whole page."""
+    parts = [
+        "# Benchmarks\n\n"
+        "This page is written by `python bench/report.py` from the JSON files in `bench/results`, which the\n"
+        "commands below each table made; `make bench` runs them all. Times are wall-clock seconds."
+    ]
+    for name, title, section, command in SECTIONS:
+        path = results / f"{name}.json"
+        if path.is_file():
+            record = json.loads(path.read_text(encoding="utf-8"))
+            body = f"{section(record['figures'])}\n\n{_origin(record)}"
+        else:
+            body = f"Not measured yet. To measure: `{command}`"
+        parts.append(f"## {title}\n\n{body}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _linearity(figures: dict[str, Any]) -> str:
+    scores = figures["scores"]
+    rest = [key for key in dict.fromkeys(k for s in scores.values() for k in s) if key not in dict(LINEARITY)]
+    body = [
+        [f"`{key}`", meaning, *(table.number(score.get(key)) for score in scores.values())]
+        for key, meaning in (*LINEARITY, *((key, "") for key in rest))
+        if any(key in score for score in scores.values())
+    ]
+    models = [
+        [label, f"{m['name']} {m['version']}", f"{m['parameters'] / 1e6:.1f} M", f"`{m['fingerprint'][7:19]}`"]
+        for label, m in figures["models"].items()
+        if label in scores
+    ]
+    part = figures["seconds_per_track"]
+    data = f"the tracks {', '.join(figures['tracks'])}"
+    data += f", the first {part:g} s of each" if part else ""
+    return (
+        f"`{figures['tool']}` on {data}, mono,\nthrough the command line. MSS: multi-scale spectral distance; lower is "
+        "better in every row but the SNR. MSS values are means over 10 s segments. What the table's columns "
+        "are:\n\n"
+        + table.rows(["column", "model", "parameters", "fingerprint"], models)
+        + "\n\n"
+        + table.rows(["figure", "meaning", *scores], body)
+    )
+
+
+def _cli(figures: dict[str, Any]) -> str:
+    commands = figures["commands"]
+    body = [
+        [f"`{name}`", *(f"{c[key]:.3f}" for key in ("median_s", "min_s", "max_s")), _bar(CLI_BARS.get(name))]
+        for name, c in commands.items()
+    ]
+    runs = next(iter(commands.values()))["runs"]
+    text = (
+        f"Whole processes, from start to exit, on `.lat` files of {figures['file_seconds'] / 60:.3g} min, mono: the "
+        f"median of {runs} runs\nafter one that does not count. `python -c pass` is the interpreter alone.\n\n"
+        + table.rows(["command", "median s", "best s", "worst s", "asked for"], body)
+    )
+    audio = figures.get("decode_add_encode")
+    if audio is None:
+        return f"{text}\n\nThe same mix by decoding, adding and encoding: not measured."
+    return (
+        f"{text}\n\nThe same mix by decoding four files, adding and encoding: **{audio['estimated_total_s']:.1f} s, "
+        f"{audio['times_the_mix']:.0f} times as long** as\n`lincae mix`. That is an estimate: 4 x "
+        f"{audio['decode_one_s']:.2f} s + {audio['encode_one_s']:.2f} s, from one decode and one encode measured in a "
+        "process\nthat had the model loaded already; the adding itself and loading are left out."
+    )
+
+
+def _codec(figures: dict[str, Any]) -> str:
+    body = [
+        [
+            f"{row['seconds']:.3g}",
+            f"{row['encode']['median_s']:.3f}",
+            f"{row['encode_times_real_time']:.1f}",
+            f"{row['decode']['median_s']:.3f}",
+            f"{row['decode_times_real_time']:.1f}",
+        ]
+        for row in figures["rows"]
+    ]
+    head = ["audio s", "encode s", "x real time", "decode s", "x real time"]
+    runs = figures["rows"][0]["decode"]["runs"]
+    text = (
+        f"Mono arrays in memory, {figures['threads']} threads, one sampling step, median of {runs} runs.\n\n"
+        + table.rows(head, body)
+    )
+    peer = figures.get("peer")
+    if peer is None:
+        return f"{text}\n\nBeside `linear-cae`: not measured yet. To measure: `{GET_PEER}`, then again."
+    ratios = [
+        [f"{seconds} s", f"{ratio:.0f}", f"{figures['ratios']['encode'][seconds]:.0f}"]
+        for seconds, ratio in figures["ratios"]["decode"].items()
+    ]
+    return (
+        f"{text}\n\nThe network of `{peer['name']}` {peer['version']} ({peer['parameters'] / 1e6:.2f} M parameters, "
+        f"the paper's configuration, random weights), in the\nsame run on the same threads, took "
+        f"{peer['decode']['median_s']:.2f} s to decode one piece of {peer['seconds']:.2f} s "
+        f"({peer['latent_frames']} latent frames):\n{peer['decode_times_real_time']:.2f} x real time; encoding "
+        f"{peer['encode_times_real_time']:.2f} x (median of {peer['decode']['runs']}). Only one short piece, because "
+        "it is slow; the\noverlaps that its long audio costs are not counted. How many times faster this model is on "
+        f"its lengths\n(asked for: at least {DECODE_RATIO_BAR} in decoding):\n\n"
+        + table.rows(["this model's audio", "decode, times", "encode, times"], ratios)
+    )
+
+
+def _memory(figures: dict[str, Any]) -> str:
+    body = [
+        [
+            f"`lincae {r['command']}`",
+            f"{r['minutes']:g}",
+            f"{r['peak_mb']:.0f}",
+            f"{r['elapsed_s']:.1f}",
+            f"{r['times_real_time']:.1f}",
+        ]
+        for r in figures["rows"]
+    ]
+    ratios = ", ".join(f"{name} {ratio:.3f}" for name, ratio in figures["peak_ratio_long_to_short"].items())
+    return (
+        f"Mono PCM_16 WAV at 44.1 kHz, whole processes, peak resident size by `{figures['measured_with']}`.\n\n"
+        + table.rows(["command", "audio min", "peak MB", "s", "x real time"], body)
+        + f"\n\nPeak of the long file over that of the short one: {ratios}. Asked for: {MEMORY_BAR}."
+    )
+
+
+def _sizes(figures: dict[str, Any]) -> str:
+    body = [
+        [
+            "1 sample" if r["frames"] == 1 else f"{r['seconds']:g} s",
+            r["channels"],
+            r["wav_bytes"],
+            r["lat_bytes"],
+            r["overhead_bytes"],
+            f"{r['times_smaller']:.2f}",
+            "-" if r["kbit_per_s_and_channel"] is None else f"{r['kbit_per_s_and_channel']:.2f}",
+        ]
+        for r in figures["rows"]
+    ]
+    head = ["audio at 44.1 kHz", "channels", "16-bit WAV, bytes", "`.lat`, bytes", "of it not latents"]
+    return "float16 `.lat` files.\n\n" + table.rows([*head, "times smaller", "kbit/s a channel"], body)
+
+
+def _origin(record: dict[str, Any]) -> str:
+    m = record["machine"]
+    facts = [m["system"], m["cpu"], f"{m['cores']} cores"]
+    facts += [f"{m['memory_gb']} GB"] if m["memory_gb"] else []
+    facts += [f"{name} {m[name]}" for name in ("python", "torch", "numpy", "h5py") if m[name]]
+    text = f"`{record['command']}`  \n{record['date']}; {', '.join(facts)}"
+    model = record.get("model")
+    if model:
+        size = f"{model['parameters'] / 1e6:.1f} M parameters, {model['bytes'] / 1e6:.1f} MB"
+        text += f"; model {model['name']} {model['version']} ({size}, `{model['fingerprint'][7:19]}`)"
+    return f"<sub>{text}</sub>"
+
+
+def _bar(limit: float | None) -> str:
+    return "-" if limit is None else f"< {limit:g}"
+
+
+Section = Callable[[dict[str, Any]], str]
+SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
+    (
+        "linearity",
+        "Linearity",
+        _linearity,
+        "python bench/linearity.py --tool PATH/score_linearity.py --stems FOLDER --score shipped=frame "
+        "--score ablation=WEIGHTS",
+    ),
+    ("cli_speed", "Speed of the command line", _cli, "python bench/cli_speed.py"),
+    ("decode_speed", "Speed of the codec", _codec, "python bench/decode_speed.py"),
+    ("memory", "Memory", _memory, "python bench/memory.py"),
+    ("sizes", "File sizes", _sizes, "python bench/sizes.py"),
+)
+
+
+if __name__ == "__main__":
+    main()

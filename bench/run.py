@@ -1,0 +1,53 @@
+"""Runs the benchmarks one after the other, then writes BENCHMARKS.md. Leave the machine alone meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import common
+import linearity
+
+ALL = ("cli_speed", "decode_speed", "memory", "sizes", "linearity")
+
+
+def main() -> None:
+    """Runs; a benchmark that fails does not stop the others."""
+    options = common.parser(__doc__)
+    options.add_argument("--only", nargs="+", choices=ALL, default=ALL, metavar="NAME", help=", ".join(ALL))
+    options.add_argument("--score", action="append", metavar="LABEL=MODEL", help="models for linearity")
+    options.add_argument("--tool", type=Path, default=linearity.TOOL, help="score_linearity.py")
+    options.add_argument("--stems", type=Path, default=linearity.STEMS)
+    options.add_argument("--peer", type=Path, help="where linear-cae lies")
+    a = options.parse_args()
+    shared = ["--lincae", a.lincae, "--model", a.model]
+    if a.results != options.get_default("results"):
+        shared += ["--results", str(a.results)]
+    if a.quick:
+        shared.append("--quick")
+    extra: dict[str, list[str]] = {
+        "decode_speed": ["--peer", str(a.peer)] if a.peer else [],
+        "linearity": ["--tool", str(a.tool), "--stems", str(a.stems)],
+    }
+    for pair in a.score or []:
+        extra["linearity"] += ["--score", pair]
+    failed = []
+    for name in a.only:
+        if name == "linearity" and not a.tool.is_file():
+            print(f"linearity: skipped, {a.tool} is not there; name it: --tool PATH", file=sys.stderr)
+            continue
+        print(f"== {name}", file=sys.stderr)
+        script = str(Path(__file__).with_name(f"{name}.py"))
+        if subprocess.run([sys.executable, script, *shared, *extra.get(name, [])]).returncode:
+            failed.append(name)
+    report = [sys.executable, str(Path(__file__).with_name("report.py")), "--results", str(a.results)]
+    if a.quick:
+        report += ["--output", str(a.results / "BENCHMARKS.md")]
+    failed += ["report"] if subprocess.run(report).returncode else []
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

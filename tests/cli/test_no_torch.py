@@ -1,0 +1,47 @@
+"""The commands that need no model never wait for one, nor for what only others need."""
+
+import subprocess
+import sys
+
+import pytest
+from cli_helpers import environment, make_lat
+
+HEAVY = ("torch", "pydantic", "rich", "soundfile", "soxr", "scipy", "lincae_core")
+PROGRAM = """
+import sys
+from lincae_cli.app import main
+code = main(sys.argv[1:])
+sys.stderr.write(" ".join(sorted(name for name in sys.modules if "." not in name)))
+sys.exit(code)
+"""
+
+LINES = [
+    "",
+    "--help",
+    "encode --help",
+    "decode --help",
+    "train --help",
+    "mix a.lat b.lat:-6dB -o mix.lat",
+    "gain a.lat --db -6 -o gain.lat",
+    "subtract a.lat b.lat -o sub.lat",
+    "info a.lat",
+    "info a.lat b.lat --json",
+    "verify a.lat",
+    "--version",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_nothing_heavy_is_imported(tmp_path, line):
+    make_lat(tmp_path / "a.lat")
+    make_lat(tmp_path / "b.lat", seed=1)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *line.split()],
+        cwd=tmp_path, capture_output=True, text=True, env=environment(), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stderr.split())
+    assert "lincae_cli" in loaded
+    assert loaded.isdisjoint(HEAVY), loaded.intersection(HEAVY)
+    if line.endswith("--help") or not line:
+        assert loaded.isdisjoint({"numpy", "h5py"})

@@ -1,0 +1,104 @@
+"""The grammars of times, gains and operands: what is printed is read back as the same."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lincae_cli import parsing
+from lincae_formats import UsageError
+
+seconds = st.floats(0, 1e8, allow_subnormal=False)
+factors = st.floats(allow_nan=False, allow_infinity=False)
+names = st.text(st.characters(exclude_characters="\0/:", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(seconds)
+def test_a_time_is_read_back(value):
+    assert parsing.parse_time(parsing.format_time(value), "--start") == value
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
+def test_all_spellings_of_a_time_agree(h, m, s):
+    spellings = (f"{h}:{m:02d}:{s:02d}", f"{h}h{m}m{s}s", f"{3600 * h + 60 * m + s}", f"{60 * h + m}m{s}s")
+    assert {parsing.parse_time(text, "--start") for text in spellings} == {3600.0 * h + 60 * m + s}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:23.5", 83.5),
+        ("90s", 90),
+        ("25m", 1500),
+        ("1h", 3600),
+        (".5", 0.5),
+        ("0", 0),
+        ("75:00", 4500),
+        ("1h2m3s", 3723),
+    ],
+)
+def test_times(text, value):
+    assert parsing.parse_time(text, "--start") == value
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1:60", "1:2:3:4", "1:60:00", "s", "1m1h", "1e3", "nan", "inf", "5ms", "٣", "9" * 400]
+)
+def test_no_times(text):
+    with pytest.raises(UsageError, match="--start"):
+        parsing.parse_time(text, "--start")
+
+
+@given(factors)
+def test_a_gain_is_read_back(value):
+    assert parsing.parse_gain(parsing.format_gain(value), "gain") == value
+
+
+@given(st.floats(-200, 200))
+def test_decibels_are_read_as_an_amplitude(db):
+    expected = 10 ** (db / 20)
+    for text in (f"{db!r}dB", f"{db!r} DB"):
+        assert math.isclose(parsing.parse_gain(text, "gain"), expected, rel_tol=1e-15)
+    assert math.isclose(parsing.parse_decibels(repr(db), "--db"), expected, rel_tol=1e-15)
+
+
+@pytest.mark.parametrize("text", ["", "loud", "nan", "inf", "1e999", "0x10", "6 dBm", "9999999dB", "--6"])
+def test_no_gains(text):
+    with pytest.raises(UsageError):
+        parsing.parse_gain(text, "gain")
+
+
+@given(names, factors)
+def test_an_operand_is_split_at_its_gain(name, factor):
+    path = f"d:/{name}.lat"
+    assert parsing.split_operand(f"{path}:{parsing.format_gain(factor)}") == (path, factor)
+    assert parsing.split_operand(path) == (path, 1.0)
+
+
+@pytest.mark.parametrize("text", [r"C:\stems\a.lat", "a:b.lat", "a.lat", ":", "-", "12:30 live.lat"])
+def test_colons_belong_to_paths(text):
+    assert parsing.split_operand(text) == (text, 1.0)
+
+
+def test_the_last_colon_begins_the_gain():
+    assert parsing.split_operand(r"C:\a.lat:-1") == (r"C:\a.lat", -1.0)
+    assert parsing.split_operand("a:1:0.5") == ("a:1", 0.5)
+    assert parsing.split_operand("-:2") == ("-", 2.0)
+
+
+@pytest.mark.parametrize(("text", "value"), [("44100", 44100), ("44.1k", 44100), ("48 kHz", 48000), ("8000Hz", 8000)])
+def test_rates(text, value):
+    assert parsing.parse_rate(text, "--rate") == value
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "44.1", "fast", "1e6k", "99999999"])
+def test_no_rates(text):
+    with pytest.raises(UsageError, match="--rate"):
+        parsing.parse_rate(text, "--rate")
+
+
+def test_settings_are_pairs_and_the_last_wins():
+    assert parsing.parse_settings(["a.b=1", "c=x=y", "a.b=2"], "--set") == {"a.b": "2", "c": "x=y"}
+    with pytest.raises(UsageError, match="key=value"):
+        parsing.parse_settings(["a"], "--set")

@@ -1,0 +1,55 @@
+"""`-` is stdin or stdout: a .lat over a pipe is the same bytes as the file."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from cli_helpers import environment, make_lat, ok, refused
+
+
+def test_stdout_has_the_bytes_of_the_file(tmp_path):
+    make_lat(tmp_path / "a.lat")
+    ok("gain", "a.lat", "--db", "-6", "-o", "out.lat", cwd=tmp_path)
+    assert ok("gain", "a.lat", "--db", "-6", "-o", "-", cwd=tmp_path) == (tmp_path / "out.lat").read_bytes()
+
+
+def test_stdin_is_an_operand(tmp_path):
+    make_lat(tmp_path / "a.lat")
+    data = (tmp_path / "a.lat").read_bytes()
+    ok("mix", "-:0.5", "-o", "half.lat", cwd=tmp_path, stdin=data)
+    piped = json.loads(ok("info", "-", "--json", cwd=tmp_path, stdin=data))[0]
+    named = json.loads(ok("info", "a.lat", "--json", cwd=tmp_path))[0]
+    assert {**named, "file": "-", "bytes": None} == piped
+    assert ok("verify", "-", stdin=data) == b"-: ok\n"
+
+
+def test_a_chain_of_pipes(tmp_path):
+    make_lat(tmp_path / "a.lat")
+    make_lat(tmp_path / "b.lat", seed=1)
+    command = f"{sys.executable} -m lincae_cli"
+    line = f"{command} gain a.lat --factor 2 -o - | {command} subtract - b.lat -o - | {command} verify -"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, env=environment(), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"-: ok\n", b"")
+
+
+def test_garbage_on_stdin_is_one_line():
+    assert "<stdin>" in refused(1, "info", "-", stdin=b"garbage")
+    refused(1, "info", "-", stdin=b"")
+
+
+@pytest.mark.parametrize("args", [("info", "a.lat", "--json"), ("gain", "a.lat", "--db", "1", "-o", "-"), ("--help",)])
+def test_a_reader_that_left_is_no_error(tmp_path, args):
+    make_lat(tmp_path / "a.lat", num_samples=44100 * 600)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "lincae_cli", *args],
+            cwd=tmp_path, env=environment(), stdout=closed, stderr=subprocess.PIPE, timeout=60,
+        )  # fmt: skip
+    assert done.stderr == b""
+    assert done.returncode in (1, 141)

@@ -1,0 +1,96 @@
+"""Whatever is typed wrong is answered by one line that says what to type instead."""
+
+import pytest
+from cli_helpers import make_lat, ok, refused
+
+WRONG = [
+    # command line, exit code, what the line must say
+    ("encod a.wav", 2, "did you mean: lincae encode"),
+    ("qqqqqq", 2, "lincae --help"),
+    ("models lst", 2, "did you mean: lincae models list"),
+    ("--versio", 2, "did you mean --version"),
+    ("mix", 2, "LAT[:GAIN] is missing; for example: lincae mix"),
+    ("mix a.lat", 2, "-o out.lat"),
+    ("mix a.lat --ouput x.lat", 2, "did you mean --output"),
+    ("mix a.lat -o", 2, "requires an argument"),
+    ("mix a.lat -o out.wav", 2, "lincae decode out.lat -o out.wav"),
+    ("mix a.lat -o out.lat --length longst", 2, "did you mean --length longest"),
+    ("mix a.lat -o out.lat --sample-rate fast", 2, "--sample-rate 48000"),
+    ("mix a.lat:0.5x -o out.lat", 2, "a.lat:0.5"),
+    ("mix a.lat: -o out.lat", 2, "a.lat:-6dB"),
+    ("mix a.lat:1e999 -o out.lat", 2, "smaller number"),
+    ("mix - - -o out.lat", 2, "only once"),
+    ("mix missing.lat -o out.lat", 1, "missing.lat: no such file"),
+    ("mix b.lat -o out.lat", 1, "did you mean a.lat"),
+    ("mix folder -o out.lat", 1, "folder/*.lat"),
+    ("mix a.lat -o none/out.lat", 1, "mkdir -p"),
+    ("mix note.txt -o out.lat", 1, "note.txt"),
+    ("gain a.lat -o out.lat", 2, "--db -6"),
+    ("gain a.lat --db -6 --factor 0.5 -o out.lat", 2, "keep one"),
+    ("gain a.lat --db loud -o out.lat", 2, "--db -6"),
+    ("gain a.lat --factor -6dB -o out.lat", 2, "--db -6"),
+    ("gain a.lat --factor nan -o out.lat", 2, "--factor 0.5"),
+    ("gain a.lat a.lat --db 1 -o out.lat", 2, "lincae gain --help"),
+    ("subtract a.lat -o out.lat", 2, "PART is missing"),
+    ("info", 2, "LAT is missing"),
+    ("info folder", 1, "no .lat files"),
+    ("info a.lat -x", 2, "lincae info --help"),
+    ("verify missing.lat", 1, "missing.lat: no such file"),
+    ("encode a.lat", 2, "did you mean: lincae decode a.lat"),
+    ("encode a.wav --dtype float61", 2, "did you mean --dtype float16"),
+    ("encode a.wav --jobs 0", 2, "--jobs 1"),
+    ("encode a.wav --device gpu", 2, "auto, cpu or cuda"),
+    ("encode a.wav -o a.flac", 2, "write -o a.lat"),
+    ("encode a.wav b.wav -o -", 2, "-o FOLDER/"),
+    ("encode a.wav b.wav -o note.txt", 2, "is a file"),
+    ("encode a.wav a.flac", 2, "would both be written to a.lat"),
+    ("encode a.wav", 1, "--force"),
+    ("encode - -o folder", 2, "folder/name.lat"),
+    ("decode a.wav", 2, "did you mean: lincae encode a.wav"),
+    ("decode a.lat --start soon", 2, "--start 1:23.5"),
+    ("decode a.lat --start 5 --end 3", 2, "later --end"),
+    ("decode a.lat --steps 0", 2, "--steps 1"),
+    ("decode a.lat --format MPEG", 2, "WAV"),
+    ("decode a.lat -o out.xyz", 2, ".wav"),
+    ("train missing.yaml", 1, "missing.yaml"),
+    ("train note.txt --budget now", 2, "--budget"),
+    ("train note.txt --set lr", 2, "key=value"),
+    ("models show", 2, "lincae models show"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("usage")
+    make_lat(folder / "a.lat")
+    (folder / "note.txt").write_text("no latents")
+    (folder / "folder").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(("line", "code", "remedy"), WRONG, ids=[row[0] for row in WRONG])
+def test_one_line_that_names_the_remedy(folder, line, code, remedy):
+    before = sorted(folder.rglob("*"))
+    assert remedy in refused(code, *line.split(), cwd=folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+COMMANDS = ["encode", "decode", "mix", "gain", "subtract", "info", "verify", "train", "demo", "models"]
+
+
+def test_alone_it_prints_its_help():
+    text = ok().decode()
+    assert text == ok("--help").decode()
+    assert [line.split()[0] for line in text.split("Commands:\n")[1].split("\n\n")[0].splitlines()] == COMMANDS
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "models list", "models show", ""])
+def test_help_ends_with_an_example(command):
+    end = ok(*command.split(), "--help").decode().rstrip().split("Example:\n")[1]
+    assert end.strip().startswith(f"lincae {command}".strip())
+
+
+def test_version():
+    from lincae_formats import __version__
+
+    assert ok("--version").decode() == f"lincae {__version__}\n"

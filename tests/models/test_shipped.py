@@ -1,0 +1,65 @@
+"""What the shipped model promises, on the demo's stems: homogeneity to rounding, additivity, a card that fits."""
+
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from lincae_core.evaluation.mss import mss
+from lincae_core.models import registry
+from lincae_core.stream import decode_array, encode_array
+
+SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return registry.load()
+
+
+@pytest.fixture(scope="module")
+def stems():
+    """Mono stems, `[1, n]` each."""
+    folder = files("lincae_core") / "demo" / "stems"
+    read = {n: sf.read(str(folder / f"{n}.flac"), dtype="float32")[0] for n in ("bass", "drums", "other", "vocals")}
+    return {name: audio.mean(1)[None, 44100 : 44100 * (1 + SECONDS)] for name, audio in read.items()}
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.25, 1.5, 30.0])
+def test_encoder_is_homogeneous(model, stems, gain):
+    x = stems["drums"]
+    z, scaled = encode_array(model, x), encode_array(model, gain * x)
+    assert np.linalg.norm(scaled - gain * z) < 1e-3 * np.linalg.norm(gain * z)
+
+
+@pytest.mark.parametrize("gain", [0.01, 0.25, 1.5, 30.0])
+def test_decoder_is_homogeneous(model, stems, gain):
+    z = encode_array(model, stems["drums"])
+    n = stems["drums"].shape[1]
+    y, scaled = decode_array(model, z, n), decode_array(model, gain * z, n)
+    assert np.linalg.norm(scaled - gain * y) < 1e-3 * np.linalg.norm(gain * y)
+
+
+def test_sum_of_latents_decodes_as_well_as_the_mixture(model, stems):
+    mixture = sum(stems.values())
+    n = mixture.shape[1]
+    whole = decode_array(model, encode_array(model, mixture), n)[0]
+    summed = decode_array(model, sum(encode_array(model, x) for x in stems.values()), n)[0]
+    recon, add = mss(whole, mixture[0], 44100), mss(summed, mixture[0], 44100)
+    assert recon < 2.5
+    assert add < 1.15 * recon
+
+
+def test_latents_have_about_unit_variance(model, stems):
+    mixture = sum(stems.values())
+    level = float(np.sqrt(np.mean(mixture**2))) / model.config.reference_rms
+    assert 0.4 < encode_array(model, mixture).std() / level < 2.5
+
+
+def test_card_names_the_very_weights_that_ship():
+    info = registry.resolve("frame")
+    assert info.card_path is not None
+    assert info.fingerprint in info.card_path.read_text(encoding="utf-8")
+    assert info.size_bytes < 80e6
+    assert info.license == "CC-BY-SA-4.0"

@@ -1,0 +1,121 @@
+"""Training audio: what is drawn, at what loudness, and what is left out."""
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from torch import Generator
+
+from lincae_core.training.data import find_files, is_held_out, load_clips, read_mono
+from lincae_formats.errors import LincaeError
+
+RATE = 44100
+
+
+def tone(path, frequency, seconds=1.0, amplitude=0.3, rate=RATE, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x = amplitude * np.sin(2 * np.pi * frequency * np.arange(int(seconds * rate)) / rate)
+    sf.write(path, np.repeat(x[:, None], channels, 1), rate)
+    return path
+
+
+def load(*folders, held_out=0.0, shortest=4096, rms=0.1):
+    return load_clips(folders, rms, shortest, held_out)
+
+
+def draw(clips, count, samples=2048, seed=0):
+    return clips.crops(count, samples, Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_folders_get_their_share_whatever_their_size(tmp_path, share):
+    tone(tmp_path / "low" / "a.wav", 110, 1)
+    for i in range(3):
+        tone(tmp_path / "high" / f"{i}.wav", 8000, 2)
+    clips, _ = load((tmp_path / "low", 3 * share), (tmp_path / "high", 3 * (1 - share)))
+    crops = draw(clips, 2000)
+    crossings = (crops[:, 1:].sign() != crops[:, :-1].sign()).sum(1)
+    assert set((crossings > 300).tolist()) == {True, False}
+    assert float((crossings < 300).float().mean()) == pytest.approx(share, abs=0.05)
+
+
+def test_long_files_are_drawn_more_often(tmp_path):
+    tone(tmp_path / "a.wav", 110, 3)
+    tone(tmp_path / "b.wav", 8000, 1)
+    clips, _ = load((tmp_path, 1.0))
+    assert clips.chance.tolist() == pytest.approx([0.75, 0.25])
+    assert clips.seconds == pytest.approx(4)
+
+
+@pytest.mark.parametrize("amplitude", [0.001, 0.02, 0.9])
+def test_crops_have_the_reference_loudness(tmp_path, amplitude):
+    tone(tmp_path / "a.wav", 441, 2, amplitude)
+    crops = draw(load((tmp_path, 1.0))[0], 20, 8820)
+    assert crops.shape == (20, 8820)
+    assert crops.dtype == torch.float32
+    # 16 bits of a tone at -60 dB leave about 3 % of quantisation
+    assert crops.square().mean(1).sqrt().numpy() == pytest.approx(0.1, rel=0.02)
+
+
+def test_crops_are_pieces_of_the_audio(tmp_path):
+    ramp = np.linspace(-0.5, 0.5, RATE)
+    sf.write(tmp_path / "a.wav", ramp, RATE, subtype="FLOAT")
+    crops = draw(load((tmp_path, 1.0), rms=float(np.sqrt(np.mean(ramp**2))))[0], 500, 1000)
+    assert np.diff(crops.numpy(), axis=1) == pytest.approx(1 / RATE, abs=4e-5)
+    assert float(crops.min()) < -0.49
+    assert float(crops.max()) > 0.49
+    assert torch.equal(crops, draw(load((tmp_path, 1.0), rms=float(np.sqrt(np.mean(ramp**2))))[0], 500, 1000))
+
+
+def test_crops_stay_inside_their_clip(tmp_path):
+    sf.write(tmp_path / "a.wav", np.full(5000, 0.3), RATE)
+    sf.write(tmp_path / "b.wav", np.full(5000, -0.3), RATE)
+    crops = draw(load((tmp_path, 1.0))[0], 300, 4096)
+    assert (crops.sign() == crops[:, :1].sign()).all()
+    assert len(crops[:, 0].sign().unique()) == 2
+
+
+def test_held_out_by_name_alone(tmp_path):
+    names = [f"clip-{i}.wav" for i in range(400)]
+    held = [n for n in names if is_held_out(tmp_path / n, 0.25)]
+    assert held == [n for n in names if is_held_out(tmp_path / "elsewhere" / n, 0.25)]
+    assert 60 < len(held) < 140
+    assert set(held) <= {n for n in names if is_held_out(tmp_path / n, 0.5)}
+    assert not any(is_held_out(tmp_path / n, 0.0) for n in names)
+
+
+def test_held_out_files_are_never_drawn(audio):
+    clips, held = load((audio, 1.0), held_out=0.3)
+    assert held == [audio / n for n in ("0.wav", "1.wav", "3.wav")]
+    assert clips.names == tuple(str(audio / n) for n in ("2.wav", "4.wav", "5.wav"))
+
+
+def test_useless_files_are_left_out(tmp_path):
+    good = tone(tmp_path / "sub" / "good.FLAC", 440)
+    tone(tmp_path / "short.wav", 440, 0.01)
+    tone(tmp_path / "silent.wav", 440, 1, 0.0)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF" + bytes(100))
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no audio")
+    sf.write(tmp_path / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    clips, _ = load((tmp_path, 1.0))
+    assert clips.names == (str(good),)
+    assert torch.isfinite(draw(clips, 50)).all()
+
+
+def test_any_rate_and_channels_become_mono_at_44100(tmp_path):
+    x = read_mono(tone(tmp_path / "a.wav", 1000, 1, 0.3, 48000, 2))
+    assert x.dtype == np.float32
+    assert x.shape == (RATE,)
+    truth = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    assert np.abs(x - truth)[1000:-1000].max() < 1e-3
+
+
+def test_folders_without_audio(tmp_path):
+    with pytest.raises(LincaeError, match="no audio files under"):
+        find_files(tmp_path)
+    with pytest.raises(LincaeError, match="no audio files under"):
+        load((tmp_path / "none", 1.0))
+    tone(tmp_path / "silent.wav", 440, 1, 0.0)
+    with pytest.raises(LincaeError, match="no usable audio under"):
+        load((tmp_path, 1.0))

@@ -1,0 +1,256 @@
+"""Whole trainings of the smallest recipe, unbroken, killed and resumed."""
+
+import csv
+import json
+import math
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+import yaml
+from safetensors import safe_open
+
+from lincae_core.models.registry import load
+from lincae_core.training.data import load_clips
+from lincae_core.training.loop import Trainer
+from lincae_core.training.run import resolve, train
+from lincae_formats.errors import LincaeError
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "recipes" / "smoke.yaml"
+FILES = {"recipe.yaml", "metrics.csv", "checkpoint.safetensors", "smoke.safetensors"}
+
+
+def overrides(audio, **more):
+    return {"data.folders.0.path": str(audio), **{k.replace("__", "."): str(v) for k, v in more.items()}}
+
+
+def short(audio, steps=4, **more):
+    return overrides(audio, budget__steps=steps, data__held_out=0, **more)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def smoke(audio, tmp_path_factory):
+    """The smoke recipe run to its end, and what it reported."""
+    out, reports = tmp_path_factory.mktemp("smoke") / "run", []
+    began = time.monotonic()
+    weights = train(
+        SMOKE,
+        out,
+        overrides=overrides(audio),
+        device="cpu",
+        report=lambda done, figures: reports.append((done, figures)),
+    )
+    return out, weights, reports, time.monotonic() - began
+
+
+def test_everything_is_written(smoke):
+    out, weights, reports, elapsed = smoke
+    assert weights == out / "smoke.safetensors"
+    assert {p.name for p in out.iterdir()} == FILES | {"validation.csv", "validation.png", "samples"}
+    assert elapsed < 60
+    assert reports[-1][0] == 1
+    assert reports[-1][1]["step"] == 30
+
+
+def test_metrics(smoke):
+    out, _, _, elapsed = smoke
+    metrics = rows(out / "metrics.csv")
+    assert all(math.isfinite(v) for row in metrics for v in row.values())
+    assert all(row["loss"] > 0 and row["gradient_norm"] > 0 for row in metrics)
+    assert [row["step"] for row in metrics] == sorted({row["step"] for row in metrics})
+    assert metrics[-1]["progress"] == 1
+    assert 0 < metrics[-1]["elapsed_s"] < elapsed
+
+
+def test_validation(smoke):
+    out = smoke[0]
+    scores = rows(out / "validation.csv")
+    assert scores[-1]["step"] == 30
+    assert {"recon", "add", "sep", "enc_add"} <= set(scores[0])
+    assert all(math.isfinite(v) for row in scores for v in row.values())
+    for name in ("0_original", "0_decoded", "1_original", "1_decoded"):
+        x, rate = sf.read(out / "samples" / f"{name}.wav")
+        assert (len(x), rate) == (2 * 44100, 44100)
+        assert x.any()
+    png = (out / "validation.png").read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", png[16:24])
+    assert width >= 600
+    assert height >= 300
+    assert png.endswith(b"IEND\xaeB`\x82")
+
+
+def test_weights_are_a_model(smoke):
+    from lincae_core.stream import encode_array
+
+    model = load(smoke[1], "cpu")
+    assert (model.name, model.latent_dim) == ("smoke", 16)
+    z = encode_array(model, np.random.default_rng(0).standard_normal((1, 44100)).astype(np.float32))
+    assert z.shape == (1, 16, 11)
+    assert np.isfinite(z).all()
+    assert model.latent_scale != 1
+
+
+def test_resolved_recipe_is_kept(smoke, audio):
+    kept = yaml.safe_load((smoke[0] / "recipe.yaml").read_text())
+    assert kept["data"]["folders"][0]["path"] == str(audio)
+    assert kept["consistency"]["log_sigma_std"] == 2.0
+
+
+def test_rerun_of_a_finished_training_gives_the_same_weights(audio, tmp_path):
+    first = train(SMOKE, tmp_path, overrides=short(audio), device="cpu").read_bytes()
+    assert train(SMOKE, tmp_path, overrides=short(audio), device="cpu").read_bytes() == first
+    elsewhere = train(SMOKE, tmp_path / "b", overrides=short(audio), device="cpu").read_bytes()
+    assert elsewhere == first
+    assert train(SMOKE, tmp_path / "c", overrides=short(audio, seed=1), device="cpu").read_bytes() != first
+    assert {p.name for p in (tmp_path / "b").iterdir()} == FILES
+
+
+@pytest.mark.parametrize(("mixtures", "gains"), [("audio", "audio"), ("none", "none")])
+def test_the_tricks_can_be_left_out(audio, tmp_path, mixtures, gains):
+    changes = short(audio, linearity__mixtures=mixtures, linearity__gains=gains, optimiser__name="radam")
+    train(SMOKE, tmp_path, overrides=changes, device="cpu")
+    assert math.isfinite(rows(tmp_path / "metrics.csv")[-1]["loss"])
+
+
+def test_wall_clock_budget_ends_on_time(audio, tmp_path):
+    changes = overrides(audio, data__held_out=0)
+    path = train(SMOKE, tmp_path, overrides=changes, budget="2s", device="cpu")
+    last = rows(tmp_path / "metrics.csv")[-1]
+    assert last["progress"] == 1
+    assert 2 <= last["elapsed_s"] < 4
+    assert last["learning_rate"] < 1e-4, "annealed"
+    assert load(path, "cpu").name == "smoke"
+
+
+def refused(out, audio, *words, **more):
+    with pytest.raises(LincaeError) as caught:
+        train(SMOKE, out, overrides=short(audio, **more), device="cpu")
+    text = str(caught.value)
+    assert "\n" not in text
+    for word in ("checkpoint.safetensors", "--no-resume", *words):
+        assert word in text
+
+
+def test_checkpoint_of_another_recipe(audio, tmp_path):
+    train(SMOKE, tmp_path, overrides=short(audio), device="cpu")
+    kept = (tmp_path / "checkpoint.safetensors").read_bytes()
+    refused(tmp_path, audio, "another recipe", optimiser__learning_rate=2e-3)
+    refused(tmp_path, audio, "another recipe", model__width=40)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
+    train(SMOKE, tmp_path, overrides=short(audio, report__validation_files=3), device="cpu")  # changes no weights
+
+
+@pytest.mark.parametrize("keep", [0, 7, 0.5, -1])
+def test_truncated_checkpoint(audio, tmp_path, keep):
+    fresh = train(SMOKE, tmp_path, overrides=short(audio), device="cpu").read_bytes()
+    path = tmp_path / "checkpoint.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else keep])
+    refused(tmp_path, audio, "damaged")
+    if keep == 0.5:
+        again = train(SMOKE, tmp_path, resume=False, overrides=short(audio), device="cpu")
+        assert again.read_bytes() == fresh
+        assert rows(tmp_path / "metrics.csv")[0]["step"] <= 4
+        assert len({row["step"] for row in rows(tmp_path / "metrics.csv")}) == len(rows(tmp_path / "metrics.csv"))
+
+
+def test_not_resuming_starts_anew(audio, tmp_path):
+    train(SMOKE, tmp_path, overrides=short(audio), device="cpu")
+    changes = short(audio, 6, seed=5)
+    anew = train(SMOKE, tmp_path, resume=False, overrides=changes, device="cpu").read_bytes()
+    assert anew == train(SMOKE, tmp_path / "b", overrides=changes, device="cpu").read_bytes()
+    assert rows(tmp_path / "metrics.csv")[-1]["step"] == 6
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from lincae_core.training.run import train
+train(Path(sys.argv[1]), Path(sys.argv[2]), overrides=dict(a.split("=", 1) for a in sys.argv[3:]), device="cpu")
+"""
+
+
+def child(out, changes):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "formats"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    arguments = [f"{k}={v}" for k, v in changes.items()]
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(SMOKE), str(out), *arguments], env=environment)
+
+
+def state(folder):
+    """Step and tensors of the checkpoint in a folder; step 0 where there is none."""
+    try:
+        with safe_open(str(folder / "checkpoint.safetensors"), "np") as file:
+            step = json.loads(file.metadata()["progress"])["step"]
+            return step, {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        return 0, {}
+
+
+def test_killed_at_any_moment_and_resumed_gives_the_weights_of_an_unbroken_run(audio, tmp_path):
+    steps = 150
+    changes = short(audio, steps, report__checkpoint_every="0.05s")
+    unbroken = child(tmp_path / "a", changes)
+    out = tmp_path / "b"
+    killed = child(out, changes)
+    limit, enough = time.monotonic() + 120, random.randrange(1, 100)
+    while state(out)[0] < enough:
+        assert killed.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.1))
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, "it had ended before"
+    assert not (out / "smoke.safetensors").exists()
+    resumed = child(out, changes)
+    assert resumed.wait(120) == 0
+    assert unbroken.wait(120) == 0
+    assert (out / "smoke.safetensors").read_bytes() == (tmp_path / "a" / "smoke.safetensors").read_bytes()
+    (step, tensors), (other_step, others) = state(tmp_path / "a"), state(out)
+    assert step == other_step == steps
+    assert tensors.keys() == others.keys()
+    assert all(np.array_equal(v, others[k]) for k, v in tensors.items())
+
+
+@pytest.fixture
+def trainer(audio, tmp_path):
+    recipe, _ = resolve(SMOKE, short(audio, 20))
+    clips, _ = load_clips([(f.path, f.fraction) for f in recipe.data.folders], 0.1, 9728, 0.0)
+    return lambda: Trainer(recipe, clips, tmp_path, torch.device("cpu"))
+
+
+def test_checkpoint_restores_everything(trainer):
+    first, second = trainer(), trainer()
+    for _ in range(5):
+        first.step()
+    first.progress.elapsed = 12.5
+    first.save()
+    for _ in range(3):
+        second.step()
+    second.resume()
+    assert second.progress == first.progress
+    assert second.progress.step == 5
+    model = second.model.state_dict()
+    assert all(torch.equal(v, model[k]) for k, v in first.model.state_dict().items())
+    assert all(torch.equal(v, second.ema[k]) for k, v in first.ema.items())
+    for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        ours, theirs = first.optimiser.state[one], second.optimiser.state[other]
+        assert ours.keys() == theirs.keys() >= {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert first.step() == second.step()
