@@ -23,6 +23,7 @@ def main() -> None:
     options.add_argument("--score", action="append", metavar="LABEL=MODEL", help="a model; may be repeated")
     options.add_argument("--tool", type=Path, default=TOOL, help="score_linearity.py")
     options.add_argument("--stems", type=Path, default=STEMS, help="folder of stems, as the tool takes it")
+    options.add_argument("--parallel", action="store_true", help="all models at once, one thread each")
     options.add_argument("--seconds", type=float, help="only the first seconds of each track")
     options.add_argument("--tracks", nargs="*", help="only these tracks")
     a = options.parse_args()
@@ -44,6 +45,9 @@ def main() -> None:
     a.results.mkdir(parents=True, exist_ok=True)
 
     with common.scratch() as (_, environment):
+        running = {}
+        if a.parallel:
+            environment = {**environment, "OMP_NUM_THREADS": "1"}
         for label, model in chosen.items():
             out = a.results / f"score_{label}.json"
             command = [sys.executable, str(a.tool), "--stems", str(a.stems), "--lincae", a.lincae, "--json", str(out)]
@@ -51,9 +55,13 @@ def main() -> None:
             command += ["--seconds", str(a.seconds)] if a.seconds else []
             command += ["--tracks", *a.tracks] if a.tracks else []
             print(label, file=sys.stderr)
-            if subprocess.run(command, env=environment, stdout=sys.stderr).returncode:
+            running[label] = subprocess.Popen(command, env=environment, stdout=sys.stderr)
+            if not a.parallel:
+                running[label].wait()
+        for label, process in running.items():
+            if process.wait():
                 sys.exit(f"{label}: {a.tool.name} failed")
-            scores[label] = json.loads(out.read_text(encoding="utf-8"))
+            scores[label] = json.loads((a.results / f"score_{label}.json").read_text(encoding="utf-8"))
             # After every model: what is scored already is not lost when a later one fails.
             common.save("linearity", {**figures, "scores": scores}, a.results)
     print(table.markdown(scores))

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lincae_core.models.autoencoder import Autoencoder
+from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel
 from lincae_core.stream import (
     audio_levels,
     decode_array,
@@ -166,3 +169,24 @@ def test_a_silent_channel_beside_a_loud_one(tiny):
     audio = decode_array(tiny, z, 6 * SIZE)
     assert audio[0].any()
     assert not audio[1].any()
+
+
+def test_decoding_reads_all_that_overlapping_frames_depend_on():
+    torch.manual_seed(0)
+    config = FrameConfig(width=16, latent_width=16, latent_dim=4, expand=1, decoder_latent_blocks=1)
+    model = FrameModel(config).eval()
+    tiny = Autoencoder(model, {"name": "a", "version": "0", "fingerprint": ""}, torch.device("cpu"))
+    asked, k = [], 20
+
+    def read(first, last):
+        asked.append((first, last))
+        return np.ones((1, 4, last - first), np.float32)
+
+    list(decode_range(tiny, read, FRAMES, np.ones(1), k * SIZE, (k + 1) * SIZE))
+    z = torch.randn(1, FRAMES, 4).requires_grad_()
+    out = model.denoise(torch.randn(1, FRAMES * RATIO, FRAME), torch.tensor([20.0]), model.decoder(z))
+    # two STFT frames before and after a latent frame overlap its samples
+    (gradient,) = torch.autograd.grad(out[:, k * RATIO - 2 : (k + 1) * RATIO + 2].square().sum(), z)
+    needed = gradient[0].abs().sum(1).nonzero().flatten().tolist()
+    assert asked[0][0] <= needed[0]
+    assert asked[0][1] > needed[-1]
