@@ -76,6 +76,12 @@ class LinearitySection(Section):
     gain_probability: float = Field(0.8, ge=0, le=1)
     shrink_gains: bool = False
 
+    @model_validator(mode="after")
+    def _ordered(self) -> LinearitySection:
+        if self.gain_low > self.gain_high:
+            raise ValueError("gain_low must not be above gain_high")
+        return self
+
 
 class ConsistencySection(Section):
     """Noise levels, the step between student and teacher, and the loss."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from lincae_core.training.recipe import Recipe, load_recipe
+from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def train(
     out = Path(out) if out else Path("runs") / resolved.name
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.yaml").write_text(text, encoding="utf-8")
+        for leftover in out.glob(".checkpoint.safetensors.*.tmp"):  # of a run that was killed while saving
+            leftover.unlink(missing_ok=True)
     except OSError as e:
         raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another --out") from None
 
@@ -75,9 +77,12 @@ def train(
     if resume and trainer.checkpoint.exists():
         trainer.resume()
         log.info("goes on from step %d (%.0f %%)", trainer.progress.step, 100 * trainer.done)
-    elif not resume:
-        for name in ("checkpoint.safetensors", "metrics.csv", "validation.csv"):
-            (out / name).unlink(missing_ok=True)
+    try:
+        (out / "recipe.yaml").write_text(text, encoding="utf-8")
+        for name in ("metrics.csv", "validation.csv"):
+            drop_rows_after(out / name, trainer.progress.step)
+    except OSError as e:
+        raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another --out") from None
 
     def validate(t: Trainer) -> None:
         from lincae_core.training.validation import validate_and_write
@@ -105,3 +110,23 @@ def train(
             f"{out}: training broke down at step {trainer.progress.step}: {e}",
             "lower optimiser.learning_rate",
         ) from None
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Removes what a killed run logged after its last checkpoint, which the resumed one logs again, and torn rows.
+
+    Args:
+        path: CSV file whose first column or header names `step`; nothing happens if it is missing.
+        step: last step to keep.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    columns = lines[0].split(",") if lines else []
+    if "step" not in columns:
+        return
+    at = columns.index("step")
+    rows = [line.split(",") for line in lines[1:]]
+    kept = [r for r in rows if len(r) == len(columns) and r[at].isdigit() and int(r[at]) <= step]
+    with atomic_path(path, overwrite=True) as temporary:
+        Path(temporary).write_text("\n".join(",".join(r) for r in [columns, *kept]) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from lincae_core.models.registry import load
 from lincae_core.training.data import load_clips
 from lincae_core.training.loop import Trainer
-from lincae_core.training.run import resolve, train
+from lincae_core.training.run import drop_rows_after, resolve, train
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]
@@ -181,7 +181,7 @@ def test_not_resuming_starts_anew(audio, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
-from lincae_core.training.run import train
+from lincae_core.training.run import drop_rows_after, train
 overrides = dict(a.split("=", 1) for a in sys.argv[3:])
 train(Path(sys.argv[1]), Path(sys.argv[2]), overrides=overrides, device="cpu")
 """
@@ -255,3 +255,10 @@ def test_checkpoint_restores_everything(trainer):
         assert ours.keys() == theirs.keys() >= {"step", "exp_avg", "exp_avg_sq"}
         assert all(torch.equal(ours[k], theirs[k]) for k in ours)
     assert first.step() == second.step()
+
+
+def test_rows_after_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n10,1.0\n20,0.9\n30,0.8\n4")
+    drop_rows_after(path, 20)
+    assert path.read_text() == "step,loss\n10,1.0\n20,0.9\n"
