@@ -11,16 +11,21 @@ from lincae_core.models.consistency import Preconditioning
 from lincae_core.models.frame import FrameModel
 
 
+LOWEST = 0.05  # index of the lowest student: at 0 the consistency function is the identity
+
+
 def draw_levels(
     batch: int, p: Preconditioning, mean: float, std: float, step: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """Noise levels of student and teacher, two tensors ``[B]``.
 
-    The student's ln sigma is normal, clamped to the model's range; the teacher stands ``step`` lower in index.
+    The student's ln sigma is normal, clamped to the model's range; the teacher stands ``step`` lower in index, at least
+    at sigma_min. There the consistency function is the identity, so a step of 1 is plain regression to the clean frames
+    and a shrinking step goes from regression to consistency (as in "easy consistency tuning", arXiv 2406.14548).
     """
     sigma = (mean + std * torch.randn(batch, generator=generator)).exp().clamp(p.sigma_min, p.sigma_max)
-    student = p.index(sigma).clamp_min(step)  # below one step there is no teacher to learn from
-    return p.sigma(student), p.sigma(student - step).clamp_min(p.sigma_min)
+    student = p.index(sigma).clamp_min(LOWEST)
+    return p.sigma(student), p.sigma((student - step).clamp_min(0))
 
 
 def pseudo_huber(difference: Tensor) -> Tensor:
@@ -48,11 +53,13 @@ def consistency_loss(
         noise: unit Gaussian, like ``target``.
         student: noise levels ``[B]``.
         teacher: lower noise levels ``[B]``.
-        weighting: "step" for the paper's ``1 / (sigma_student - sigma_teacher)``, "output" for ``1 / c_out``
-            (equal weight to every level in units of the network's output).
+        weighting: "step" for the paper's ``1 / (sigma_student - sigma_teacher)``; "relative" for that times
+            ``sigma_student / c_out``, which gives every noise level about the same say in units of the network's output.
     """
     with torch.no_grad():
         aim = model.denoise(target + teacher[:, None, None] * noise, teacher, features)
     out = model.denoise(target + student[:, None, None] * noise, student, features)
-    weight = 1 / (student - teacher) if weighting == "step" else 1 / model.preconditioning.c_out(student)
+    weight = 1 / (student - teacher)
+    if weighting == "relative":
+        weight = weight * student / model.preconditioning.c_out(student)
     return (weight * pseudo_huber(out.float() - aim.float())).mean()

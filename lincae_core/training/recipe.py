@@ -88,9 +88,9 @@ class ConsistencySection(Section):
 
     log_sigma_mean: float = -1.1
     log_sigma_std: float = Field(2.0, gt=0)
-    step_exponent_start: float = Field(1.0, ge=0.3, le=4)
-    step_exponent_end: float = Field(2.0, ge=0.3, le=4)
-    weighting: Literal["step", "output"] = "step"
+    step_exponent_start: float = Field(1.0, ge=0, le=4)
+    step_exponent_end: float = Field(2.0, ge=0, le=4)
+    weighting: Literal["step", "relative"] = "step"
 
 
 class OptimiserSection(Section):

@@ -116,7 +116,9 @@ def test_draws_repeat_by_seed():
 def test_teacher_stands_one_step_below(seed, step, mean, shape):
     p = Preconditioning(shape[0], 0.002, shape[1])
     student, teacher = draw_levels(200, p, mean, 2.0, step, seeded(seed))
-    assert torch.allclose(p.index(student) - p.index(teacher), torch.tensor(step), atol=1e-5)
+    free = p.index(student) > step
+    assert torch.allclose((p.index(student) - p.index(teacher))[free], torch.tensor(step), atol=1e-5)
+    assert torch.allclose(teacher[~free], torch.tensor(p.sigma_min), rtol=1e-4)
     assert (teacher < student).all()
     assert teacher.min() >= p.sigma_min
     assert student.max() <= p.sigma_max * (1 + 1e-4)
@@ -168,8 +170,22 @@ def test_teacher_gives_no_gradient_and_weights_divide():
     assert torch.allclose(teacher_in - target, low[:, None, None] * noise, atol=1e-5)
     distance = pseudo_huber(student - teacher).detach()
     assert float(loss) == pytest.approx(float((distance / (high - low)).mean()), rel=1e-5)
-    other = consistency_loss(model, target, features, noise, high, low, "output").detach()
-    assert float(other) == pytest.approx(float((distance / model.preconditioning.c_out(high)).mean()), rel=1e-5)
+    other = consistency_loss(model, target, features, noise, high, low, "relative").detach()
+    weights = high / (high - low) / model.preconditioning.c_out(high)
+    assert float(other) == pytest.approx(float((weights * distance).mean()), rel=1e-5)
+
+
+def test_a_step_of_one_is_regression_to_the_clean_frames():
+    from lincae_core.models.frame import FRAME, FrameConfig, FrameModel
+
+    torch.manual_seed(0)
+    model = FrameModel(FrameConfig(width=8, latent_width=8, latent_dim=4, denoiser_blocks=1))
+    student, teacher = draw_levels(64, model.preconditioning, 0.0, 2.0, 1.0, seeded(0))
+    assert torch.allclose(teacher, torch.tensor(model.config.sigma_min), rtol=1e-4)
+    clean, noise = torch.randn(64, 8, FRAME), torch.randn(64, 8, FRAME)
+    aim = model.denoise(clean + teacher[:, None, None] * noise, teacher, torch.zeros(64, 8, 8))
+    assert (aim - clean).abs().max() < 0.02  # the noise at sigma_min
+    assert student.min() > 2 * model.config.sigma_min
 
 
 @pytest.mark.parametrize(("progress", "size"), [(0, 0.1), (0.5, 0.1**1.5), (1, 0.01)])
