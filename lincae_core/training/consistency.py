@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 from lincae_core.models.consistency import Preconditioning
 from lincae_core.models.frame import FrameModel
 
-
 LOWEST = 0.05  # index of the lowest student: at 0 the consistency function is the identity
 
 
@@ -54,7 +53,7 @@ def consistency_loss(
         student: noise levels ``[B]``.
         teacher: lower noise levels ``[B]``.
         weighting: "step" for the paper's ``1 / (sigma_student - sigma_teacher)``; "relative" for that times
-            ``sigma_student / c_out``, which gives every noise level about the same say in units of the network's output.
+            ``sigma_student / c_out``, which gives every noise level about the same say in the network's output.
     """
     with torch.no_grad():
         aim = model.denoise(target + teacher[:, None, None] * noise, teacher, features)

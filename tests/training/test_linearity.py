@@ -117,8 +117,8 @@ def test_teacher_stands_one_step_below(seed, step, mean, shape):
     p = Preconditioning(shape[0], 0.002, shape[1])
     student, teacher = draw_levels(200, p, mean, 2.0, step, seeded(seed))
     free = p.index(student) > step
-    assert torch.allclose((p.index(student) - p.index(teacher))[free], torch.tensor(step), atol=1e-5)
-    assert torch.allclose(teacher[~free], torch.tensor(p.sigma_min), rtol=1e-4)
+    assert torch.allclose((p.index(student) - p.index(teacher))[free], torch.tensor(step), atol=2e-5)
+    assert torch.allclose(teacher[~free], torch.tensor(p.sigma_min), rtol=2e-3)
     assert (teacher < student).all()
     assert teacher.min() >= p.sigma_min
     assert student.max() <= p.sigma_max * (1 + 1e-4)
