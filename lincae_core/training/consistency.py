@@ -24,7 +24,7 @@ def draw_levels(
     """
     sigma = (mean + std * torch.randn(batch, generator=generator)).exp().clamp(p.sigma_min, p.sigma_max)
     student = p.index(sigma).clamp_min(LOWEST)
-    return p.sigma(student), p.sigma((student - step).clamp_min(0))
+    return p.sigma(student), p.sigma((student - step).clamp_min(0)).clamp_min(p.sigma_min)
 
 
 def pseudo_huber(difference: Tensor) -> Tensor:
