@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from lincae_core.models.weights import save_weights
 from lincae_core.training import linearity
 from lincae_core.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from lincae_core.training.consistency import consistency_loss, draw_levels
+from lincae_core.training.csvlog import append_row
 from lincae_core.training.data import Clips
 from lincae_core.training.recipe import Recipe, parse_duration
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
@@ -213,7 +213,7 @@ class Trainer:
                     "learning_rate": self.optimiser.param_groups[0]["lr"],
                     "audio_s_per_s": round(count * seconds_per_step / max(now - reported, 1e-9), 2),
                 }  # fmt: skip
-                self._log(figures)
+                append_row(self.out / "metrics.csv", figures)
                 if report:
                     report(self, figures)
                 reported, loss_sum, count = now, 0.0, 0
@@ -229,12 +229,3 @@ class Trainer:
         if validate:
             validate(self)
         return path
-
-    def _log(self, figures: dict[str, float]) -> None:
-        path = self.out / "metrics.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, figures)
-            if new:
-                writer.writeheader()
-            writer.writerow(figures)

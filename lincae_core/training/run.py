@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from lincae_core.training.csvlog import drop_rows_after
 from lincae_core.training.recipe import Recipe, load_recipe
-from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError
 
 if TYPE_CHECKING:
@@ -110,23 +110,3 @@ def train(
             f"{out}: training broke down at step {trainer.progress.step}: {e}",
             "lower optimiser.learning_rate",
         ) from None
-
-
-def drop_rows_after(path: Path, step: int) -> None:
-    """Removes what a killed run logged after its last checkpoint, which the resumed one logs again, and torn rows.
-
-    Args:
-        path: CSV file whose first column or header names `step`; nothing happens if it is missing.
-        step: last step to keep.
-    """
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    columns = lines[0].split(",") if lines else []
-    if "step" not in columns:
-        return
-    at = columns.index("step")
-    rows = [line.split(",") for line in lines[1:]]
-    kept = [r for r in rows if len(r) == len(columns) and r[at].isdigit() and int(r[at]) <= step]
-    with atomic_path(path, overwrite=True) as temporary:
-        Path(temporary).write_text("\n".join(",".join(r) for r in [columns, *kept]) + "\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from lincae_core.evaluation.mss import mss
 from lincae_core.evaluation.pictures import spectrogram_sheet
 from lincae_core.models.autoencoder import Autoencoder
 from lincae_core.stream import decode_array, encode_array
+from lincae_core.training.csvlog import append_row
 from lincae_core.training.data import read_mono
 from lincae_formats.errors import LincaeError
 
@@ -73,13 +73,7 @@ def validate_and_write(trainer: Trainer, files: list[Path]) -> dict[str, float]:
     model = Autoencoder(trainer.averaged(), info, trainer.device)
     figures, decoded = evaluate(model, clips)
     row = {"step": trainer.progress.step, "progress": round(trainer.done, 4), **figures}
-    path = trainer.out / "validation.csv"
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    append_row(trainer.out / "validation.csv", row)
     samples = trainer.out / "samples"
     samples.mkdir(exist_ok=True)
     for i, (x, y) in enumerate(zip(clips, decoded, strict=True)):

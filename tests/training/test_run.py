@@ -20,9 +20,10 @@ import yaml
 from safetensors import safe_open
 
 from lincae_core.models.registry import load
+from lincae_core.training.csvlog import drop_rows_after
 from lincae_core.training.data import load_clips
 from lincae_core.training.loop import Trainer
-from lincae_core.training.run import drop_rows_after, resolve, train
+from lincae_core.training.run import resolve, train
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]
