@@ -93,13 +93,14 @@ def run_demo(out: Path | None = None, *, tell: Callable[[str], None] | None = No
         stems[name] = audio.T
     mixture = np.sum(list(stems.values()), axis=0)
     factor = 10 ** (GAIN_DB / 20)
-    sources = {"mixture": mixture, **stems}
+    accompaniment = mixture - stems["vocals"]
+    sources = {"mixture": mixture, **stems, "accompaniment": accompaniment}
     for name, audio in sources.items():
         _write_wav(out / f"{name}_original.wav", audio, rate)
 
     say("loads the model")
     model = load()
-    say("encodes the mixture and the stems")
+    say("encodes the mixture, the stems and the accompaniment")
     encoded = [
         encode_file(model, out / f"{name}_original.wav", out / f"{name}.lat", overwrite=True) for name in sources
     ]
@@ -110,7 +111,7 @@ def run_demo(out: Path | None = None, *, tell: Callable[[str], None] | None = No
         "sum": _operate(out / "sum.lat", [z[n] for n in NAMES], mix),
         "vocals_by_subtraction": _operate(
             out / "vocals_by_subtraction.lat",
-            [z["mixture"], z["bass"], z["drums"], z["other"]],
+            [z["mixture"], z["accompaniment"]],
             lambda parts: subtract(parts[0], parts[1:]),
         ),
         "karaoke": _operate(
@@ -119,14 +120,14 @@ def run_demo(out: Path | None = None, *, tell: Callable[[str], None] | None = No
         "quiet": _operate(out / "quiet.lat", [z["mixture"]], lambda parts: gain(parts[0], factor)),
     }
     stems_sum = "D(E(bass) + E(drums) + E(other) + E(vocals))"
-    difference = "D(E(mix) - E(bass) - E(drums) - E(other))"
-    vocals, rest, quieter = stems["vocals"], mixture - stems["vocals"], f"mixture at {GAIN_DB:g} dB"
+    difference = "D(E(mix) - E(bass + drums + other))"
+    vocals, quieter = stems["vocals"], f"mixture at {GAIN_DB:g} dB"
     plan = [
         ("mixture", "the mixture, encoded and decoded", "D(E(mix))", mixture, "mixture"),
         ("sum", "the four stems, added as latents", stems_sum, mixture, "mixture"),
         ("vocals", "the vocals, encoded and decoded", "D(E(vocals))", vocals, "vocals"),
         ("vocals_by_subtraction", "the vocals, by subtraction", difference, vocals, "vocals"),
-        ("karaoke", "the mixture without its vocals", "D(E(mix) - E(vocals))", rest, "mixture - vocals"),
+        ("karaoke", "the mixture without its vocals", "D(E(mix) - E(vocals))", accompaniment, "accompaniment"),
         ("quiet", f"the {quieter}", f"D({factor:.2f} E(mix))", factor * mixture, quieter),
         *((n, f"the {n}, encoded and decoded", f"D(E({n}))", stems[n], n) for n in NAMES if n != "vocals"),
     ]

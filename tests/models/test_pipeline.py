@@ -143,9 +143,9 @@ import resource, sys
 from lincae_core.models.registry import load
 from lincae_core.pipeline import decode_file, encode_file
 model = load(sys.argv[1], "cpu")
-for name in ("short", "long"):
-    encode_file(model, f"{name}.wav", f"{name}.lat")
-    decode_file(model, f"{name}.lat", f"{name}-back.wav", end=600.0)
+for name in ("short", "short", "long"):
+    encode_file(model, f"{name}.wav", f"{name}.lat", overwrite=True)
+    decode_file(model, f"{name}.lat", f"{name}-back.wav", end=600.0, overwrite=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -157,9 +157,11 @@ def test_memory_does_not_grow_with_length(tiny_model, tmp_path):
             for _ in range(minutes):
                 file.write(minute)
     path = os.pathsep.join([str(ROOT), str(ROOT / "formats"), os.environ.get("PYTHONPATH", "")])
+    # with a fixed threshold glibc gives big blocks back, and what counts is what the code holds
+    environment = {**os.environ, "PYTHONPATH": path, "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
     done = subprocess.run(
         [sys.executable, "-c", PEAKS, str(tiny_model)],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    short, long = map(int, done.stdout.split())
+    *_, short, long = map(int, done.stdout.split())
     assert long < 1.1 * short
