@@ -33,7 +33,7 @@ def encode_blocks(
     Yields:
         Latents float32 ``[C, latent_dim, k]``, in all ``ceil(num_samples / 4096)`` frames.
     """
-    size, context = model.samples_per_frame, model.model.encoder_context
+    size, context, stretch = model.samples_per_frame, model.model.encoder_context, _aligned(model, stretch)
     total = -(-num_samples // size)
     channels = len(levels)
     source = iter(blocks)
@@ -57,7 +57,7 @@ def encode_blocks(
         window = held[:, : need - at]
         window = np.pad(window, ((0, 0), (0, need - at - window.shape[1])))  # silence follows the end
         yield np.stack(
-            [model.encode_stretch(window[c], float(levels[c]), first - low, last - first) for c in range(channels)]
+            [model.encode_stretch(window[c], float(levels[c]), low, first - low, last - first) for c in range(channels)]
         )
 
 
@@ -83,14 +83,13 @@ def decode_range(
     Yields:
         Audio float32 ``[C, n]``, in all ``stop - start`` samples.
     """
-    size, context = (
-        model.samples_per_frame,
-        model.model.decoder_context + 1,
-    )  # one more for the STFT's overlap
-    end = -(-stop // size)
+    size, context, stretch = model.samples_per_frame, model.model.decoder_context, _aligned(model, stretch)
+    end, grid = -(-stop // size), model.model.grid
     for first in range(start // size, end, stretch):
         last = min(first + stretch, end)
-        low, high = max(0, first - context), min(frames, last + context)
+        # one more on either side for the STFT's overlap, then the whole of the windows that answer for those
+        low = max(0, (first - 1) // grid * grid - context)
+        high = min(frames, -(-(last + 1) // grid) * grid + context)
         z = read(low, high)
         audio = np.stack(
             [
@@ -109,6 +108,11 @@ def decode_range(
             ]
         )
         yield audio[:, max(0, start - first * size) : stop - first * size]
+
+
+def _aligned(model: Autoencoder, stretch: int) -> int:
+    """A stretch that ends where windows do, so that none is computed twice."""
+    return max(stretch // model.model.grid, 1) * model.model.grid
 
 
 def latent_levels(blocks: Iterable[np.ndarray]) -> np.ndarray:

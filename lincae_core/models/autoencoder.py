@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ import torch
 from torch import Tensor
 
 from lincae_core.models.consistency import sample
-from lincae_core.models.frame import FRAME, RATIO, FrameModel
+from lincae_core.models.families import Model
+from lincae_core.models.frame import FRAME, RATIO
 from lincae_core.models.frontend import HOP, LEAD
 from lincae_core.models.noise import frame_noise
+from lincae_core.models.windows import Window, cut, joined
 
 EDGE = 2  # STFT frames beside a stretch that overlap its samples
+BATCH = {"cpu": 2, "cuda": 32}  # windows computed at once, where a network sees windows
 
 
 class Autoencoder:
@@ -28,7 +32,7 @@ class Autoencoder:
         device: where to compute.
     """
 
-    def __init__(self, model: FrameModel, info: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, model: Model, info: dict[str, Any], device: torch.device) -> None:
         self.model = model.to(device).eval()
         self.device = device
         self.name: str = info["name"]
@@ -47,12 +51,13 @@ class Autoencoder:
         return rms / self.config.reference_rms if rms > 1e-12 else 0.0
 
     @torch.inference_mode()
-    def encode_stretch(self, audio: np.ndarray, level: float, before: int, count: int) -> np.ndarray:
+    def encode_stretch(self, audio: np.ndarray, level: float, first: int, before: int, count: int) -> np.ndarray:
         """Audio around a stretch to its latents, ``s E(x / s)``.
 
         Args:
             audio: ``[4096 K + 1536]`` float32: K latent frames' samples with 768 samples on both sides.
             level: s, from `level`.
+            first: place on the timeline of the first of the K latent frames.
             before: latent frames of context at the start, to drop.
             count: latent frames to keep.
 
@@ -62,8 +67,13 @@ class Autoencoder:
         if level == 0:
             return np.zeros((self.latent_dim, count), np.float32)
         x = torch.from_numpy(np.ascontiguousarray(audio, np.float32)).to(self.device) / level
-        z = self.model.encoder(self.model.frontend.analyse(x[None]))[0, before : before + count]
-        return (z.T * (level * self.latent_scale)).cpu().numpy()
+        frames = self.model.frontend.analyse(x[None])[0]
+        low, last = first + before, first + len(frames) // RATIO
+        parts: list[Tensor] = []
+        for group in self._groups(self.model.windows(low, low + count, first, last)):
+            z = self.model.encoder(joined([cut(frames, w, first, RATIO) for w in group]))
+            parts += [v[w.low - w.start : w.high - w.start] for v, w in zip(z, group, strict=True)]
+        return (torch.cat(parts).T * (level * self.latent_scale)).cpu().numpy()
 
     @torch.inference_mode()
     def decode_stretch(
@@ -90,24 +100,38 @@ class Autoencoder:
         if level == 0:
             return np.zeros(count * size, np.float32)
         scale = level if self.config.gain_equivariant else 1.0
-        x = torch.from_numpy(np.ascontiguousarray(z.T, np.float32)).to(self.device)[None]
-        features = self.model.decoder(x / (scale * self.latent_scale))
-        start, stop = before * RATIO, (before + count) * RATIO
-        frames = sample(
-            lambda noisy, sigma: self.model.denoise(noisy, sigma, features),
-            lambda step: self._noise(seed, channel, step, first, first + z.shape[1]),
-            self.model.preconditioning,
-            steps,
-        )
+        x = torch.from_numpy(np.ascontiguousarray(z.T, np.float32)).to(self.device) / (scale * self.latent_scale)
         # frames beyond the file do not exist; inside it, two on each side reach into the stretch
-        low = start if ends[0] else start - EDGE
-        high = stop if ends[1] else stop + EDGE
-        blocks = self.model.frontend.synthesise(frames[:, low:high])[0]
-        weight = self.model.frontend.overlap(high - low)
-        skip = LEAD + (start - low) * HOP
+        left, right = (0 if ends[0] else 1), (0 if ends[1] else 1)
+        low, high = first + before - left, first + before + count + right
+        parts = []
+        for group in self._groups(self.model.windows(low, high, first, first + len(x))):
+            frames = self._decode(joined([cut(x, w, first) for w in group]), group, channel, steps, seed)
+            parts += [
+                v[(w.low - w.start) * RATIO : (w.high - w.start) * RATIO] for v, w in zip(frames, group, strict=True)
+            ]
+        frames = (torch.cat(parts) if len(parts) > 1 else parts[0])[
+            left * (RATIO - EDGE) : (high - low) * RATIO - right * (RATIO - EDGE)
+        ]
+        blocks = self.model.frontend.synthesise(frames[None])[0]
+        weight = self.model.frontend.overlap(len(frames))
+        skip = LEAD + left * EDGE * HOP
         keep = slice(skip, skip + count * size)
         return (blocks[keep] / weight[keep] * scale).cpu().numpy()
 
-    def _noise(self, seed: int, channel: int, step: int, first: int, last: int) -> Tensor:
-        noise = frame_noise(seed, channel, step, first, last, RATIO * FRAME)
-        return torch.from_numpy(noise).view(1, -1, FRAME).to(self.device)
+    def _decode(self, z: Tensor, group: list[Window], channel: int, steps: int, seed: int) -> Tensor:
+        """Latents ``[W, K, latent_dim]`` of windows to frames ``[W, 8 K, 2048]``."""
+        features = self.model.decoder(z)
+
+        def noise(step: int) -> Tensor:
+            parts = [frame_noise(seed, channel, step, w.start, w.stop, RATIO * FRAME) for w in group]
+            return joined([torch.from_numpy(n).view(-1, FRAME) for n in parts]).to(self.device)
+
+        def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
+            return self.model.denoise(noisy, sigma, features)
+
+        return sample(denoise, noise, self.model.preconditioning, steps)
+
+    def _groups(self, windows: list[Window]) -> Iterator[list[Window]]:
+        size = BATCH.get(self.device.type, 2)
+        return (windows[i : i + size] for i in range(0, len(windows), size))

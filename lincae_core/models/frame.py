@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lincae_core.models.blocks import Block, NoiseLevel
 from lincae_core.models.consistency import Preconditioning
 from lincae_core.models.frontend import BINS, HOP, Frontend
+from lincae_core.models.windows import Window
 
 FRAME = 2 * BINS  # numbers in an STFT frame
 RATIO = 8  # STFT frames in a latent frame
@@ -160,6 +161,7 @@ class FrameModel(nn.Module):
     family = "frame"
     sample_rate = 44100  # Hz
     samples_per_frame = RATIO * HOP  # samples
+    grid = 1  # its networks see any stretch, wherever it begins
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()
@@ -183,6 +185,10 @@ class FrameModel(nn.Module):
         c = self.config
         reach = c.kernel // 2
         return c.decoder_latent_blocks * reach + math.ceil((c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO)
+
+    def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
+        """One window: all there is, from ``first`` to ``last``, for the latent frames ``low`` to ``high``."""
+        return [Window(first, last, low, high)]
 
     def denoise(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
         """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""

@@ -15,7 +15,7 @@ def frame_noise(seed: int, channel: int, step: int, start: int, stop: int, size:
         seed: any integer >= 0.
         channel: audio channel.
         step: sampling step.
-        start: first latent frame.
+        start: first latent frame; windows that begin before a file have negative ones.
         stop: latent frame after the last.
         size: numbers per latent frame (even).
     """
@@ -23,7 +23,7 @@ def frame_noise(seed: int, channel: int, step: int, start: int, stop: int, size:
     key = np.array([seed & (2**64 - 1), (channel << 32) | step], np.uint64)
     half = size // 2
     for row, frame in enumerate(range(start, stop)):
-        raw = np.random.Philox(key=key, counter=np.array([0, 0, frame, 0], np.uint64)).random_raw(half)
+        raw = np.random.Philox(key=key, counter=np.array([0, 0, frame & (2**64 - 1), 0], np.uint64)).random_raw(half)
         uniform = ((raw >> 40).astype(np.float32) + 0.5) * np.float32(2**-24)
         angle = (raw & 0xFFFFFF).astype(np.float32) * np.float32(2 * np.pi * 2**-24)
         radius = np.sqrt(-2 * np.log(uniform))

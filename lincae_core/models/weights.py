@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lincae_core.models.frame import FrameConfig, FrameModel
+from lincae_core.models.families import FAMILIES, Model, build
 from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError
 
@@ -50,7 +50,7 @@ def save_weights(
     return mark
 
 
-def load_weights(path: Path, *, check: bool = True) -> tuple[FrameModel, dict[str, Any]]:
+def load_weights(path: Path, *, check: bool = True) -> tuple[Model, dict[str, Any]]:
     """Reads weights as a float32 model in evaluation mode, and their metadata.
 
     Raises:
@@ -64,12 +64,12 @@ def load_weights(path: Path, *, check: bool = True) -> tuple[FrameModel, dict[st
         family = config.pop("family")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise LincaeError(f"{path}: not a lincae weights file ({type(e).__name__})", "see lincae models list") from None
-    if family != "frame":
+    if family not in FAMILIES:
         raise LincaeError(f"{path}: weights of family {family!r}, which this version does not know", "upgrade lincae")
     if check and fingerprint(tensors, info["config"]) != info["fingerprint"]:
         raise LincaeError(f"{path}: the weights do not match their fingerprint", "get the file again")
     try:
-        model = FrameModel(FrameConfig(**config))
+        model = build(family, config)
         model.load_state_dict({k: v.float() for k, v in tensors.items()})
     except (TypeError, RuntimeError, ValueError) as e:
         raise LincaeError(f"{path}: weights and config do not fit ({str(e).splitlines()[0][:120]})") from None

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from lincae_core.models.consistency import Preconditioning
-from lincae_core.models.frame import FrameModel
+from lincae_core.models.families import Model
 
 LOWEST = 0.05  # index of the lowest student: at 0 the consistency function is the identity
+GRID = 10_000  # noise levels that `draw_indices` chooses among
 
 
 def draw_levels(
     batch: int, p: Preconditioning, mean: float, std: float, step: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Noise levels of student and teacher, two tensors ``[B]``.
+    """Noise levels of student and teacher with a normal ln sigma, two tensors ``[B]``.
 
-    The student's ln sigma is normal, clamped to the model's range; the teacher stands ``step`` lower in index, at least
-    at sigma_min. There the consistency function is the identity, so a step of 1 is plain regression to the clean frames
-    and a shrinking step goes from regression to consistency (as in "easy consistency tuning", arXiv 2406.14548).
+    The student is clamped to the model's range; the teacher stands ``step`` lower in index, at least at sigma_min.
+    There the consistency function is the identity, so a step of 1 is plain regression to the clean frames and a
+    shrinking step goes from regression to consistency (as in "easy consistency tuning", arXiv 2406.14548).
     """
     sigma = (mean + std * torch.randn(batch, generator=generator)).exp().clamp(p.sigma_min, p.sigma_max)
-    student = p.index(sigma).clamp_min(LOWEST)
+    return levels(p.index(sigma).clamp_min(LOWEST), step, p)
+
+
+def index_weights(p: Preconditioning, mean: float, std: float) -> Tensor:
+    """Chance (unnormalised) of every noise level of a grid even in index, ``[GRID - 1]``.
+
+    The density of a normal ln sigma, but per unit of *index* (arXiv 2310.14189, section 3.5, as Music2Latent and
+    Lin-CAE draw it), which puts more weight on the lowest levels than `draw_levels` does.
+    """
+    index = torch.arange(GRID - 1, dtype=torch.float64) / (GRID - 1)
+    log_sigma = p.sigma(index).log()
+    return (-0.5 * ((log_sigma - mean) / std) ** 2).exp() / (std * math.sqrt(2 * math.pi))
+
+
+def draw_indices(
+    batch: int, p: Preconditioning, mean: float, std: float, step: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Noise levels of student and teacher, two tensors ``[B]``, drawn on the grid of `index_weights` with jitter."""
+    cell = torch.multinomial(index_weights(p, mean, std), batch, replacement=True, generator=generator)
+    index = (cell + torch.rand(batch, generator=generator)) / (GRID - 1)
+    return levels(index.clamp_min(1e-4), step, p)  # at 0 student and teacher would be one
+
+
+def levels(student: Tensor, step: float, p: Preconditioning) -> tuple[Tensor, Tensor]:
+    """Noise levels of students at the given indices and of teachers ``step`` lower, two tensors ``[B]``."""
     return p.sigma(student), p.sigma((student - step).clamp_min(0)).clamp_min(p.sigma_min)
 
 
@@ -35,9 +61,9 @@ def pseudo_huber(difference: Tensor) -> Tensor:
 
 
 def consistency_loss(
-    model: FrameModel,
+    model: Model,
     target: Tensor,
-    features: Tensor,
+    features: Any,
     noise: Tensor,
     student: Tensor,
     teacher: Tensor,
@@ -48,7 +74,7 @@ def consistency_loss(
     Args:
         model: the model (student and teacher share its weights).
         target: clean frames ``[B, T, 2048]``.
-        features: of the latent-side decoder, ``[B, T, width]``.
+        features: what the latent-side decoder gave.
         noise: unit Gaussian, like ``target``.
         student: noise levels ``[B]``.
         teacher: lower noise levels ``[B]``.

@@ -27,7 +27,7 @@ class Clips:
         audio: int16 samples of all clips, ``[N]``.
         start: first sample of each clip, ``[C]``.
         length: samples of each clip, ``[C]``.
-        gain: factor that brings each clip from int16 to the reference RMS, ``[C]``.
+        gain: factor that brings each clip from int16 to the loudness it is trained at, ``[C]``.
         chance: probability of each clip in a draw, ``[C]``.
         names: file of each clip.
     """
@@ -45,7 +45,7 @@ class Clips:
         return len(self.audio) / 44100
 
     def crops(self, count: int, samples: int, generator: Generator) -> Tensor:
-        """Random crops ``[count, samples]`` float32 at the reference loudness of the clips they come from."""
+        """Random crops ``[count, samples]`` float32 at the loudness of the clips they come from."""
         clip = torch.multinomial(self.chance, count, replacement=True, generator=generator)
         room = (self.length[clip] - samples).clamp_min(0) + 1
         offset = (torch.rand(count, generator=generator, dtype=torch.float64) * room).long()
@@ -79,13 +79,13 @@ def read_mono(path: Path, sample_rate: int = 44100) -> np.ndarray:
 
 
 def load_clips(
-    folders: Sequence[tuple[Path, float]], reference_rms: float, shortest: int, held_out: float
+    folders: Sequence[tuple[Path, float]], reference_rms: float | None, shortest: int, held_out: float
 ) -> tuple[Clips, list[Path]]:
     """Decodes folders (with their fractions) into one array; returns it and the held-out files.
 
     Args:
         folders: folders with the share of draws that each gets.
-        reference_rms: RMS that every clip is brought to.
+        reference_rms: RMS that every clip is brought to; None leaves them as they are.
         shortest: samples below which a file is left out.
         held_out: share of the files kept for validation.
 
@@ -111,7 +111,7 @@ def load_clips(
                     continue
                 scale = 32767 / max(float(np.abs(audio).max()), 1e-9)
                 parts.append(np.round(audio * scale).astype(np.int16))
-                gains.append(reference_rms / (rms * scale))
+                gains.append((reference_rms / rms if reference_rms else 1.0) / scale)
                 lengths.append(len(audio))
                 names.append(str(path))
         if not lengths:

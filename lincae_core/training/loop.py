@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,14 +11,17 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from lincae_core.models.frame import RATIO, FrameConfig, FrameModel
+from lincae_core.models.families import Model, build
+from lincae_core.models.frame import FRAME, RATIO
 from lincae_core.models.frontend import HOP, LEAD
+from lincae_core.models.unet import WINDOW
 from lincae_core.models.weights import save_weights
 from lincae_core.training import linearity
 from lincae_core.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from lincae_core.training.consistency import consistency_loss, draw_levels
+from lincae_core.training.consistency import consistency_loss, draw_indices, draw_levels
 from lincae_core.training.csvlog import append_row
 from lincae_core.training.data import Clips
+from lincae_core.training.initial import start_from
 from lincae_core.training.recipe import Recipe, parse_duration
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
 
@@ -36,7 +40,10 @@ class Trainer:
         self.recipe, self.out, self.device = recipe, out, device
         torch.manual_seed(recipe.seed)
         fields = recipe.model.model_dump(exclude={"family"})
-        self.model = FrameModel(FrameConfig(**fields)).to(device)
+        self.model = build(recipe.model.family, fields)
+        if recipe.initial:
+            start_from(self.model, recipe.initial)
+        self.model.to(device)
         self.clips = clips.to(device) if device.type == "cuda" else clips
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         o = recipe.optimiser
@@ -83,8 +90,10 @@ class Trainer:
         generator = Generator().manual_seed(r.seed * 1_000_003 + self.progress.step)
         frames = r.data.crop_frames
         x = self.clips.crops(r.data.batch, frames * HOP + 2 * LEAD, generator)
-        weights = linearity.draw_mixing_weights(len(x), generator)
-        if r.linearity.mixtures != "none":
+        weights = linearity.draw_mixing_weights(len(x), generator, r.linearity.sources)
+        if r.linearity.mixtures == "replace":
+            x = linearity.replace_by_mixtures(x, weights, r.linearity.mixture_probability, generator)
+        elif r.linearity.mixtures != "none":
             x = torch.cat([x, linearity.mix_neighbours(x, weights)])
         gains = torch.ones(len(x))
         if r.linearity.gains != "none":
@@ -92,10 +101,9 @@ class Trainer:
             gains = linearity.draw_gains(x.abs().amax(1), bounds, r.linearity.gain_probability, generator)
         c = r.consistency
         size = step_size(done, c.step_exponent_start, c.step_exponent_end)
-        student, teacher = draw_levels(
-            len(x), self.model.preconditioning, c.log_sigma_mean, c.log_sigma_std, size, generator
-        )
-        noise = torch.randn(len(x), frames, 2 * 1024, generator=generator)
+        draw = draw_levels if c.draw == "sigma" else draw_indices
+        student, teacher = draw(len(x), self.model.preconditioning, c.log_sigma_mean, c.log_sigma_std, size, generator)
+        noise = self._noise(len(x), frames, generator)
         rate = learning_rate(done, r.optimiser.learning_rate, r.optimiser.final_learning_rate, r.optimiser.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -111,6 +119,13 @@ class Trainer:
         self.consistent = True
         return float(loss.detach()), norm
 
+    def _noise(self, count: int, frames: int, generator: Generator) -> Tensor:
+        """Unit Gaussian ``[count, frames, 2048]``, drawn where it is needed: a CPU would keep a GPU waiting."""
+        if self.device.type != "cpu":
+            seed = int(torch.randint(2**62, (), generator=generator))
+            generator = Generator(self.device).manual_seed(seed)
+        return torch.randn(count, frames, FRAME, generator=generator, device=self.device)
+
     def _loss(
         self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, student: Tensor, teacher: Tensor
     ) -> Tensor:
@@ -118,34 +133,72 @@ class Trainer:
 
         Args:
             x: crops, then (with mixtures) as many mixtures of neighbours, ``[B, n]``.
-            weights: mixing weights of the crops.
+            weights: mixing weights of the crops ``[b, sources]``.
             gains: gain of every item ``[B]``.
             noise: unit Gaussian ``[B, T, 2048]``.
             student: noise levels ``[B]``.
             teacher: noise levels ``[B]``.
         """
         model, how = self.model, self.recipe.linearity
-        scaled = gains[:, None] * x
-        target = model.frontend.analyse(scaled)
-        source = target if how.gains == "audio" else model.frontend.analyse(x)
+        parts = x
+        if split := self._differences:  # of these crops the target is their share of a mixture
+            parts = torch.cat([weights[:split, :1] * x[:split], x[split:]])
+        target = model.frontend.analyse(gains[:, None] * parts)
+        # the encoder never sees a gain that acts on the latents
+        source = target if how.gains == "audio" else model.frontend.analyse(self._heard(x, weights))
         with self.autocast:
+            z, disagreement = model.encoder(source), target.new_zeros(())
             if how.mixtures == "latent":
-                # latents of the mixtures are the mixtures of the latents
-                z = model.encoder(source[: len(weights)])
-                z = torch.cat([z, linearity.mix_neighbours(z, weights)])
-            else:
-                z = model.encoder(source)
+                z, disagreement = self._mixtures(z, weights)
             if how.gains == "latent":
-                # the encoder never sees the gain
                 z = gains[:, None, None] * z
             features = model.decoder(z)
-            return consistency_loss(model, target, features, noise, student, teacher, self.recipe.consistency.weighting)
+            loss = consistency_loss(model, target, features, noise, student, teacher, self.recipe.consistency.weighting)
+            return loss + how.agreement * disagreement
+
+    @property
+    def _differences(self) -> int:
+        """Crops in a step whose latents are a mixture's less those of its other sources."""
+        return round(self.recipe.linearity.differences * self.recipe.data.batch)
+
+    def _heard(self, x: Tensor, weights: Tensor) -> Tensor:
+        """What the encoder hears of the crops and their mixtures ``[B, n]``: of the mixtures those to subtract from.
+
+        A model that is equivariant by construction meets those at the loudness it meets everything at.
+        """
+        if self.recipe.linearity.mixtures != "latent":
+            return x
+        mixed = x[len(weights) : len(weights) + self._differences]
+        return torch.cat([x[: len(weights)], mixed / self._loudness(weights)[:, None]])
+
+    def _loudness(self, weights: Tensor) -> Tensor:
+        """Expected RMS of the mixtures to subtract from against that of the crops, ``[D]``; 1 if it does not matter."""
+        if not self.model.config.gain_equivariant:
+            return torch.ones_like(weights[: self._differences, 0])
+        return weights[: self._differences].square().sum(1).sqrt()
+
+    def _mixtures(self, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents of everything in a batch ``[B, K, C]`` from those of what the encoder heard, and its disagreement.
+
+        Those of the mixtures are the mixtures of the latents; those of the first crops may be differences. The
+        disagreement is the mean squared relative error of the encoder's own latents of mixtures; 0 if it heard none.
+        """
+        crops, mixed = z.split([len(weights), len(z) - len(weights)])
+        joined = linearity.mix_neighbours(crops, weights)
+        if not len(mixed):
+            return torch.cat([crops, joined]), z.new_zeros(())
+        mixed = self._loudness(weights)[:, None, None] * mixed
+        error = (mixed - joined[: len(mixed)]).float().square().mean((1, 2))
+        power = joined[: len(mixed)].detach().float().square().mean((1, 2))
+        left = linearity.without_neighbours(mixed, crops, weights)
+        return torch.cat([left, crops[len(mixed) :], joined]), (error / (power + 1e-6)).mean()
 
     def _clip(self) -> float:
         """Scales gradients down where their norm exceeds `clip_norm` times its running mean; returns the norm."""
-        limit = self.recipe.optimiser.clip_norm * max(self.progress.gradient_norm, 1e-6)
-        if self.progress.step < 20:
-            limit = float("inf")
+        factor = self.recipe.optimiser.clip_norm
+        limit = float("inf")
+        if factor is not None and self.progress.step >= 20:
+            limit = factor * max(self.progress.gradient_norm, 1e-6)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if norm == norm and norm != float("inf"):
             mean = self.progress.gradient_norm
@@ -157,15 +210,15 @@ class Trainer:
         state = self.model.state_dict()
         torch._foreach_lerp_(list(self.ema.values()), [state[k] for k in self.ema], 1 - decay)
 
-    def averaged(self) -> FrameModel:
+    def averaged(self) -> Model:
         """A model with the moving average's weights, on the CPU or the training device, in evaluation mode."""
-        model = FrameModel(self.model.config).to(self.device)
+        model = build(self.model.family, self.model.config.to_dict()).to(self.device)
         model.load_state_dict(self.ema)
         return model.eval()
 
     def export(self) -> Path:
         """Writes the averaged weights as `<name>.safetensors`, with the latents' measured scale; returns the file."""
-        config = {"family": "frame", **self.model.config.to_dict(), "latent_scale": self._latent_scale()}
+        config = {"family": self.model.family, **self.model.config.to_dict(), "latent_scale": self._latent_scale()}
         r = self.recipe
         path = self.out / f"{r.name}.safetensors"
         save_weights(self.ema, config, path, name=r.name, version=r.version, license=r.license)
@@ -173,11 +226,12 @@ class Trainer:
 
     @torch.no_grad()
     def _latent_scale(self) -> float:
-        """One over the latents' deviation on 64 crops of 24 latent frames from the training audio, 4 digits."""
-        crops = self.clips.crops(64, 24 * RATIO * HOP + 2 * LEAD, Generator().manual_seed(self.recipe.seed))
+        """One over the latents' deviation on 64 crops from the training audio, 4 digits."""
+        length = 24 if self.model.grid == 1 else WINDOW  # latent frames
+        crops = self.clips.crops(64, length * RATIO * HOP + 2 * LEAD, Generator().manual_seed(self.recipe.seed))
         model = self.averaged()
-        deviation = float(model.encoder(model.frontend.analyse(crops)).square().mean().sqrt())
-        return float(f"{1 / max(deviation, 1e-6):.4g}")
+        power = [float(model.encoder(model.frontend.analyse(c)).square().mean()) for c in crops.split(8)]
+        return float(f"{1 / max(math.sqrt(sum(power) / len(power)), 1e-6):.4g}")
 
     def run(
         self, validate: Callable[[Trainer], None] | None = None,

@@ -5,10 +5,19 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lincae_formats.errors import LincaeError
 
@@ -19,8 +28,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ModelSection(Section):
-    """Shape of the network; the fields are those of `FrameConfig`."""
+class FrameSection(Section):
+    """Shape of a `frame` network; the fields are those of `FrameConfig`."""
 
     family: Literal["frame"] = "frame"
     latent_dim: int = Field(64, ge=1, le=1024)
@@ -42,12 +51,61 @@ class ModelSection(Section):
     reference_rms: float = Field(0.1, gt=0)
 
     @model_validator(mode="after")
-    def _consistent(self) -> ModelSection:
+    def _consistent(self) -> FrameSection:
         if self.kernel % 2 == 0:
             raise ValueError("kernel must be odd")
         if self.sigma_min >= self.sigma_max:
             raise ValueError("sigma_min must be below sigma_max")
         return self
+
+
+class UnetSection(Section):
+    """Shape of a `unet` network; the fields are those of `UnetConfig`, the defaults the published network."""
+
+    family: Literal["unet"] = "unet"
+    latent_dim: int = Field(64, ge=1, le=1024)
+    base_channels: int = Field(64, ge=8, le=1024, multiple_of=4)
+    multipliers: list[int] = Field([1, 2, 4, 4, 4], min_length=4)
+    blocks: int = Field(2, ge=1, le=16)
+    attention: list[bool] = [False, False, True, True, True]
+    frequency_only: list[bool] = [True, False, False, False]
+    heads: int = Field(4, ge=1)
+    bottleneck_channels: int = Field(512, ge=8, multiple_of=4)
+    bottleneck_blocks: int = Field(4, ge=0, le=32)
+    condition_channels: int = Field(256, ge=4, multiple_of=2)
+    alpha: float = Field(0.65, gt=0, le=1)
+    beta: float = Field(0.34, gt=0)
+    sigma_data: float = Field(0.5, gt=0)
+    sigma_min: float = Field(0.002, gt=0)
+    sigma_max: float = Field(80.0, gt=0)
+    gain_equivariant: bool = False
+    reference_rms: float = Field(0.1, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UnetSection:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        levels = len(self.multipliers)
+        if min(self.multipliers) < 1:
+            raise ValueError("multipliers must be 1 or more")
+        if len(self.attention) != levels or len(self.frequency_only) != levels - 1:
+            raise ValueError(f"{levels} multipliers need {levels} of attention and {levels - 1} of frequency_only")
+        if self.frequency_only.count(False) != 3 or self.frequency_only.count(True) > 3:
+            raise ValueError("frequency_only needs three times false (8 STFT frames in a latent one), true at most 3")
+        if any(self.base_channels * m % self.heads for m in self.multipliers):
+            raise ValueError("heads must divide the channels")
+        return self
+
+
+def _family(model: Any) -> Any:
+    """What tells the two apart in a recipe: `family`, `frame` where it is missing."""
+    return model.get("family", "frame") if isinstance(model, dict) else getattr(model, "family", "frame")
+
+
+FAMILIES: dict[str, type[Section]] = {"frame": FrameSection, "unet": UnetSection}
+ModelSection = Annotated[
+    Annotated[FrameSection, Tag("frame")] | Annotated[UnetSection, Tag("unet")], Discriminator(_family)
+]
 
 
 class Folder(Section):
@@ -62,14 +120,28 @@ class DataSection(Section):
 
     folders: list[Folder] = Field(min_length=1)
     held_out: float = Field(0.02, ge=0, lt=1, description="share of the files kept for validation")
+    loudness: Literal["reference", "original"] = Field(
+        "reference", description="bring every file to model.reference_rms, or leave it as it is"
+    )
     crop_frames: int = Field(64, ge=8, le=4096, multiple_of=8, description="STFT frames in a crop")
     batch: int = Field(16, ge=1, le=8192, description="crops in a step, before mixing doubles them")
 
 
 class LinearitySection(Section):
-    """The paper's two tricks. `mixtures: latent` and `gains: latent` is Lin-CAE, `audio` the baseline."""
+    """The paper's two tricks. `mixtures: latent` and `gains: latent` is Lin-CAE, `audio` the baseline.
 
-    mixtures: Literal["latent", "audio", "none"] = "latent"
+    Mixtures join the batch and double it; with `replace` they take the place of crops instead, by chance, in the audio.
+    """
+
+    mixtures: Literal["latent", "audio", "replace", "none"] = "latent"
+    mixture_probability: float = Field(0.5, ge=0, le=1, description="chance of a mixture where they replace")
+    sources: int = Field(2, ge=2, le=8, description="crops in a mixture, at most; the paper mixes 2")
+    differences: float = Field(
+        0.0, ge=0, le=1, description="share of the crops whose latents are a mixture's less those of its other sources"
+    )
+    agreement: float = Field(
+        0.0, ge=0, description="weight of an extra loss: squared relative error of the encoder's latents of mixtures"
+    )
     gains: Literal["latent", "audio", "none"] = "latent"
     gain_low: float = Field(0.0, ge=0)
     gain_high: float = Field(3.0, gt=0)
@@ -80,12 +152,17 @@ class LinearitySection(Section):
     def _ordered(self) -> LinearitySection:
         if self.gain_low > self.gain_high:
             raise ValueError("gain_low must not be above gain_high")
+        if self.differences and (self.mixtures, self.gains) != ("latent", "latent"):
+            raise ValueError("differences need mixtures: latent and gains: latent")
+        if self.agreement and not self.differences:
+            raise ValueError("agreement is measured on the mixtures that differences start from: raise differences")
         return self
 
 
 class ConsistencySection(Section):
     """Noise levels, the step between student and teacher, and the loss."""
 
+    draw: Literal["sigma", "index"] = Field("sigma", description="ln sigma is normal, or its density per unit of index")
     log_sigma_mean: float = -1.1
     log_sigma_std: float = Field(2.0, gt=0)
     step_exponent_start: float = Field(1.0, ge=0, le=4)
@@ -103,7 +180,7 @@ class OptimiserSection(Section):
     weight_decay: float = Field(0.01, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.99, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm times their running norm")
+    clip_norm: float | None = Field(1.0, gt=0, description="gradients are clipped to this times their running norm")
     ema: float = Field(0.999, ge=0, lt=1)
 
 
@@ -149,7 +226,8 @@ class Recipe(Section):
     version: str = "0.1"
     license: str = "unknown"
     seed: int = Field(0, ge=0, lt=2**31)
-    model: ModelSection = ModelSection()
+    initial: str | None = Field(None, description="weights to start from: a model's name or a file")
+    model: ModelSection = FrameSection()
     data: DataSection
     linearity: LinearitySection = LinearitySection()
     consistency: ConsistencySection = ConsistencySection()
@@ -207,7 +285,10 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None, budget: str
     folders = [
         f.model_copy(update={"path": (path.parent / f.path.expanduser()).resolve()}) for f in recipe.data.folders
     ]
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"folders": folders})})
+    initial = recipe.initial
+    if initial and (path.parent / initial).is_file():
+        initial = str((path.parent / initial).resolve())
+    return recipe.model_copy(update={"initial": initial, "data": recipe.data.model_copy(update={"folders": folders})})
 
 
 def _override(raw: dict[str, Any], key: str, value: str, path: Path) -> None:
@@ -245,19 +326,28 @@ def _number(text: str) -> str | float:
 def _explain(error: ValidationError) -> str:
     """The first problem of a validation as one line, with the nearest known key."""
     first = error.errors()[0]
-    where = ".".join(str(p) for p in first["loc"])
+    location = first["loc"]
+    family = str(location[1]) if len(location) > 1 and location[0] == "model" else "frame"
+    if location[0] == "model":  # pydantic names the family after the section
+        location = (location[0], *location[2:])
+    where = ".".join(str(p) for p in location)
     if first["type"] == "extra_forbidden":
-        known = _keys_beside(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, 1, 0.4)
+        known = _keys_beside(location, family)
+        near = difflib.get_close_matches(str(location[-1]), known, 1, 0.4)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"unknown key `{where}`; {hint}"
+    if first["type"].startswith("union_tag"):
+        return f"`model.family`: must be one of {', '.join(FAMILIES)}"
     message = first["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     return f"`{where or 'recipe'}`: {message}" + (f" (and {more} more)" if more else "")
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def _keys_beside(location: tuple[int | str, ...], family: str) -> list[str]:
     section: Any = Recipe
     for part in location[:-1]:
-        section = Folder if isinstance(part, int) else section.model_fields[part].annotation
+        if section is Recipe and part == "model":
+            section = FAMILIES[family]
+        else:
+            section = Folder if isinstance(part, int) else section.model_fields[part].annotation
     return list(getattr(section, "model_fields", {}))

@@ -71,7 +71,8 @@ def train(
     where = choose_device(device)
     folders = [(f.path, f.fraction) for f in resolved.data.folders]
     shortest = resolved.data.crop_frames * HOP + WINDOW - HOP
-    clips, held_out = load_clips(folders, resolved.model.reference_rms, shortest, resolved.data.held_out)
+    rms = resolved.model.reference_rms if resolved.data.loudness == "reference" else None
+    clips, held_out = load_clips(folders, rms, shortest, resolved.data.held_out)
     log.info("%.2f h of audio in %d files, %d held out", clips.seconds / 3600, len(clips.names), len(held_out))
     trainer = Trainer(resolved, clips, out, where)
     if resume and trainer.checkpoint.exists():

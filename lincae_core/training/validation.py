@@ -45,8 +45,8 @@ def evaluate(model: Autoencoder, clips: list[np.ndarray]) -> tuple[dict[str, flo
     return {k: round(float(np.nanmean(v)), 4) for k, v in figures.items()}, decoded
 
 
-def load_validation(files: list[Path], count: int, seconds: float, rms: float) -> list[np.ndarray]:
-    """The beginnings of up to ``count`` files that are long enough and not silent, at one loudness."""
+def load_validation(files: list[Path], count: int, seconds: float, rms: float | None) -> list[np.ndarray]:
+    """The beginnings of up to ``count`` files that are long enough and not silent, at one loudness if given."""
     clips: list[np.ndarray] = []
     for path in files:
         try:
@@ -55,7 +55,7 @@ def load_validation(files: list[Path], count: int, seconds: float, rms: float) -
             continue
         level = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
         if len(audio) == int(seconds * 44100) and level > 1e-4:
-            clips.append((audio * (rms / level)).astype(np.float32))
+            clips.append((audio * (rms / level if rms else 1)).astype(np.float32))
         if len(clips) == count:
             break
     if not clips:
@@ -68,7 +68,8 @@ def validate_and_write(trainer: Trainer, files: list[Path]) -> dict[str, float]:
     import soundfile as sf
 
     r = trainer.recipe
-    clips = load_validation(files, r.report.validation_files, r.report.validation_seconds, r.model.reference_rms)
+    rms = r.model.reference_rms if r.data.loudness == "reference" else None
+    clips = load_validation(files, r.report.validation_files, r.report.validation_seconds, rms)
     info = {"name": r.name, "version": r.version, "fingerprint": "sha256:" + "0" * 64}
     model = Autoencoder(trainer.averaged(), info, trainer.device)
     figures, decoded = evaluate(model, clips)

@@ -10,7 +10,13 @@ from torch import Generator
 
 from lincae_core.models.consistency import Preconditioning
 from lincae_core.training.consistency import consistency_loss, draw_levels, pseudo_huber
-from lincae_core.training.linearity import draw_gains, draw_mixing_weights, gain_range, mix_neighbours
+from lincae_core.training.linearity import (
+    draw_gains,
+    draw_mixing_weights,
+    gain_range,
+    mix_neighbours,
+    without_neighbours,
+)
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
 
 SEEDS = st.integers(0, 2**31)
@@ -24,22 +30,47 @@ def seeded(seed):
 @given(SEEDS, st.integers(1, 200))
 def test_mixing_weights_in_range(seed, batch):
     w = draw_mixing_weights(batch, seeded(seed))
-    assert w.shape == (batch,)
-    assert w.min() >= 0.5
+    assert w.shape == (batch, 2)
+    assert w[:, 0].min() >= 0.5
     assert w.max() <= 1
+    assert torch.allclose(w.sum(1), torch.ones(batch))
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(2, 6))
+def test_mixtures_of_more_sources(seed, sources):
+    w = draw_mixing_weights(500, seeded(seed), sources)
+    assert w.shape == (500, sources)
+    assert w.min() >= 0
+    assert torch.allclose(w.sum(1), torch.ones(500))
+    counts = (w > 0).sum(1)
+    assert set(counts.tolist()) == set(range(2, sources + 1))
+    assert bool((w[:, 0] >= 1 / counts - 1e-6).all())
 
 
 def test_mixing_weights_are_uniform():
-    w = draw_mixing_weights(20000, seeded(0))
+    w = draw_mixing_weights(20000, seeded(0))[:, 0]
     assert float(w.mean()) == pytest.approx(0.75, abs=0.005)
     assert float(w.std()) == pytest.approx(0.5 / math.sqrt(12), abs=0.005)
 
 
 def test_mix_neighbours_by_hand():
     x = torch.tensor([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
-    w = torch.tensor([0.5, 0.75, 1.0])
+    w = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
     truth = torch.tensor([[50.5, 101.0], [7.75, 15.5], [100.0, 200.0]])
     assert torch.allclose(mix_neighbours(x, w), truth)
+    three = torch.tensor([[0.5, 0.25, 0.25]] * 3)
+    assert torch.allclose(mix_neighbours(x, three)[2], 0.5 * x[2] + 0.25 * x[1] + 0.25 * x[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(3, 8), st.integers(2, 4))
+def test_a_mixture_without_its_other_sources_is_the_first(seed, batch, sources):
+    g = seeded(seed)
+    x = torch.randn(batch, 7, generator=g, dtype=torch.float64)
+    w = draw_mixing_weights(batch, g, sources).double()
+    left = without_neighbours(mix_neighbours(x, w)[:2], x, w)
+    assert torch.allclose(left, w[:2, :1] * x[:2])
 
 
 @settings(max_examples=25, deadline=None)
@@ -48,7 +79,7 @@ def test_mixing_commutes_with_any_linear_encoder(seed, batch, frames, dim):
     g = seeded(seed)
     x = torch.randn(batch, frames * 10, generator=g, dtype=torch.float64)
     matrix = torch.randn(10, dim, generator=g, dtype=torch.float64)
-    w = draw_mixing_weights(batch, g)
+    w = draw_mixing_weights(batch, g, 3)
 
     def encode(audio):
         return audio.view(batch, frames, 10) @ matrix
@@ -57,7 +88,7 @@ def test_mixing_commutes_with_any_linear_encoder(seed, batch, frames, dim):
 
 
 def test_mixing_keeps_the_dtype():
-    assert mix_neighbours(torch.ones(4, 2, dtype=torch.bfloat16), torch.rand(4)).dtype == torch.bfloat16
+    assert mix_neighbours(torch.ones(4, 2, dtype=torch.bfloat16), torch.rand(4, 2)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+PAPER = ("lin-cae", "lin-cae-2", "m2l")
 GOOD = {"name": "a", "data": {"folders": [{"path": "audio"}]}, "budget": {"steps": 5}}
 
 
@@ -38,12 +39,26 @@ def refused(path, *words, overrides=None, budget=None):
 def test_recipes_that_ship(path):
     loaded, text = resolve(path)
     assert loaded.name == path.stem
-    assert yaml.safe_load(text)["model"]["family"] == "frame"
+    assert yaml.safe_load(text)["model"]["family"] == ("unet" if path.stem in PAPER else "frame")
     assert all(f.path.is_absolute() for f in loaded.data.folders)
 
 
-def test_there_are_the_three_recipes():
-    assert {"frame", "frame-nonlinear", "smoke"} <= {p.stem for p in RECIPES}
+def test_there_are_all_recipes():
+    assert {"frame", "frame-nonlinear", "smoke", *PAPER} <= {p.stem for p in RECIPES}
+
+
+def test_the_papers_recipes_differ_as_the_papers_models_do():
+    lin, lin2, m2l = (resolve(p)[0] for name in PAPER for p in RECIPES if p.stem == name)
+    assert lin.linearity.shrink_gains
+    assert not lin2.linearity.shrink_gains
+    assert lin.linearity.model_copy(update={"shrink_gains": False}) == lin2.linearity
+    assert (m2l.linearity.mixtures, m2l.linearity.gains, m2l.linearity.mixture_probability) == ("replace", "audio", 0.5)
+    # the batch of 20 becomes 40 by its mixtures; the baseline has 40 at once
+    assert (lin.data.batch, lin2.data.batch, m2l.data.batch) == (20, 20, 40)
+    assert lin.model == lin2.model == m2l.model
+    assert lin.optimiser == lin2.optimiser == m2l.optimiser
+    assert lin.consistency == lin2.consistency == m2l.consistency.model_copy(update={"step_exponent_end": 2})
+    assert m2l.consistency.step_exponent_end == 3
 
 
 def test_the_ablation_differs_by_the_tricks_alone():
@@ -71,6 +86,7 @@ def test_folders_lie_beside_the_recipe(recipe, tmp_path, monkeypatch):
     [
         ({"budgit": 3}, ["budgit", "`budget`"]),
         ({"model": {"widht": 64}}, ["model.widht", "`width`"]),
+        ({"model": {"family": "unet", "base_chanels": 64}}, ["model.base_chanels", "`base_channels`"]),
         ({"optimiser": {"learning_rat": 1}}, ["optimiser.learning_rat", "`learning_rate`"]),
         ({"linearity": {"mixture": "latent"}}, ["linearity.mixture", "`mixtures`"]),
         ({"data": {"folders": [{"path": "a", "fractoin": 1}]}}, ["data.folders.0.fractoin", "`fraction`"]),
@@ -88,6 +104,11 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
         ({"model": {"kernel": 4}}, "odd"),
         ({"model": {"family": "wave"}}, "model.family"),
         ({"model": {"sigma_min": 30.0}}, "sigma_min"),
+        ({"model": {"family": "unet", "width": 64}}, "model.width"),
+        ({"model": {"family": "unet", "frequency_only": [True] * 4}}, "three times false"),
+        ({"model": {"family": "unet", "attention": [True]}}, "5 of attention"),
+        ({"model": {"family": "unet", "heads": 7}}, "heads"),
+        ({"model": {"family": "unet", "multipliers": [0, 1, 1, 1, 1]}}, "multipliers"),
         ({"model": {"alpha": float("nan")}}, "model.alpha"),
         ({"model": []}, "model"),
         ({"model": None}, "model"),
@@ -97,6 +118,9 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
         ({"data": {"folders": [{"path": "a"}], "crop_frames": 12}}, "crop_frames"),
         ({"data": {"folders": [{"path": "a"}], "held_out": 1.0}}, "held_out"),
         ({"linearity": {"gains": "both"}}, "linearity.gains"),
+        ({"linearity": {"differences": 0.5, "gains": "audio"}}, "differences"),
+        ({"linearity": {"agreement": 1.0}}, "differences"),
+        ({"linearity": {"sources": 1}}, "sources"),
         ({"linearity": {"gain_probability": 1.5}}, "gain_probability"),
         ({"optimiser": {"learning_rate": -1}}, "learning_rate"),
         ({"optimiser": {"name": "sgd"}}, "optimiser.name"),

@@ -24,6 +24,7 @@ from lincae_core.training.csvlog import drop_rows_after
 from lincae_core.training.data import load_clips
 from lincae_core.training.loop import Trainer
 from lincae_core.training.run import resolve, train
+from lincae_core.training.schedules import learning_rate
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]
@@ -136,7 +137,9 @@ def test_wall_clock_budget_ends_on_time(audio, tmp_path):
     last = rows(tmp_path / "metrics.csv")[-1]
     assert last["progress"] == 1
     assert 2 <= last["elapsed_s"] < 8
-    assert last["learning_rate"] < 1e-4, "annealed"
+    # the last step began after the row before it, which on a slow machine is long before the end
+    before = max(rows(tmp_path / "metrics.csv")[-2]["progress"], 0.1)
+    assert last["learning_rate"] <= learning_rate(before, 1e-3, 1e-6, 0.1), "annealed"
     assert load(path, "cpu").name == "smoke"
 
 

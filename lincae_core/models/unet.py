@@ -1,0 +1,279 @@
+"""The `unet` family: Music2Latent's network (arXiv 2408.06500, section 3), parameter for parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lincae_core.models.consistency import Preconditioning
+from lincae_core.models.frontend import BINS, HOP, Frontend
+from lincae_core.models.unet_blocks import (
+    HALF,
+    THIRD,
+    Downsample,
+    NoiseEmbedding,
+    ResidualBlock,
+    Upsample,
+    group_norm,
+    mlp,
+    zeroed,
+)
+from lincae_core.models.windows import Window, windows
+
+WINDOW = 8  # latent frames that the network sees at once, as in training
+MARGIN = 1  # latent frames on either side of a window that its neighbours answer for
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    """Everything that fixes a `unet` model beside its weights; the defaults are the published network.
+
+    Args:
+        latent_dim: numbers in a latent frame.
+        base_channels: channels at full resolution.
+        multipliers: channels of every level over ``base_channels``.
+        blocks: residual blocks in a level of the denoiser; encoder and latent-side decoder have one.
+        attention: whether a level attends along frequency.
+        frequency_only: whether the step below a level (all but the last) is 4 in frequency, or 2 in both.
+        heads: attention heads.
+        bottleneck_channels: channels of the one-dimensional blocks.
+        bottleneck_blocks: number of those, in encoder and latent-side decoder.
+        condition_channels: width of the noise level's embedding.
+        alpha: exponent of the frontend's magnitudes.
+        beta: factor on the frontend's compressed magnitudes.
+        sigma_data: standard deviation of the frontend's output that the preconditioning assumes.
+        sigma_min: smallest noise level.
+        sigma_max: largest noise level, where decoding starts.
+        gain_equivariant: encode as ``s E(x / s)`` and decode as ``s D(z / s)``; the paper's models do not.
+        reference_rms: RMS the network sees a whole signal at, where it is gain-equivariant.
+        latent_scale: factor that gives latents of typical music unit variance.
+    """
+
+    latent_dim: int = 64
+    base_channels: int = 64
+    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
+    blocks: int = 2
+    attention: tuple[bool, ...] = (False, False, True, True, True)
+    frequency_only: tuple[bool, ...] = (True, False, False, False)
+    heads: int = 4
+    bottleneck_channels: int = 512
+    bottleneck_blocks: int = 4
+    condition_channels: int = 256
+    alpha: float = 0.65
+    beta: float = 0.34
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    gain_equivariant: bool = False
+    reference_rms: float = 0.1
+    latent_scale: float = 1.0
+
+    def __post_init__(self) -> None:  # noqa: D105
+        for name in ("multipliers", "attention", "frequency_only"):  # a config read from JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        levels = len(self.multipliers)
+        if len(self.attention) != levels or len(self.frequency_only) != levels - 1:
+            raise ValueError(f"{levels} levels need {levels} values of attention and {levels - 1} of frequency_only")
+        if self.frequency_only.count(False) != 3:
+            raise ValueError("time is halved three times, no more and no less: 8 STFT frames are a latent frame")
+
+    def to_dict(self) -> dict[str, object]:
+        """The fields as a plain dictionary of what JSON knows."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def channels(self) -> list[int]:
+        """Channels of every level."""
+        return [self.base_channels * m for m in self.multipliers]
+
+    @property
+    def lowest_bins(self) -> int:
+        """Frequencies at the lowest level."""
+        return BINS // 4 ** self.frequency_only.count(True) // 2 ** self.frequency_only.count(False)
+
+    def heads_at(self, level: int) -> int:
+        """Attention heads of a level; 0 for no attention."""
+        return self.heads if self.attention[level] else 0
+
+
+def to_image(frames: Tensor) -> Tensor:
+    """Frames ``[B, T, 2048]`` to images ``[B, 2, T, 1024]`` of real and imaginary parts."""
+    image = frames.view(*frames.shape[:2], 2, BINS).transpose(1, 2)
+    return image.contiguous(memory_format=torch.channels_last)
+
+
+def to_frames(image: Tensor) -> Tensor:
+    """Images ``[B, 2, T, 1024]`` to frames ``[B, T, 2048]``."""
+    return image.transpose(1, 2).flatten(2)
+
+
+class Encoder(nn.Module):
+    """Frames ``[B, 8 K, 2048]`` to latents ``[B, K, latent_dim]`` in (-1, 1)."""
+
+    def __init__(self, c: UnetConfig) -> None:
+        super().__init__()
+        channels = c.channels
+        self.input = nn.Conv2d(2, channels[0], 3, padding=1)
+        self.frequency_gain = nn.Parameter(torch.ones(BINS))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels[max(i - 1, 0)], n, heads=c.heads_at(i)) for i, n in enumerate(channels)
+        )
+        self.down = nn.ModuleList(
+            Downsample(n, n, only, normalised=True) for n, only in zip(channels, c.frequency_only, strict=False)
+        )
+        self.norm_image = group_norm(channels[-1])
+        self.flatten = nn.Conv1d(channels[-1] * c.lowest_bins, c.bottleneck_channels, 1)
+        self.bottleneck = nn.ModuleList(
+            ResidualBlock(c.bottleneck_channels, c.bottleneck_channels, flat=True) for _ in range(c.bottleneck_blocks)
+        )
+        self.norm_out = group_norm(c.bottleneck_channels)
+        self.output = nn.Conv1d(c.bottleneck_channels, c.latent_dim, 1)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encodes ``[B, 8 K, 2048]`` to ``[B, K, latent_dim]``."""
+        x = self.input(to_image(frames)) * self.frequency_gain
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i < len(self.down):
+                x = self.down[i](x)
+        x = self.norm_image(x)
+        x = self.flatten(x.transpose(2, 3).flatten(1, 2))  # [B, C F, K], channels outside
+        for block in self.bottleneck:
+            x = block(x)
+        return self.output(F.silu(self.norm_out(x))).tanh().transpose(1, 2)
+
+
+class LatentDecoder(nn.Module):
+    """Latents ``[B, K, latent_dim]`` to a pyramid of images, one for every level of the denoiser, finest first."""
+
+    def __init__(self, c: UnetConfig) -> None:
+        super().__init__()
+        channels = c.channels
+        self.bins = c.lowest_bins
+        self.input = nn.Conv1d(c.latent_dim, c.bottleneck_channels, 1)
+        self.bottleneck = nn.ModuleList(
+            ResidualBlock(c.bottleneck_channels, c.bottleneck_channels, condition=c.condition_channels, flat=True)
+            for _ in range(c.bottleneck_blocks)
+        )
+        self.unflatten = nn.Conv1d(c.bottleneck_channels, channels[-1] * c.lowest_bins, 1)
+        self.blocks = nn.ModuleList(ResidualBlock(n, n, heads=c.heads_at(i)) for i, n in enumerate(channels))
+        self.up = nn.ModuleList(Upsample(channels[i + 1], channels[i], only) for i, only in enumerate(c.frequency_only))
+
+    def forward(self, z: Tensor) -> list[Tensor]:
+        """Maps ``[B, K, latent_dim]`` to images ``[B, C_i, T_i, F_i]``."""
+        x = self.input(z.transpose(1, 2))
+        for block in self.bottleneck:
+            x = block(x)
+        x = self.unflatten(x).unflatten(1, (self.bins, -1)).permute(0, 2, 3, 1)  # frequencies outside, [B, C, K, F]
+        x = x.contiguous(memory_format=torch.channels_last)
+        pyramid = []
+        for i in reversed(range(len(self.blocks))):
+            x = self.blocks[i](x)
+            pyramid.append(x)
+            if i:
+                x = self.up[i - 1](x)
+        return pyramid[::-1]
+
+
+class Level(nn.Module):
+    """One level of the denoiser on its way down or up: pyramid, skip and block, as often as the config says."""
+
+    def __init__(self, channels: int, c: UnetConfig, heads: int) -> None:
+        super().__init__()
+        self.cross = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(c.blocks))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, channels, condition=c.condition_channels, heads=heads) for _ in range(c.blocks)
+        )
+
+    def forward(self, x: Tensor, pyramid: Tensor, level: Tensor, skips: list[Tensor], up: bool) -> Tensor:
+        """Going down it appends to ``skips``, going up it takes from there."""
+        for cross, block in zip(self.cross, self.blocks, strict=True):
+            x = (x + skips.pop() + cross(pyramid)) * THIRD if up else (x + cross(pyramid)) * HALF
+            x = block(x, level)
+            if not up:
+                skips.append(x)
+        return x
+
+
+class Denoiser(nn.Module):
+    """The trained part F of the consistency function: noisy frames and a pyramid to frames, ``[B, T, 2048]``."""
+
+    def __init__(self, c: UnetConfig) -> None:
+        super().__init__()
+        channels = c.channels
+        self.embedding = NoiseEmbedding(c.condition_channels)
+        self.level = mlp(c.condition_channels)
+        self.scale_in = mlp(c.condition_channels, BINS)
+        self.scale_out = mlp(c.condition_channels, BINS)
+        self.input = nn.Conv2d(2, channels[0], 3, padding=1)
+        self.descent = nn.ModuleList(Level(n, c, c.heads_at(i)) for i, n in enumerate(channels))
+        self.down = nn.ModuleList(
+            Downsample(channels[i], channels[i + 1], only, normalised=False) for i, only in enumerate(c.frequency_only)
+        )
+        self.ascent = nn.ModuleList(Level(n, c, c.heads_at(i)) for i, n in enumerate(channels))
+        self.up = nn.ModuleList(Upsample(channels[i + 1], channels[i], only) for i, only in enumerate(c.frequency_only))
+        self.cross_out = nn.Conv2d(channels[0], channels[0], 1)
+        self.norm_out = group_norm(channels[0])
+        self.output = zeroed(nn.Conv2d(channels[0], 2, 3, padding=1))
+
+    def forward(self, x: Tensor, sigma: Tensor, pyramid: Sequence[Tensor]) -> Tensor:
+        """``x`` [B, T, 2048] (scaled by c_in), ``sigma`` [B], ``pyramid`` of `LatentDecoder` -> [B, T, 2048]."""
+        embedding = self.embedding(sigma)
+        level = self.level(embedding)
+        h = self.input(to_image(x)) * (1 + self.scale_in(embedding))[:, None, None]
+        skips: list[Tensor] = []
+        for i, stage in enumerate(self.descent):
+            h = stage(h, pyramid[i], level, skips, False)
+            if i < len(self.down):
+                h = self.down[i](h)
+        for i in reversed(range(len(self.ascent))):
+            h = self.ascent[i](h, pyramid[i], level, skips, True)
+            if i:
+                h = self.up[i - 1](h)
+        h = F.silu(self.norm_out((h + self.cross_out(pyramid[0])) * HALF))
+        return to_frames(self.output(h * (1 + self.scale_out(embedding))[:, None, None]))
+
+
+def channels_last(model: nn.Module) -> None:
+    """Lays the convolutions' weights out as the images lie in memory."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
+class UnetModel(nn.Module):
+    """Encoder, latent-side decoder and denoiser around one frontend; sees windows of 8 latent frames."""
+
+    family = "unet"
+    sample_rate = 44100  # Hz
+    samples_per_frame = 8 * HOP  # samples
+    grid = WINDOW - 2 * MARGIN  # latent frames from one window to the next
+    encoder_context = MARGIN
+    decoder_context = MARGIN
+
+    def __init__(self, config: UnetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frontend = Frontend(config.alpha, config.beta)
+        self.preconditioning = Preconditioning(config.sigma_data, config.sigma_min, config.sigma_max)
+        self.encoder = Encoder(config)
+        self.decoder = LatentDecoder(config)
+        self.denoiser = Denoiser(config)
+        channels_last(self)
+
+    def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
+        """Windows of one length at fixed places that give latent frames ``low`` to ``high`` (exclusive).
+
+        The norms take statistics over all they see, so a window must be the same wherever a stretch is cut; where it
+        reaches beyond what there is (``first`` to ``last``), it sees zeros.
+        """
+        return windows(low, high, WINDOW, MARGIN)
+
+    def denoise(self, x: Tensor, sigma: Tensor, features: list[Tensor]) -> Tensor:
+        """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
+        p, s = self.preconditioning, sigma[:, None, None]
+        return p.c_skip(s) * x + p.c_out(s) * self.denoiser(p.c_in(s) * x, sigma, features)
