@@ -1,6 +1,11 @@
-"""The tiny model, loaded."""
+"""The tiny model, loaded; makes the helpers importable whatever the import mode."""
+
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
