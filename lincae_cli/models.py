@@ -1,4 +1,4 @@
-"""`lincae models`: which models are here, and what each is. Reads their headers only."""
+"""`lincae models`: which models are here, what each is, and getting more."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from .command import Group, add, example
-from .options import Json
+from .errors import failure, say, usage_error
+from .options import Force, Json
 
 
 def register(app: typer.Typer) -> None:
@@ -16,12 +17,14 @@ def register(app: typer.Typer) -> None:
 
     @models.callback(invoke_without_command=True, epilog=example("lincae models list"))
     def root(context: typer.Context) -> None:
-        """List the models, or show one."""
+        """List the models, show one, or get more."""
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
     add(models, list_models, "lincae models list", name="list")
     add(models, show, "lincae models show frame")
+    add(models, pull, "lincae models pull lin-cae", "lincae models pull lin-cae m2l music2latent stable-audio-vae")
+    add(models, import_model, "lincae models import checkpoint.pth --as unet --name mine", name="import")
     app.add_typer(models, name="models")
 
 
@@ -62,6 +65,72 @@ def show(
     typer.echo(f"{'config':<{width}}  {json.dumps(info.config)}")
     if info.card_path is not None and Path(info.card_path).is_file():
         typer.echo("\n" + Path(info.card_path).read_text(encoding="utf-8").rstrip())
+
+
+def pull(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="lin-cae, lin-cae-2, m2l, music2latent, stable-audio-vae.",
+            show_default=False,
+        ),
+    ],
+    force: Force = False,
+) -> None:
+    """Get published weights from the Hugging Face hub.
+
+    They are checked against the hub's hashes, made safetensors and kept in $LINCAE_MODELS
+    (by default ~/.local/share/lincae/models).
+    """
+    from lincae_core.models.hub import pull as get
+    from lincae_formats.errors import LincaeError
+
+    failed = 0
+    for name in names:
+        try:
+            got = get(name, force=force)
+        except LincaeError as e:
+            if len(names) == 1:
+                raise
+            say("error", str(e))
+            failed += 1
+            continue
+        typer.echo(f"{name}: {got if isinstance(got, Path) else got.path}")
+    if failed:
+        raise failure(f"{failed} of {len(names)} models could not be had")
+
+
+def import_model(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint or lincae weights.", show_default=False)],
+    family: Annotated[
+        str | None, typer.Option("--as", metavar="unet", help="What a checkpoint is: Music2Latent's network.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="What to call it; by default as its file.")
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option("--scale", metavar="X", help="Factor on its latents; by default the published one of that name."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make weights on disk a model that encode and decode know by name.
+
+    A checkpoint is read without running anything in it. The Lin-CAE authors' *_kwargs_last.yaml beside it count.
+    """
+    factor = None
+    if scale is not None:
+        try:
+            factor = float(scale)
+        except ValueError:
+            factor = 0.0
+        if not 0 < factor < float("inf"):
+            raise usage_error(f"--scale {scale} is no number above 0", "for example: --scale 33")
+    from lincae_core.models.checkpoints import import_file
+
+    info = import_file(Path(file), family, name, factor, force=force)
+    typer.echo(f"{info.name}: {info.path}")
 
 
 def _facts(info: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The models that are at hand: those that ship, and weights files that the user names."""
+"""The models that are at hand: those that ship, those that were pulled or imported, and files that the user names."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "frame"
 SHIPPED = Path(__file__).parent.parent / "weights"
+PULLABLE = ("lin-cae", "lin-cae-2", "m2l", "music2latent", "stable-audio-vae")
 _MAX_HEADER = 16 << 20  # bytes
 
 
@@ -76,9 +77,30 @@ def read_info(path: Path) -> ModelInfo:
         raise LincaeError(f"{path}: not a lincae weights file", "see lincae models list") from None
 
 
+def user_models() -> Path:
+    """Folder of the models that were pulled or imported.
+
+    ``$LINCAE_MODELS``, else ``lincae/models`` under ``$XDG_DATA_HOME`` or ``~/.local/share``.
+    """
+    if chosen := os.environ.get("LINCAE_MODELS"):
+        return Path(chosen)
+    root = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(root) / "lincae" / "models"
+
+
 def available() -> list[ModelInfo]:
-    """The models that ship, by name."""
-    return [read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))]
+    """The models that ship, then the user's, by name; a name that ships cannot be taken by another."""
+    found = [read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))]
+    names = {m.name for m in found}
+    for path in sorted(user_models().glob("*.safetensors")):
+        try:
+            info = read_info(path)
+        except LincaeError:
+            continue  # a file of others in this folder must not take the rest down
+        if info.name not in names:
+            found.append(info)
+            names.add(info.name)
+    return found
 
 
 def resolve(name_or_path: str | Path) -> ModelInfo:
@@ -93,7 +115,9 @@ def resolve(name_or_path: str | Path) -> ModelInfo:
         return models[text]
     if Path(text).is_file():
         return read_info(Path(text))
-    near = difflib.get_close_matches(text, models, 1)
+    if text in PULLABLE:
+        raise LincaeError(f"no model {text!r} here yet", f"get it: lincae models pull {text}")
+    near = difflib.get_close_matches(text, [*models, *PULLABLE], 1)
     guess = f"did you mean --model {near[0]}?" if near else "see lincae models list"
     raise LincaeError(f"no model {text!r}", guess)
 
@@ -127,7 +151,7 @@ def find_fingerprint(fingerprint: str, name: str, file: str) -> ModelInfo:
 
 def remember(info: ModelInfo) -> None:
     """Notes where a user's weights file lies, so that decode finds it by fingerprint; does nothing if it cannot."""
-    if info.path.parent == SHIPPED:
+    if info.path.parent in (SHIPPED, user_models()):
         return
     note = _memory(info.fingerprint)
     try:

@@ -28,24 +28,30 @@ def fingerprint(tensors: dict[str, Tensor], config: dict[str, Any]) -> str:
 
 
 def save_weights(
-    tensors: dict[str, Tensor], config: dict[str, Any], path: Path, *, name: str, version: str, license: str
-) -> str:
-    """Writes float16 weights atomically; returns their fingerprint.
+    tensors: dict[str, Tensor], config: dict[str, Any], path: Path, *, name: str, version: str, license: str,
+    dtype: torch.dtype = torch.float16, overwrite: bool = True,
+) -> str:  # fmt: skip
+    """Writes weights atomically; returns their fingerprint.
 
     Args:
         tensors: the state dict.
         config: the family and the fields of its config.
-        path: target, replaced if it exists.
+        path: target.
         name: name of the model.
         version: version of the weights.
         license: SPDX name of the weights' licence.
+        dtype: what the weights are stored as.
+        overwrite: whether an existing file is replaced.
+
+    Raises:
+        TargetExistsError: the file exists and ``overwrite`` is false.
     """
-    half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in tensors.items()}
+    half = {k: v.detach().to("cpu", dtype).contiguous() for k, v in tensors.items()}
     mark = fingerprint(half, config)
     info: dict[str, Any] = {"name": name, "version": version, "license": license, "config": config, "fingerprint": mark}
     info["parameters"] = sum(v.numel() for v in half.values())
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path, overwrite=True) as temporary:
+    with atomic_path(path, overwrite=overwrite) as temporary:
         Path(temporary).write_bytes(save(half, {"lincae": json.dumps(info, sort_keys=True)}))
     return mark
 
