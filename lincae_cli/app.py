@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from . import algebra, codec, demo, errors, inspect, models, train
+from . import algebra, codec, demo, errors, evaluate, inspect, models, train
 from .command import Group, example
 
 INTERRUPTED = 130  # what shells call 128 + SIGINT
@@ -43,6 +43,7 @@ codec.register(app)
 algebra.register(app)
 inspect.register(app)
 train.register(app)
+evaluate.register(app)
 models.register(app)
 demo.register(app)
 

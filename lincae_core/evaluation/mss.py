@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lincae_core.evaluation.segments import is_silent, spans
+
 if TYPE_CHECKING:
     from torch import nn
 
-SEGMENT_SECONDS = 10
-SILENCE_RMS = 1e-3
 WINDOWS_MS = (10, 25, 50)
 MEL_BINS = 80
 
@@ -38,23 +38,33 @@ def mss(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
     Raises:
         ValueError: different shapes, no samples, or values that are not finite.
     """
+    values = mss_segments(estimate, target, sample_rate)
+    values = values[~np.isnan(values)]
+    return float(np.mean(values)) if len(values) else math.nan
+
+
+def mss_segments(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> np.ndarray:
+    """The distance of every segment of 10 s, ``[segments]``; NaN where the target is silent.
+
+    Arguments and errors are those of `mss`, which is the mean of what is not NaN.
+    """
     import torch
 
     x, y = _mono(estimate, "estimate"), _mono(target, "target")
     if np.shape(estimate) != np.shape(target):
         raise ValueError(f"the estimate has shape {np.shape(estimate)}, the target {np.shape(target)}")
     metric = _metric(sample_rate)
-    step = SEGMENT_SECONDS * sample_rate
+    # Shorter than one window, a signal has no spectrum of its own: zeros follow it.
+    pad = max(0, _fft_sizes(sample_rate)[-1] - len(y))
     values = []
-    for start in range(0, max(1, len(y) - step // 2), step):
-        if math.sqrt(float(np.mean(y[start : start + step].astype(np.float64) ** 2))) < SILENCE_RMS:
+    for span in spans(len(y), sample_rate):
+        if is_silent(y[span]):
+            values.append(math.nan)
             continue
-        # Shorter than one window, a signal has no spectrum of its own: zeros follow it.
-        pad = max(0, _fft_sizes(sample_rate)[-1] - len(y))
-        pair = [torch.from_numpy(np.pad(v[start : start + step], (0, pad)))[None, None] for v in (x, y)]
+        pair = [torch.from_numpy(np.pad(v[span], (0, pad)))[None, None] for v in (x, y)]
         with torch.no_grad():
             values.append(float(metric(*pair)))
-    return float(np.mean(values)) if values else math.nan
+    return np.array(values)
 
 
 def _mono(signal: np.ndarray, name: str) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_one_line_that_names_the_remedy(folder, line, code, remedy):
     assert sorted(folder.rglob("*")) == before
 
 
-COMMANDS = ["encode", "decode", "mix", "gain", "subtract", "info", "verify", "train", "demo", "models"]
+COMMANDS = ["encode", "decode", "mix", "gain", "subtract", "info", "verify", "train", "eval", "demo", "models"]
 
 
 def test_alone_it_prints_its_help():

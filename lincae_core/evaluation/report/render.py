@@ -1,0 +1,116 @@
+"""Tables as text: terminal, Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import textwrap
+from typing import Any
+
+from lincae_core.evaluation.report.tables import Cell, Row, Table, tables
+
+MISSING = "-"
+
+
+def text_of(cell: Cell, table: Table, interval: bool = True) -> str:
+    """A figure with its confidence interval: `1.467 [1.301, 1.640]`."""
+    if cell.value is None:
+        return MISSING
+    text = f"{cell.value:.{table.digits}f}"
+    if interval and cell.low is not None and cell.high is not None:
+        text += f" [{cell.low:.{table.digits}f}, {cell.high:.{table.digits}f}]"
+    return text
+
+
+def label_of(row: Row) -> str:
+    """What a row is called; the paper's are marked."""
+    return row.label if row.source == "measured" else f"{row.label} (paper)"
+
+
+def arrow(table: Table) -> str:
+    """Which way is better, after a title."""
+    return {"lower": ", lower is better", "higher": ", higher is better", None: ""}[table.better]
+
+
+def render_terminal(results: dict[str, Any]) -> str:
+    """The tables as aligned text."""
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    out = io.StringIO()
+    console = Console(file=out, width=200, color_system=None, highlight=False)
+    for table in tables(results):
+        grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        grid.add_column("")
+        for column in table.columns:
+            grid.add_column(column, justify="right", no_wrap=True)
+        for row in table.rows:
+            grid.add_row(label_of(row), *(text_of(cell, table) for cell in row.cells))
+        out.write(table.title + arrow(table) + "\n")
+        console.print(grid)
+        out.write("\n".join(textwrap.wrap(table.note, 110)) + "\n\n")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).rstrip() + "\n"
+
+
+def render_markdown(results: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    parts = []
+    for table in tables(results):
+        lines = [f"**{table.title}**{arrow(table)}", ""]
+        lines.append("| | source | " + " | ".join(table.columns) + " |")
+        lines.append("| --- | --- |" + " ---: |" * len(table.columns))
+        for row in table.rows:
+            source = "measured here" if row.source == "measured" else "the paper's"
+            cells = " | ".join(text_of(cell, table) for cell in row.cells)
+            lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
+        lines += ["", table.note]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def render_csv(results: dict[str, Any]) -> str:
+    """The tables as CSV, one figure a line: table, system, source, column, mean, low, high, n."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("table", "system", "source", "column", "mean", "low", "high", "n"))
+    for table in tables(results):
+        for row in table.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                if cell.value is not None:
+                    ends = ("" if end is None else f"{end:.6g}" for end in (cell.low, cell.high))
+                    writer.writerow(
+                        (table.name, row.label, row.source, column, f"{cell.value:.6g}", *ends, cell.n or "")
+                    )
+    return out.getvalue()
+
+
+def render_latex(results: dict[str, Any]) -> str:
+    """The tables as LaTeX (package booktabs)."""
+    parts = []
+    for table in tables(results):
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title + arrow(table))}. {_tex(table.note)}}}",
+            rf"\label{{tab:lincae-{table.name}}}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule",
+            " & ".join(["", *(_tex(c) for c in table.columns)]) + r" \\", r"\midrule",
+        ]  # fmt: skip
+        last = None
+        for row in table.rows:
+            if last == "measured" and row.source == "paper":
+                lines.append(r"\midrule")
+            last = row.source
+            cells = (_tex(text_of(cell, table, interval=False)) for cell in row.cells)
+            lines.append(" & ".join([_tex(label_of(row)), *cells]) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"[\\&%$#_{}~^]", lambda m: _SPECIAL[m[0]], text)

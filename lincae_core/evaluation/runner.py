@@ -1,0 +1,131 @@
+"""Runs a comparison; what was measured is kept per system and track, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lincae_core.evaluation.dataset import SAMPLE_RATE, Track
+from lincae_core.evaluation.media import keep_example, safe_name
+from lincae_core.evaluation.protocols import Session, measure_track
+from lincae_core.evaluation.results import MEDIA, Settings, gather, write_results
+from lincae_core.evaluation.systems.base import System
+from lincae_formats import __version__
+from lincae_formats.atomic import atomic_path
+from lincae_formats.errors import LincaeError
+
+RESULTS = "results.json"
+PROTOCOL = 1  # goes up when the same system on the same track would be measured differently
+
+Say = Callable[[str], None]
+
+
+def evaluate(
+    data: Path, tracks: Sequence[Track], systems: Sequence[System], out: Path, settings: Settings,
+    say: Say | None = None,
+) -> tuple[dict[str, Any], list[Exception]]:  # fmt: skip
+    """Measures every system on every track, or takes what an earlier run in `out` measured.
+
+    A part is taken when system, settings, version and the track's files are what they were; else it is measured anew.
+    Results are written to `out`/results.json after all, excerpts to `out`/media, parts to `out`/parts.
+
+    Args:
+        data: the folder of the tracks, for the record.
+        tracks: what to measure on.
+        systems: what to measure, with names that differ.
+        out: folder, made if need be.
+        settings: of the measuring.
+        say: called with a line per system and track.
+
+    Returns:
+        The results (schema 1, media paths relative to `out`) and the errors of what could not be measured.
+
+    Raises:
+        LincaeError: `out` cannot be written.
+    """
+    tell = say or (lambda _: None)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise LincaeError(f"{out}: cannot make the folder ({e.strerror})", "choose another --out") from None
+    parts: list[dict[str, Any]] = []
+    failures: list[Exception] = []
+    for system in systems:
+        for number, track in enumerate(tracks, 1):
+            where = f"{system.name}, {track.name} ({number} of {len(tracks)})"
+            try:
+                path = part_path(out, system, track)
+                key = part_key(system, track, settings)
+                part = _kept(path, key, out)
+                if part is not None:
+                    tell(f"{where}: kept")
+                else:
+                    tell(f"{where} ...")
+                    began = time.perf_counter()
+                    part = {"key": key, **_measure(system, track, settings, out)}
+                    _write(path, part)
+                    tell(f"{where}: {time.perf_counter() - began:.1f} s")
+                parts.append(part)
+            except Exception as e:
+                failures.append(e if isinstance(e, LincaeError) else _named(e, where))
+                tell(f"{where}: failed")
+        system.close()
+    results = gather(data, systems, parts, settings)
+    if parts:
+        write_results(results, out, out / RESULTS)
+    return results, failures
+
+
+def part_path(out: Path, system: System, track: Track) -> Path:
+    """Where the part of a system and a track is kept."""
+    return out / "parts" / safe_name(system.name) / f"{safe_name(track.name)}.json"
+
+
+def part_key(system: System, track: Track, settings: Settings) -> str:
+    """SHA-256 of everything a part depends on."""
+    facts = [PROTOCOL, __version__, system.name, system.fingerprint, track.name, track.key(), asdict(settings)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
+    try:
+        part: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        media = [out / example[which] for example in part["examples"] for which in MEDIA]
+        return part if part["key"] == key and all(m.is_file() for m in media) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _measure(system: System, track: Track, settings: Settings, out: Path) -> dict[str, Any]:
+    audio = track.load(settings.seconds)
+    session = Session(system.for_track(track), audio)
+    examples: list[dict[str, object]] = []
+    measures = measure_track(
+        session,
+        settings.gains,
+        lambda *example: examples.append(keep_example(out, system.name, track.name, *example)),
+    )
+    return {
+        "system": system.name, "track": track.name, "audio_seconds": len(audio.mixture) / SAMPLE_RATE,
+        "seconds_encode": session.seconds_encode, "seconds_decode": session.seconds_decode, "bytes": session.size,
+        "measures": [asdict(m) for m in measures], "examples": examples,
+    }  # fmt: skip
+
+
+def _write(path: Path, part: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(part, allow_nan=False), encoding="utf-8")
+
+
+def _named(error: Exception, where: str) -> Exception:
+    error.add_note(f"in: {where}")
+    what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
+    named = LincaeError(f"{where}: {what}", "add --debug and report what it prints")
+    named.__cause__ = error
+    return named
