@@ -5,7 +5,7 @@ Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
 
 from ._version import __version__
 from .algebra import check_compatible, gain, mix, subtract
-from .atomic import atomic_path, check_target
+from .atomic import atomic_path, check_target, remove_leftovers
 from .errors import (
     ChecksumError,
     DTypeError,
@@ -57,6 +57,7 @@ __all__ = [
     "gain",
     "mix",
     "read_lat",
+    "remove_leftovers",
     "subtract",
     "verify",
     "write_lat",

@@ -2,14 +2,22 @@
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import LincaeError, TargetExistsError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMP = re.compile(r"\.(.*)\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 
 def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -56,7 +64,7 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
     check_target(path, overwrite)
     special = path.exists() and not path.is_file()
     final = Path(tempfile.gettempdir()) / path.name if special else Path(os.path.realpath(path))
-    temp = _create_beside(final, path, private=special)
+    temp, lock = _create_beside(final, path, private=special)
     try:
         yield temp
         try:
@@ -71,17 +79,58 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temp)
+        if lock is not None:
+            os.close(lock)
 
 
-def _create_beside(final: Path, shown: Path, private: bool) -> Path:
-    # 0o666 lets the umask decide; tempfile.mkstemp would leave 0600 on the final file.
-    stem = os.fsencode(final.name)[:200].decode(errors="ignore")
-    temp = final.with_name(f".{stem}.{secrets.token_hex(6)}.tmp")
-    try:
-        os.close(os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666))
-    except OSError as e:
-        raise _os_error(shown, e) from e
-    return temp
+def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
+    """Removes the temporary files that killed writers of these targets left; those still being written stay."""
+    if fcntl is None:
+        return
+    stems: dict[Path, set[str]] = {}
+    for target in targets:
+        final = Path(os.path.realpath(target))
+        stems.setdefault(final.parent, set()).add(_stem(final))
+    for folder, wanted in stems.items():
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                match = _TEMP.fullmatch(entry.name)
+                if match and match[1] in wanted:
+                    _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(temp: str) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(temp)
+        finally:
+            os.close(fd)
+
+
+def _stem(final: Path) -> str:
+    return os.fsencode(final.name)[:200].decode(errors="ignore")
+
+
+def _create_beside(final: Path, shown: Path, private: bool) -> tuple[Path, int | None]:
+    """An empty file, and the descriptor whose lock says that it is in use; the system lets go of it at a kill."""
+    while True:
+        temp = final.with_name(f".{_stem(final)}.{secrets.token_hex(6)}.tmp")
+        try:
+            # 0o666 lets the umask decide; tempfile.mkstemp would leave 0600 on the final file.
+            fd = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
+        except OSError as e:
+            raise _os_error(shown, e) from e
+        if fcntl is None:
+            os.close(fd)  # an open file could not be renamed
+            return temp, None
+        with contextlib.suppress(OSError):  # no locks here, or taken for a leftover just now
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return temp, fd
+        os.close(fd)
 
 
 def _commit(temp: Path, final: Path, shown: Path, overwrite: bool) -> None:

@@ -153,6 +153,7 @@ def create(path: Path) -> h5f.FileID:
     access.set_libver_bounds(h5f.LIBVER_V110, h5f.LIBVER_V110)  # superblock 3: metadata has checksums
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_meta_block_size(0)  # no gaps between metadata
+    access.set_file_locking(False, True)  # the temporary file has a lock of ours
     return h5f.create(os.fsencode(path), h5f.ACC_TRUNC, make, access)
 
 

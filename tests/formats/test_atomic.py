@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from lat_helpers import make
 
-from lincae_formats import LatWriter, LincaeError, TargetExistsError, atomic_path, read_lat, write_lat
+from lincae_formats import (
+    LatWriter,
+    LincaeError,
+    TargetExistsError,
+    atomic_path,
+    read_lat,
+    remove_leftovers,
+    write_lat,
+)
 
 
 def test_killed_while_writing_leaves_no_file(tmp_path):
@@ -124,3 +132,16 @@ def test_long_names_fit(tmp_path):
     path = tmp_path / ("n" * 251 + ".lat")
     write_lat(make(), path)
     assert read_lat(path).frames == 5
+
+
+def test_leftovers_of_killed_writers_go_and_those_in_use_stay(tmp_path):
+    target = tmp_path / "z\xe9\nz.lat"
+    dead = [tmp_path / f".z\xe9\nz.lat.{'ab' * 6}.tmp", tmp_path / f".other.lat.{'ab' * 6}.tmp"]
+    for path in dead:
+        path.write_bytes(b"half")
+    with atomic_path(target) as live:
+        live.write_bytes(b"half")
+        remove_leftovers([target])
+        assert sorted(tmp_path.iterdir()) == sorted([live, dead[1]])
+    remove_leftovers([target, tmp_path / "none" / "x"])
+    assert sorted(tmp_path.iterdir()) == sorted([target, dead[1]])
