@@ -4,8 +4,10 @@ Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
 """
 
 from ._version import __version__
-from .algebra import check_compatible, gain, mix, subtract
+from .algebra import concat, fade, gain, mix, shift, subtract
 from .atomic import atomic_path, check_target, remove_leftovers
+from .compatible import check_compatible
+from .curve import Curve, Fade
 from .errors import (
     ChecksumError,
     DTypeError,
@@ -31,7 +33,9 @@ from .writer import LatWriter, write_lat
 
 __all__ = [
     "ChecksumError",
+    "Curve",
     "DTypeError",
+    "Fade",
     "Header",
     "HeaderError",
     "IncompatibleError",
@@ -54,10 +58,13 @@ __all__ = [
     "atomic_path",
     "check_compatible",
     "check_target",
+    "concat",
+    "fade",
     "gain",
     "mix",
     "read_lat",
     "remove_leftovers",
+    "shift",
     "subtract",
     "verify",
     "write_lat",

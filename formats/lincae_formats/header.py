@@ -75,7 +75,8 @@ class Header:
 
     def with_length(self, samples: Fraction, frames: int) -> "Header":
         """This header with the whole length nearest above `samples` that makes exactly `frames` frames."""
-        whole = max(1, min(math.ceil(samples), math.floor(frames * self.frame_samples)))
+        least = math.floor((frames - 1) * self.frame_samples) + 1
+        whole = max(least, min(math.ceil(samples), math.floor(frames * self.frame_samples)))
         return replace(self, num_samples=whole)
 
     def validate(self, name: str = "header") -> None:

@@ -1,10 +1,7 @@
 """Latents in memory: a value with arithmetic."""
 
-import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import cached_property
 from numbers import Real
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DTypeError, LatError, ShapeError
+from .fingerprint import Fingerprint
 from .header import Header
 
 
@@ -97,10 +95,16 @@ class Latents:
 
     @cached_property
     def fingerprint(self) -> str:
-        """`sha256:` of the latents as stored: rounded to `dtype`, little-endian, C order."""
+        """By which histories name the latents as stored, rounded to `dtype`; see `Fingerprint`."""
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(self.data, dtype="<f2" if self.dtype == "float16" else "<f4")
-        return "sha256:" + hashlib.sha256(stored.data).hexdigest()
+        found = Fingerprint(self.header)
+        found.feed(0, stored)
+        return str(found)
+
+    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Frames `[start_frame, stop_frame)`, float32 `[channels, latent_dim, n]`, read-only."""
+        return self.data[:, :, start_frame:stop_frame]
 
     def __add__(self, other: "Latents") -> "Latents":
         """The mixture of both."""
@@ -131,39 +135,8 @@ class Latents:
         """
         if not isinstance(span, slice) or span.step is not None:
             raise LatError(f"{self.label}: slice by seconds, for example [12.5:20.0]")
-        start, stop = self._frames_of(span)
-        per_frame = self.header.frame_samples
-        samples = (stop - start) * per_frame
-        if stop == self.frames:
-            samples = Fraction(self.num_samples) - start * per_frame
-        entry = {"op": "slice", "start_frame": start, "stop_frame": stop}
-        return Latents(
-            data=self.data[:, :, start:stop].copy(),
-            header=self.header.with_length(samples, stop - start),
-            history=histories.bounded([*self.history, entry]),
-            tags=self.tags,
-            dtype=self.dtype,
-            name=self.name,
-        )
-
-    def _frames_of(self, span: slice) -> tuple[int, int]:
-        header = self.header
-        seconds_per_frame = Fraction(header.samples_per_frame, header.model_sample_rate)
-        first = 0.0 if span.start is None else span.start
-        last = self.duration if span.stop is None else span.stop
-        for end in (first, last):
-            if not isinstance(end, Real) or not math.isfinite(end):
-                raise LatError(f"{self.label}: {end!r} is no time in seconds")
-        if first < 0 or last > float(self.frames * seconds_per_frame):
-            raise LatError(f"{self.label}: {first:g} to {last:g} s is not within 0 to {self.duration:.6g} s")
-        start = math.floor(Fraction(float(first)) / seconds_per_frame + Fraction(1, 2))
-        stop = math.floor(Fraction(float(last)) / seconds_per_frame + Fraction(1, 2))
-        if last >= self.duration:
-            stop = self.frames
-        if not start < stop:
-            raise LatError(f"{self.label}: {first:g} to {last:g} s holds no frame", "ask for a longer part")
-        return start, stop
+        start, stop = timeline.span(self.header, span.start, span.stop, self.label)
+        return lazy.cut(self, start, stop).collect()
 
 
-from . import algebra  # noqa: E402  the operators need it, and it needs the class
-from . import history as histories  # noqa: E402
+from . import algebra, lazy, timeline  # noqa: E402  the operators need them, and they need the class

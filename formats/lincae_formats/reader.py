@@ -12,6 +12,7 @@ from h5py import h5a, h5d, h5g, h5s, h5t
 
 from . import hdf5
 from . import history as histories
+from . import signal
 from .errors import (
     ChecksumError,
     DTypeError,
@@ -23,12 +24,13 @@ from .errors import (
     UnsupportedVersionError,
     WrongFormatError,
 )
+from .fingerprint import Fingerprint
+from .half import all_finite, widen
 from .hdf5 import named_errors
-from .header import CHUNK_FRAMES, FORMAT, MAJOR, MAX_CHANNELS, MAX_LATENT_DIM, Header, check_text
+from .header import FORMAT, MAJOR, MAX_CHANNELS, MAX_LATENT_DIM, Header, check_text
 from .latents import Latents
 
 _FLETCHER32 = 3
-_BLOCK_FRAMES = 16 * CHUNK_FRAMES
 
 
 class LatReader:
@@ -36,6 +38,7 @@ class LatReader:
 
     Args:
         source: A path, or a binary file object (a pipe will do).
+        hashed: The file's fingerprint so far; it grows with what is read. Without one, `fingerprint` reads all again.
 
     Attributes:
         header: Header.
@@ -55,9 +58,11 @@ class LatReader:
     tags: dict[str, str]
     writer: str
 
-    def __init__(self, source: hdf5.Source) -> None:
+    def __init__(self, source: hdf5.Source, hashed: Fingerprint | None = None) -> None:
         """Opens the file and checks everything but the data."""
         self.name = hdf5.display_name(source)
+        self._hashed = hashed
+        self._held: tuple[int, np.ndarray] | None = None
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             file, size = stack.enter_context(hdf5.open_read(source, self.name))
@@ -82,6 +87,8 @@ class LatReader:
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Reads frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`.
 
+        Chunks are read whole, and the last ones are held: whoever reads in order reads every chunk once.
+
         Raises:
             ChecksumError: the stored bytes are damaged.
             NonFiniteError: NaN or infinity among them.
@@ -91,22 +98,59 @@ class LatReader:
         stop = frames if stop_frame is None else stop_frame
         if not 0 <= start_frame <= stop <= frames:
             raise LatError(f"{self.name}: frames {start_frame} to {stop} are not within 0 to {frames}")
-        count = (self.header.channels, self.header.latent_dim, stop - start_frame)
-        stored = np.empty(count, dtype="<f2" if self.dtype == "float16" else "<f4")
-        if stop > start_frame:
-            with named_errors(self.name):
-                there = h5s.create_simple(self.header.shape)
-                there.select_hyperslab((0, 0, start_frame), count)
-                self._latents.read(h5s.create_simple(count), there, stored)
-        data = stored.astype(np.float32, copy=False)
-        if not np.isfinite(data).all():
-            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", hdf5.COPY_HINT)
-        return data
+        if start_frame == stop:
+            return np.empty((*self.header.shape[:2], 0), np.float32)
+        first, held = self._hold(start_frame, stop)
+        return widen(held[:, :, start_frame - first : stop - first])
 
-    def blocks(self, frames: int = _BLOCK_FRAMES) -> Iterator[np.ndarray]:
-        """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`."""
-        for start in range(0, self.header.frames, frames):
-            yield self.read(start, min(start + frames, self.header.frames))
+    def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
+        """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`, in constant memory."""
+        return signal.blocks(self, frames)
+
+    @property
+    def fingerprint(self) -> str:
+        """By which histories name the file; see `Fingerprint`. Reads what was not hashed yet.
+
+        Raises:
+            ChecksumError, NonFiniteError: the latents are damaged.
+        """
+        if self._hashed is None:
+            self._hashed = Fingerprint(self.header)
+        step = max(signal.block_frames(self), self.header.chunk_frames)
+        while not self._hashed.complete:
+            at = self._hashed.frames
+            self._load(at, min(at + step, self.header.frames))
+        return str(self._hashed)
+
+    def _hold(self, start: int, stop: int) -> tuple[int, np.ndarray]:
+        """The stored frames from some frame at or before `start` to some at or after `stop`."""
+        chunk = self.header.chunk_frames
+        first, last = start - start % chunk, min(stop + -stop % chunk, self.header.frames)
+        if self._held is not None:
+            begin, held = self._held
+            end = begin + held.shape[2]
+            if begin <= start and stop <= end:
+                return self._held
+            if begin <= start < end:
+                # The rest of what is held, and the chunks that follow it.
+                self._held = first, np.concatenate([held[:, :, first - begin :], self._load(end, last)], axis=2)
+                return self._held
+        self._held = first, self._load(first, last)
+        return self._held
+
+    def _load(self, start: int, stop: int) -> np.ndarray:
+        """Stored frames of whole chunks, checked."""
+        count = (*self.header.shape[:2], stop - start)
+        stored = np.empty(count, dtype="<f2" if self.dtype == "float16" else "<f4")
+        with named_errors(self.name):
+            there = h5s.create_simple(self.header.shape)
+            there.select_hyperslab((0, 0, start), count)
+            self._latents.read(h5s.create_simple(count), there, stored)
+        if not all_finite(stored):
+            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", hdf5.COPY_HINT)
+        if self._hashed is not None:
+            self._hashed.feed(start, stored)
+        return stored
 
     def _read_all(self, file: object, size: int) -> None:
         root = h5g.open(file, b"/")

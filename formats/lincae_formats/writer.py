@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -13,13 +13,13 @@ from typing import BinaryIO, Self
 import numpy as np
 from h5py import h5d, h5g, h5p, h5s
 
-from . import hdf5
+from . import hdf5, signal
 from . import history as histories
 from ._version import __version__
 from .atomic import atomic_path
 from .errors import DTypeError, LatError, NonFiniteError, OverflowFloat16Error, ShapeError
+from .half import all_finite
 from .header import FORMAT, FORMAT_VERSION, Header, check_text
-from .latents import Latents
 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
@@ -37,7 +37,8 @@ class LatWriter:
         target: A path, or a binary file object.
         header: What the file will say; fixes the number of frames.
         dtype: Storage type, `float16` or `float32`.
-        history: What was done, oldest first; older parts are elided beyond 256 KiB.
+        history: What was done, oldest first, or what says so once every frame was appended; older parts are elided
+            beyond 256 KiB.
         tags: Free text.
         overwrite: Whether an existing file may be replaced.
         writer: What the attribute `writer` says.
@@ -53,7 +54,7 @@ class LatWriter:
         header: Header,
         *,
         dtype: str = "float16",
-        history: Iterable[histories.Entry] = (),
+        history: Iterable[histories.Entry] | Callable[[], Iterable[histories.Entry]] = (),
         tags: Mapping[str, str] | None = None,
         overwrite: bool = False,
         writer: str = WRITER,
@@ -67,7 +68,7 @@ class LatWriter:
         self.header = header
         self.dtype = dtype
         self._writer = writer
-        self._history = histories.dumps(histories.bounded(history), self.name)
+        self._history = history if callable(history) else self._dumped(history)
         self._tags = dict(sorted((tags or {}).items()))
         histories.check_tags(self._tags, self.name)
         self._target = target
@@ -125,12 +126,15 @@ class LatWriter:
         self._pending_frames += block.shape[2]
         self._flush(self.header.chunk_frames)
 
+    def _dumped(self, history: Iterable[histories.Entry]) -> bytes:
+        return histories.dumps(histories.bounded(history), self.name)
+
     def _store(self, block: np.ndarray) -> np.ndarray:
         if not np.isfinite(block).all():
             raise NonFiniteError(f"{self.name}: NaN or infinity among the latents to write")
         with np.errstate(over="ignore"):
             stored = block.astype("<f2" if self.dtype == "float16" else "<f4")
-        if not np.isfinite(stored).all():
+        if not all_finite(stored):
             peak = float(np.abs(block.astype(np.float64)).max())
             if self.dtype == "float16":
                 raise OverflowFloat16Error(
@@ -164,8 +168,9 @@ class LatWriter:
         if self._appended != self.header.frames:
             raise ShapeError(f"{self.name}: got {self._appended} of the {self.header.frames} frames in the header")
         self._flush(max(1, self._pending_frames))
+        history = self._history if isinstance(self._history, bytes) else self._dumped(self._history())
         with self._errors():
-            self._write_history()
+            self._write_history(history)
             self._write_tags()
 
     def _create_latents(self) -> h5d.DatasetID:
@@ -191,13 +196,13 @@ class LatWriter:
         kind, space = hdf5.STORAGE[self.dtype], h5s.create_simple(header.shape)
         return h5d.create(self._file, b"latents", kind, space, make)
 
-    def _write_history(self) -> None:
+    def _write_history(self, history: bytes) -> None:
         make = h5p.create(h5p.DATASET_CREATE)
         make.set_obj_track_times(False)
-        kind = hdf5.text_type(len(self._history))
+        kind = hdf5.text_type(len(history))
         dataset = h5d.create(self._file, b"history", kind, h5s.create(h5s.SCALAR), make)
-        hdf5.write_attribute(dataset, "sha256", hashlib.sha256(self._history).hexdigest())
-        dataset.write(h5s.ALL, h5s.ALL, np.array(self._history), mtype=kind)
+        hdf5.write_attribute(dataset, "sha256", hashlib.sha256(history).hexdigest())
+        dataset.write(h5s.ALL, h5s.ALL, np.array(history), mtype=kind)
 
     def _write_tags(self) -> None:
         if not self._tags:
@@ -238,19 +243,20 @@ def _stream_path(stream: BinaryIO, name: str) -> Iterator[Path]:
             raise LatError(f"cannot write {name}: {e.strerror or e}") from e
 
 
-def write_lat(latents: Latents, target: Target, *, overwrite: bool = False, writer: str = WRITER) -> None:
-    """Writes a whole file: the one rounding from float32 to the storage type happens here.
+def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False, writer: str = WRITER) -> None:
+    """Writes latents, an open file or a lazy result, in constant memory: the one rounding to the storage type is here.
 
     Raises:
         LincaeError: see LatWriter.
     """
     with LatWriter(
         target,
-        latents.header,
-        dtype=latents.dtype,
-        history=latents.history,
-        tags=latents.tags,
+        source.header,
+        dtype=source.dtype,
+        history=lambda: source.history,
+        tags=source.tags,
         overwrite=overwrite,
         writer=writer,
     ) as out:
-        out.append(latents.data)
+        for block in signal.blocks(source):
+            out.append(block)
