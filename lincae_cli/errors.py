@@ -52,13 +52,13 @@ def show(error: BaseException) -> int:
     Returns:
         The exit code it asks for.
     """
-    from lincae_formats.errors import LincaeError, UsageError
+    from lincae_formats.errors import LincaeError
 
     if _debug:
         traceback.print_exception(error)
     if isinstance(error, LincaeError):
         say("error", str(error))
-        return USAGE if isinstance(error, UsageError) else FAILURE
+        return exit_code(error)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         hint = "free some space" if error.errno == errno.ENOSPC else "add --debug to see where"
@@ -69,6 +69,13 @@ def show(error: BaseException) -> int:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
         say("error", f"unexpected {what}; add --debug and report what it prints")
     return FAILURE
+
+
+def exit_code(error: BaseException) -> int:
+    """What the program ends with after an error: 2 where the command itself was wrong, else 1."""
+    from lincae_formats.errors import UsageError
+
+    return USAGE if isinstance(error, UsageError) else FAILURE
 
 
 def report(error: Exception, root: Any, arguments: Sequence[str]) -> int:

@@ -8,7 +8,8 @@ import typer
 
 from . import batch, paths
 from .command import add
-from .options import Json, LatArguments
+from .inputs import gather
+from .options import FilesFrom, Json, LatInputs, Null
 from .parsing import format_time
 
 _SUFFIXES = frozenset({".lat"})
@@ -21,12 +22,13 @@ def register(app: typer.Typer) -> None:
     add(app, verify, "lincae verify stems/")
 
 
-def info(lats: LatArguments, as_json: Json = False) -> None:
+def info(lats: LatInputs = None, as_json: Json = False, files_from: FilesFrom = None, null: Null = False) -> None:
     """Show what .lat files hold: key and value for one, a row each for many, with --json always a list."""
-    found = paths.expand(lats, _SUFFIXES, ".lat")
+    inputs = gather(lats or [], files_from, null, suffixes=_SUFFIXES, kind=".lat", missing="lincae info: LAT")
+    found = inputs.found
     rows: list[dict[str, Any]] = []
     try:
-        batch.run([f.path for f in found], lambda path: rows.append(_facts(path)))
+        batch.run([f.path for f in found], lambda path: rows.append(_facts(path)), failures=inputs.failures)
     finally:
         # Also when some files failed: the others' facts are still wanted.
         if as_json:
@@ -38,15 +40,17 @@ def info(lats: LatArguments, as_json: Json = False) -> None:
             typer.echo(_table(rows))
 
 
-def verify(lats: LatArguments) -> None:
+def verify(lats: LatInputs = None, files_from: FilesFrom = None, null: Null = False) -> None:
     """Read every byte of .lat files and check it: `FILE: ok`, or an error and exit code 1."""
+    inputs = gather(lats or [], files_from, null, suffixes=_SUFFIXES, kind=".lat", missing="lincae verify: LAT")
+
     from lincae_formats import verify as check
 
     def one(path: str) -> None:
         check(paths.open_source(path, "a .lat file"))
         typer.echo(f"{_shown(path)}: ok")
 
-    batch.run([f.path for f in paths.expand(lats, _SUFFIXES, ".lat")], one)
+    batch.run([f.path for f in inputs.found], one, failures=inputs.failures)
 
 
 def _facts(path: str) -> dict[str, Any]:

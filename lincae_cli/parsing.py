@@ -149,6 +149,11 @@ def parse_choice(text: str, option: str, choices: Sequence[str]) -> str:
     raise usage_error(f"{option} {text!r} is unknown", hint)
 
 
+def parse_log(text: str | None, option: str) -> bool:
+    """Whether `json` was asked for."""
+    return text is not None and parse_choice(text, option, ("json",)) == "json"
+
+
 def parse_device(text: str, option: str) -> str:
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     if not _DEVICE.fullmatch(text):

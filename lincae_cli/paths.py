@@ -1,23 +1,15 @@
-"""From operands to jobs: which files are read, which are written, and everything refused before the work."""
+"""From inputs to jobs: what is written where, and everything refused before the work."""
 
 import os
+import stat
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import failure, usage_error
-
-STDIO = "-"
-
-
-@dataclass(frozen=True)
-class Found:
-    """An input: its path, or `-`, and where it lies below the folder that was named."""
-
-    path: str
-    relative: Path
+from .inputs import STDIO, Found, Inputs, gather, nearest
 
 
 @dataclass(frozen=True)
@@ -29,53 +21,19 @@ class Job:
 
 
 def expand(operands: Sequence[str], suffixes: Collection[str], kind: str) -> list[Found]:
-    """The files named, and the files of the right kind in the folders named, in a stable order.
-
-    Args:
-        operands: Files, folders or `-`.
-        suffixes: Lower-case extensions taken from folders.
-        kind: What messages call such a file: `audio`, `.lat`.
-
-    Raises:
-        UsageError: `-` is there twice.
-        LincaeError: a folder holds no such file.
-    """
-    if list(operands).count(STDIO) > 1:
-        raise usage_error("stdin (-) can be read only once", "name files for the other inputs")
-    found: list[Found] = []
-    for operand in operands:
-        if operand == STDIO or not os.path.isdir(operand):
-            found.append(Found(operand, Path(Path(operand).name)))
-            continue
-        inside = list(_walk(Path(operand), suffixes))
-        if not inside:
-            raise failure(f"{operand} holds no {kind} files", f"name a folder with {_some(suffixes)} files")
-        found.extend(inside)
-    unique: dict[str, Found] = {}
-    for f in found:
-        unique.setdefault(f.path if f.path == STDIO else os.path.abspath(f.path), f)
-    return list(unique.values())
+    """The files named, and the files of the right kind in the folders and globs named; see `inputs.gather`."""
+    return gather(operands, suffixes=suffixes, kind=kind, missing=kind).found
 
 
-def plan(
-    operands: Sequence[str],
-    output: str | None,
-    *,
-    suffixes: Collection[str],
-    kind: str,
-    new_suffix: str,
-    force: bool,
-) -> list[Job]:
+def plan(inputs: Inputs, output: str | None, *, new_suffix: str, force: bool) -> list[Job]:
     """Decides what is written where, and refuses what cannot be meant.
 
     Without `output` a file is written beside its source. With several inputs `output` is a folder, in which
-    folders that were named are mirrored.
+    folders, globs and lists that were named are mirrored.
 
     Args:
-        operands: Files, folders or `-`.
+        inputs: What to read. In a batch, targets that exist are left to be skipped or refused one by one.
         output: A file, a folder or `-`.
-        suffixes: Lower-case extensions taken from folders.
-        kind: What messages call the inputs.
         new_suffix: Extension of the files written, with its dot.
         force: Whether existing files may be replaced.
 
@@ -83,15 +41,14 @@ def plan(
         UsageError: one file would be written twice, or onto an input; `-` does not fit.
         TargetExistsError, LincaeError: a file exists, or cannot be written.
     """
-    found = expand(operands, suffixes, kind)
-    many = len(operands) > 1 or any(o != STDIO and os.path.isdir(o) for o in operands)
+    many = inputs.many
     into_folder = output is not None and output != STDIO and (many or _is_folder(output))
     if into_folder and output is not None and os.path.exists(output) and not os.path.isdir(output):
         raise usage_error(f"-o {output} is a file, and there are several inputs", f"give a folder: -o {output}.d/")
-    if output == STDIO and len(found) > 1:
-        raise usage_error(f"{len(found)} files cannot all go to stdout", "give a folder: -o FOLDER/")
-    jobs = [Job(f.path, _target(f, output, into_folder, new_suffix)) for f in found]
-    check_targets([job.target for job in jobs], [job.source for job in jobs], force, make=into_folder)
+    if output == STDIO and len(inputs.found) > 1:
+        raise usage_error(f"{len(inputs.found)} files cannot all go to stdout", "give a folder: -o FOLDER/")
+    jobs = [Job(f.path, _target(f, output, into_folder, new_suffix)) for f in inputs.found]
+    check_targets([job.target for job in jobs], [job.source for job in jobs], force or many, make=into_folder)
     return jobs
 
 
@@ -104,9 +61,11 @@ def check_targets(targets: Sequence[str], sources: Sequence[str], force: bool, *
         force: Whether existing files may be replaced.
         make: Whether missing folders will be made.
     """
-    from lincae_formats import TargetExistsError, check_target
+    from lincae_formats import TargetExistsError, check_target, remove_leftovers
 
     inputs = {os.path.realpath(s) for s in sources if s != STDIO}
+    identities = {found for s in sources if (found := _identity(s)) is not None}
+    folders: set[Path] = set()
     seen: dict[str, int] = {}
     exists: list[str] = []
     for i, target in enumerate(targets):
@@ -116,12 +75,16 @@ def check_targets(targets: Sequence[str], sources: Sequence[str], force: bool, *
         if real in seen:
             raise usage_error(
                 f"{sources[seen[real]]} and {sources[i]} would both be written to {target}",
-                "run them one by one, each with its own -o",
+                "name the folder they lie in, to mirror it, or run them one by one, each with its own -o",
             )
-        if real in inputs or any(_same_file(target, s) for s in sources):
+        if real in inputs or (_identity(target) or ()) in identities:
             raise usage_error(f"{target} is an input and cannot be the output too", "give another -o")
         seen[real] = i
-        if make and not os.path.isdir(Path(target).parent):
+        folder = Path(target).parent
+        if make and folder not in folders and not os.path.isdir(folder):
+            _check_makeable(folder)
+            folders.add(folder)
+        if folder in folders:
             continue
         try:
             check_target(target, force)
@@ -131,6 +94,7 @@ def check_targets(targets: Sequence[str], sources: Sequence[str], force: bool, *
         more = f" and {len(exists) - 1} more" if len(exists) > 1 else ""
         verb = "exist" if more else "exists"
         raise TargetExistsError(f"{exists[0]}{more} {verb} already", "add --force to overwrite")
+    remove_leftovers(target for target in targets if target != STDIO)
 
 
 def open_source(path: str, kind: str) -> str | BinaryIO:
@@ -147,7 +111,7 @@ def open_source(path: str, kind: str) -> str | BinaryIO:
     if os.path.isdir(path):
         raise failure(f"{path} is a folder", f"name the files in it: {os.path.join(path, '*.lat')}")
     if not os.path.exists(path):
-        raise failure(f"{path}: no such file", _nearest(path))
+        raise failure(f"{path}: no such file", nearest(path))
     return path
 
 
@@ -170,15 +134,6 @@ def make_folder(job: Job) -> None:
         os.makedirs(Path(job.target).parent, exist_ok=True)
 
 
-def _walk(folder: Path, suffixes: Collection[str]) -> Iterable[Found]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in suffixes and not name.startswith("."):
-                path = Path(root) / name
-                yield Found(str(path), path.relative_to(folder))
-
-
 def _target(found: Found, output: str | None, into_folder: bool, new_suffix: str) -> str:
     if output is None:
         return STDIO if found.path == STDIO else str(Path(found.path).with_suffix(new_suffix))
@@ -195,25 +150,18 @@ def _is_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or os.path.isdir(output)
 
 
-def _same_file(a: str, b: str) -> bool:
-    # Hard links, and names that differ only in case on a file system that ignores it.
+def _identity(path: str) -> tuple[int, int] | None:
+    """What a regular file is told by: hard links, and names in another case where that is the same, agree in it."""
     try:
-        return b != STDIO and os.path.isfile(a) and os.path.samefile(a, b)
-    except OSError:
-        return False
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return (found.st_dev, found.st_ino) if path != STDIO and stat.S_ISREG(found.st_mode) else None
 
 
-def _nearest(path: str) -> str:
-    from difflib import get_close_matches
-
-    folder, name = os.path.split(path)
-    try:
-        near = get_close_matches(name, os.listdir(folder or "."), n=1)
-    except OSError:
-        near = []
-    return f"did you mean {os.path.join(folder, near[0])}" if near else f"see: ls {folder or '.'}"
-
-
-def _some(suffixes: Collection[str]) -> str:
-    usual = [s for s in (".lat", ".wav", ".flac", ".ogg", ".mp3") if s in suffixes]
-    return ", ".join(usual or sorted(suffixes))
+def _check_makeable(folder: Path) -> None:
+    there = next(p for p in (folder, *folder.parents) if os.path.exists(p))
+    if not os.path.isdir(there):
+        raise failure(f"cannot make the folder {folder}: {there} is a file", "choose another -o")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise failure(f"cannot make the folder {folder}: {there} is not writable", "choose another -o")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
-from lincae_core.audio import AudioReader, AudioWriter, StreamResampler, resample_context, resampled_length
+from lincae_core.audio import AudioReader, AudioWriter
 from lincae_core.models.autoencoder import Autoencoder
-from lincae_core.stream import audio_levels, decode_range, encode_blocks, latent_levels
-from lincae_formats import Header, LatReader, LatWriter
-from lincae_formats.errors import IncompatibleError, LincaeError, UsageError
+from lincae_core.plan import decoded_span, encode_history
+from lincae_core.transcode import check_model, decoded_blocks, encoded_blocks, encoded_header
+from lincae_formats import LatReader, LatWriter
 
 Progress = Callable[[float, float], None]
 
@@ -60,18 +59,11 @@ def encode_file(
     """
     began = time.monotonic()
     with AudioReader(source, mono=mono) as reader:
-        header = Header(
-            sample_rate=reader.sample_rate, num_samples=reader.num_samples, model_sample_rate=model.sample_rate,
-            samples_per_frame=model.samples_per_frame, model=model.name, model_fingerprint=model.fingerprint,
-            latent_scale=model.latent_scale, channels=reader.channels, latent_dim=model.latent_dim,
-        )  # fmt: skip
-        history = [{"op": "encode", "source": Path(reader.name).name, "model": model.name}]
+        header = encoded_header(model, reader)
+        history = encode_history(reader.name, model.name)
         with LatWriter(target, header, dtype=dtype, history=history, overwrite=overwrite) as writer:
-            # the level is the whole signal's, so the file is read twice
-            levels = audio_levels(model, reader.blocks(), reader.channels)
-            length = resampled_length(reader.num_samples, reader.sample_rate, model.sample_rate)
             done = 0
-            for z in encode_blocks(model, _resampled(reader, model.sample_rate), levels, length):
+            for z in encoded_blocks(model, reader):
                 writer.append(z)
                 done += z.shape[2]
                 if progress:
@@ -84,17 +76,11 @@ def encode_file(
         )
 
 
-def _resampled(reader: AudioReader, rate: int) -> Iterator[np.ndarray]:
-    resampler = StreamResampler(reader.sample_rate, rate, reader.channels)
-    for block in reader.blocks():
-        yield resampler.process(block)
-    yield resampler.process(np.zeros((reader.channels, 0), np.float32), last=True)
-
-
 def decode_file(
-    model: Autoencoder, source: str | Path | BinaryIO, target: str | Path | BinaryIO, *, start: float | None = None,
-    end: float | None = None, steps: int = 1, seed: int = 0, subtype: str | None = None, format: str | None = None,
-    sample_rate: int | None = None, overwrite: bool = False, progress: Progress | None = None,
+    model: Autoencoder, source: str | Path | BinaryIO | LatReader, target: str | Path | BinaryIO, *,
+    start: float | None = None, end: float | None = None, steps: int = 1, seed: int = 0, subtype: str | None = None,
+    format: str | None = None, sample_rate: int | None = None, overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """Decodes a `.lat` file, or the part of it from `start` to `end`, in constant memory.
 
@@ -102,7 +88,7 @@ def decode_file(
 
     Args:
         model: the autoencoder; must be the one the file was made with.
-        source: `.lat` file or stream.
+        source: `.lat` file, stream, or an open reader, which stays open.
         target: audio file or stream.
         start: beginning, s.
         end: end, s.
@@ -119,73 +105,25 @@ def decode_file(
         UsageError: a range outside the audio, or a format that cannot hold it.
     """
     began = time.monotonic()
-    with LatReader(source) as reader:
-        header = reader.header
-        name = reader.name
-        check_model(model, header, name)
-        rate = sample_rate or header.sample_rate
-        total = header.num_samples if rate == header.sample_rate else round(header.duration * rate)
-        total = max(total, 1)
-        first, last = _range(start, end, total, rate, header.duration, name)
-        length = last - first
-        with AudioWriter(
-            target,
-            rate,
-            header.channels,
-            format=format,
-            subtype=subtype,
-            overwrite=overwrite,
-            num_samples=length,
-        ) as writer:
-            levels = latent_levels(reader.blocks())
-            inside = resampled_length(header.num_samples, header.sample_rate, model.sample_rate)
-            low, high, skip = resample_context(model.sample_rate, rate).span(first, last)
-            blocks = decode_range(
-                model, reader.read, header.frames, levels, min(low, inside - 1), min(high, inside),
-                steps=steps, seed=seed,
-            )  # fmt: skip
-            left = length
-            for block in _resample_blocks(blocks, model.sample_rate, rate, header.channels):
-                drop = min(skip, block.shape[1])
-                skip -= drop
-                part = block[:, drop : drop + left]
-                writer.write(part)
-                left -= part.shape[1]
-                if progress:
-                    progress((length - left) / rate, length / rate)
-            if left:  # at most a sample of rounding between two rates
-                writer.write(np.zeros((header.channels, left), np.float32))
-            clipped = writer
-        return Report(length / rate, time.monotonic() - began, length, header.channels, rate, clipped.clipped)
-
-
-def _resample_blocks(blocks: Iterator[np.ndarray], source: int, target: int, channels: int) -> Iterator[np.ndarray]:
-    resampler = StreamResampler(source, target, channels)
-    for block in blocks:
-        yield resampler.process(block)
-    yield resampler.process(np.zeros((channels, 0), np.float32), last=True)
-
-
-def check_model(model: Autoencoder, header: Header, name: str) -> None:
-    """IncompatibleError unless the latents were made by this very model."""
-    if header.model_fingerprint != model.fingerprint:
-        raise IncompatibleError(
-            f"{name} was made with model {header.model!r} ({header.model_fingerprint[:15]}...), "
-            f"not with {model.name!r} ({model.fingerprint[:15]}...)",
-            "leave --model out, or name the weights it was made with",
+    with ExitStack() as stack:
+        reader = source if isinstance(source, LatReader) else stack.enter_context(LatReader(source))
+        channels = reader.header.channels
+        check_model(model, reader.header, reader.name)
+        span = decoded_span(reader.header, reader.name, start, end, sample_rate)
+        seconds = span.num_samples / span.rate
+        writer = stack.enter_context(
+            AudioWriter(
+                target,
+                span.rate,
+                channels,
+                format=format,
+                subtype=subtype,
+                overwrite=overwrite,
+                num_samples=span.num_samples,
+            )
         )
-    if (header.latent_dim, header.model_sample_rate, header.samples_per_frame) != (
-        model.latent_dim, model.sample_rate, model.samples_per_frame,
-    ):  # fmt: skip
-        raise LincaeError(f"{name}: its header contradicts model {model.name!r}", "encode the audio again")
-
-
-def _range(
-    start: float | None, end: float | None, total: int, rate: int, duration: float, name: str
-) -> tuple[int, int]:
-    first = 0 if start is None else round(start * rate)
-    last = total if end is None else min(round(end * rate), total)
-    if first < 0 or first >= total or last <= first:
-        shown = f"{start or 0:g} to {duration if end is None else end:g} s"
-        raise UsageError(f"{name}: {shown} is not within its {duration:.6g} s", "check --start and --end")
-    return first, last
+        for block in decoded_blocks(model, reader, span, steps=steps, seed=seed):
+            writer.write(block)
+            if progress:
+                progress(writer.num_samples / span.rate, seconds)
+    return Report(seconds, time.monotonic() - began, span.num_samples, channels, span.rate, writer.clipped)

@@ -48,6 +48,7 @@ class AudioReader:
 
     Attributes:
         name: What messages call the file.
+        subtype: libsndfile's name of the sample format.
         sample_rate: Hz.
         channels: Channels in the blocks: 1 with `mono`.
         num_samples: Exact number of samples per channel; what MP3, Ogg and other lossy files say of it is
@@ -66,6 +67,7 @@ class AudioReader:
         try:
             self._set_source(source)
             with self._open() as file:
+                self.subtype = str(file.subtype)
                 self.sample_rate = int(file.samplerate)
                 self._file_channels = int(file.channels)
                 self.num_samples = self._length(file)

@@ -1,10 +1,11 @@
-"""Many files: naming, mirroring, what is refused before the work, failures at the end, Ctrl-C."""
+"""Many files: naming, mirroring, globs, lists, what is refused before the work, failures at the end, Ctrl-C."""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,15 @@ import typer
 from cli_helpers import environment, make_lat
 
 from lincae_cli import batch, paths
+from lincae_cli.inputs import gather
 from lincae_formats import LincaeError, TargetExistsError, UsageError
 
 
-def plan(*operands, output=None, force=False):
+def plan(*operands, output=None, force=False, listed=None, nul=False):
     """Jobs of an encode as (source, target) pairs."""
-    jobs = paths.plan(operands, output, suffixes={".wav", ".flac"}, kind="audio", new_suffix=".lat", force=force)
-    return [(job.source, job.target) for job in jobs]
+    inputs = gather(operands, listed, nul, suffixes={".wav", ".flac"}, kind="audio", missing="lincae encode: AUDIO")
+    assert inputs.failures == []
+    return [(job.source, job.target) for job in paths.plan(inputs, output, new_suffix=".lat", force=force)]
 
 
 @pytest.fixture
@@ -64,12 +67,69 @@ def test_two_inputs_for_one_output_are_refused(tree):
         plan("in/a.wav", "other/a.wav", output="x", force=True)
 
 
-def test_existing_files_are_counted_and_refused(tree):
+def test_an_existing_target_is_refused_at_once_and_in_a_batch_left_to_its_turn(tree):
     Path("one.lat").touch()
+    with pytest.raises(TargetExistsError, match=r"one.lat exists already; add --force"):
+        plan("one.wav")
     Path("in/a.lat").touch()
-    with pytest.raises(TargetExistsError, match=r"one.lat and 1 more exist already; add --force"):
-        plan("one.wav", "in")
-    assert len(plan("one.wav", "in", force=True)) == 3
+    with pytest.raises(TargetExistsError, match=r"a.lat and 1 more exist already"):
+        paths.check_targets(["in/a.lat", "one.lat"], ["x", "y"], False)
+    assert len(plan("one.wav", force=True)) == 1
+    assert len(plan("one.wav", "in")) == 3
+
+
+def test_quoted_globs_are_expanded_and_mirrored(tree):
+    assert plan("in/*.wav") == [("in/a.wav", "in/a.lat")]
+    assert plan("in/**/*", output="out") == [("in/a.wav", "out/a.lat"), ("in/deep/b.FLAC", "out/deep/b.lat")]
+    assert plan("i?", output="out/") == [("in/a.wav", "out/in/a.lat"), ("in/deep/b.FLAC", "out/in/deep/b.lat")]
+    Path("take[1].wav").touch()
+    assert plan("take[1].wav") == [("take[1].wav", "take[1].lat")], "a file of that very name wins"
+    for pattern in ("*.mp3", "in/deep/*.txt", "[z]*"):
+        with pytest.raises(LincaeError, match="matches no audio files"):
+            plan(pattern)
+
+
+@pytest.mark.parametrize(("nul", "end"), [(False, "\n"), (False, "\r\n"), (True, "\0")])
+def test_a_list_of_names_is_taken_as_it_is_and_mirrored_whole(tree, nul, end):
+    names = ["one.wav", "./in/deep/b.FLAC", str(tree / "in" / "a.wav"), "../up.wav", "*.wav", "-", "", "-x.wav"]
+    Path("list").write_text(end.join(names))
+    pairs = plan(listed="list", nul=nul, output="out")
+    assert [source for source, _ in pairs] == [*names[:5], "./-", "-x.wav"]
+    absolute = str(tree / "in" / "a.lat")
+    assert [target for _, target in pairs] == [
+        "out/one.lat", "out/in/deep/b.lat", f"out{absolute}", "out/up.lat", "out/*.lat", "out/-.lat", "out/-x.lat",
+    ]  # fmt: skip
+
+
+def test_a_list_with_folders_and_newlines_in_names(tree):
+    Path("in/a\nb.wav").touch()
+    Path("list").write_bytes(b"in\0in/a\nb.wav\0")
+    assert plan(listed="list", nul=True, output="o") == [
+        ("in/a\nb.wav", "o/in/a\nb.lat"), ("in/a.wav", "o/in/a.lat"), ("in/deep/b.FLAC", "o/in/deep/b.lat")
+    ]  # fmt: skip
+    with pytest.raises(LincaeError, match="add -0"):
+        plan(listed="list")
+    with pytest.raises(LincaeError, match=r"did you mean list"):
+        plan(listed="lisst")
+
+
+def test_stdin_is_read_once_and_something_must_be_named(tree):
+    for operands, listed in ((("-", "one.wav", "-"), None), (("-",), "-")):
+        with pytest.raises(UsageError, match="only once"):
+            plan(*operands, listed=listed)
+    with pytest.raises(UsageError, match=r"AUDIO is missing; .*--files-from LIST"):
+        plan()
+    with pytest.raises(UsageError, match=r"add --files-from LIST"):
+        plan("one.wav", nul=True)
+    Path("empty").touch()
+    assert plan(listed="empty") == [], "nothing to do is nothing wrong"
+
+
+def test_thousands_of_files_are_planned_in_seconds(tree):
+    Path("list").write_text("".join(f"x/{i}.wav\n" for i in range(5_000)))
+    began = time.process_time()
+    assert len(plan(listed="list", output="out")) == 5_000
+    assert time.process_time() - began < 10
 
 
 def test_an_empty_folder_is_an_error(tree):
