@@ -1,6 +1,7 @@
 """The few HDF5 calls the format needs, low-level, so that nothing is read before it is checked."""
 
 import contextlib
+import functools
 import math
 import os
 import tempfile
@@ -86,12 +87,7 @@ def open_read(source: Source, name: str) -> Iterator[tuple[h5f.FileID, int]]:
             path = _spool(source, name, stack)
             size = path.stat().st_size
         with named_errors(name):
-            access = h5p.create(h5p.FILE_ACCESS)
-            access.set_fclose_degree(h5f.CLOSE_STRONG)
-            # A file is complete before it has its name: no lock, and a read-only share will do.
-            if hasattr(access, "set_file_locking"):
-                access.set_file_locking(False, True)
-            file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
+            file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _reading())
         stack.callback(_close, file)
         yield file, size
 
@@ -146,6 +142,25 @@ def _close(file: h5f.FileID) -> None:
 
 def create(path: Path) -> h5f.FileID:
     """Creates an HDF5 file whose bytes depend on nothing but what is written to it."""
+    return h5f.create(os.fsencode(path), h5f.ACC_TRUNC, *_writing())
+
+
+# Property lists, types and spaces are made once: to make them takes longer than what they are for.
+
+
+@functools.cache
+def _reading() -> h5p.PropFAID:
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_cache(0, 0, 0, 0.75)  # chunks are read whole, and once
+    # A file is complete before it has its name: no lock, and a read-only share will do.
+    if hasattr(access, "set_file_locking"):
+        access.set_file_locking(False, True)
+    return access
+
+
+@functools.cache
+def _writing() -> tuple[h5p.PropFCID, h5p.PropFAID]:
     make = h5p.create(h5p.FILE_CREATE)
     make.set_attr_phase_change(64, 0)  # attributes in the checksummed object header, no heap
     make.set_obj_track_times(False)
@@ -154,9 +169,16 @@ def create(path: Path) -> h5f.FileID:
     access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_meta_block_size(0)  # no gaps between metadata
     access.set_file_locking(False, True)  # the temporary file has a lock of ours
-    return h5f.create(os.fsencode(path), h5f.ACC_TRUNC, make, access)
+    return make, access
 
 
+@functools.cache
+def scalar() -> h5s.SpaceID:
+    """The space of one value."""
+    return h5s.create(h5s.SCALAR)
+
+
+@functools.lru_cache(maxsize=256)
 def text_type(size: int, cset: int = h5t.CSET_UTF8) -> h5t.TypeID:
     """A fixed-length, NUL-padded string of `size` bytes, UTF-8 unless told."""
     kind = h5t.C_S1.copy()
@@ -176,7 +198,7 @@ def write_attribute(place: Any, name: str, value: str | int | float) -> None:
         kind, array = h5t.STD_I64LE, np.array(value, dtype="<i8")
     else:
         kind, array = h5t.IEEE_F64LE, np.array(value, dtype="<f8")
-    h5a.create(place, name.encode(), kind, h5s.create(h5s.SCALAR)).write(array, mtype=kind)
+    h5a.create(place, name.encode(), kind, scalar()).write(array, mtype=kind)
 
 
 def read_attribute(place: Any, attribute: str, name: str, kind: type, max_bytes: int = 1024) -> Any:
@@ -185,14 +207,14 @@ def read_attribute(place: Any, attribute: str, name: str, kind: type, max_bytes:
     Raises:
         HeaderError: it is missing or of another type.
     """
-    key = attribute.encode()
-    if not h5a.exists(place, key):
-        raise HeaderError(f"{name}: the attribute {attribute} is missing", COPY_HINT)
-    opened = h5a.open(place, key)
+    try:
+        opened = h5a.open(place, attribute.encode())
+    except KeyError:
+        raise HeaderError(f"{name}: the attribute {attribute} is missing", COPY_HINT) from None
     stored, space = opened.get_type(), opened.get_space()
     wanted = {str: h5t.STRING, int: h5t.INTEGER, float: h5t.FLOAT}[kind]
-    scalar = space.get_simple_extent_type() == h5s.SCALAR
-    if stored.get_class() != wanted or not scalar or stored.get_size() > max_bytes:
+    single = space.get_simple_extent_type() == h5s.SCALAR
+    if stored.get_class() != wanted or not single or stored.get_size() > max_bytes:
         raise HeaderError(f"{name}: the attribute {attribute} is no scalar {kind.__name__} of the format")
     if kind is not str:
         memory = h5t.STD_I64LE if kind is int else h5t.IEEE_F64LE

@@ -1,6 +1,7 @@
 """Writing `.lat` files: the same content makes the same bytes, and the file appears whole or not at all."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -130,11 +131,11 @@ class LatWriter:
         return histories.dumps(histories.bounded(history), self.name)
 
     def _store(self, block: np.ndarray) -> np.ndarray:
-        if not np.isfinite(block).all():
-            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents to write")
         with np.errstate(over="ignore"):
             stored = block.astype("<f2" if self.dtype == "float16" else "<f4")
         if not all_finite(stored):
+            if not np.isfinite(block).all():
+                raise NonFiniteError(f"{self.name}: NaN or infinity among the latents to write")
             peak = float(np.abs(block.astype(np.float64)).max())
             if self.dtype == "float16":
                 raise OverflowFloat16Error(
@@ -149,11 +150,13 @@ class LatWriter:
         if not self._pending or self._pending_frames < unit:
             return
         data = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending, axis=2)
+        # One channel's chunks lie in the file in the order of time, however many are written at once.
+        step = self._pending_frames - self._pending_frames % unit if data.shape[0] == 1 else unit
         at = 0
         with self._errors():
             while self._pending_frames - at >= unit and at < self._pending_frames:
-                self._write_frames(data[:, :, at : at + unit])
-                at += unit
+                self._write_frames(data[:, :, at : at + step])
+                at += step
         self._pending, self._pending_frames = [data[:, :, at:]], self._pending_frames - at
 
     def _write_frames(self, data: np.ndarray) -> None:
@@ -188,19 +191,13 @@ class LatWriter:
             ("writer", self._writer),
         ):
             hdf5.write_attribute(self._file, key, value)
-        make = h5p.create(h5p.DATASET_CREATE)
-        make.set_chunk((1, header.latent_dim, header.chunk_frames))
-        make.set_fletcher32()
-        make.set_fill_value(np.zeros((), dtype="<f2" if self.dtype == "float16" else "<f4"))
-        make.set_obj_track_times(False)
         kind, space = hdf5.STORAGE[self.dtype], h5s.create_simple(header.shape)
+        make = _chunked((1, header.latent_dim, header.chunk_frames), self.dtype)
         return h5d.create(self._file, b"latents", kind, space, make)
 
     def _write_history(self, history: bytes) -> None:
-        make = h5p.create(h5p.DATASET_CREATE)
-        make.set_obj_track_times(False)
         kind = hdf5.text_type(len(history))
-        dataset = h5d.create(self._file, b"history", kind, h5s.create(h5s.SCALAR), make)
+        dataset = h5d.create(self._file, b"history", kind, hdf5.scalar(), _plain())
         hdf5.write_attribute(dataset, "sha256", hashlib.sha256(history).hexdigest())
         dataset.write(h5s.ALL, h5s.ALL, np.array(history), mtype=kind)
 
@@ -225,6 +222,23 @@ class LatWriter:
             yield
         except (OSError, RuntimeError, ValueError) as e:
             raise LatError(f"cannot write {self.name}: {e}", "is the disk full?") from e
+
+
+@functools.lru_cache(maxsize=64)
+def _chunked(chunk: tuple[int, int, int], dtype: str) -> h5p.PropDCID:
+    make = h5p.create(h5p.DATASET_CREATE)
+    make.set_chunk(chunk)
+    make.set_fletcher32()
+    make.set_fill_value(np.zeros((), dtype="<f2" if dtype == "float16" else "<f4"))
+    make.set_obj_track_times(False)
+    return make
+
+
+@functools.cache
+def _plain() -> h5p.PropDCID:
+    make = h5p.create(h5p.DATASET_CREATE)
+    make.set_obj_track_times(False)
+    return make
 
 
 @contextlib.contextmanager
