@@ -4,41 +4,36 @@ Every `parse_` function takes the text and the name of the option it came from, 
 UsageError with the next thing to type.
 """
 
-import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
+from typing import TypeVar
 
 from .errors import usage_error
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
-_SIGNED = rf"[+-]?{_NUMBER}(?:[eE][+-]?\d+)?"
-_UNITS = re.compile(rf"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:({_NUMBER})s?)?", re.ASCII)
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:\.\d*)?)", re.ASCII)
-_GAIN = re.compile(rf"({_SIGNED})(\s*dB)?", re.ASCII | re.IGNORECASE)
 _RATE = re.compile(rf"({_NUMBER})\s*(k?)(?:Hz)?", re.ASCII | re.IGNORECASE)
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?", re.ASCII)
 
-_MOST_SECONDS = 10**9
 _MOST_HERTZ = 10_000_000
+
+Value = TypeVar("Value")
 
 
 def parse_time(text: str, option: str) -> float:
     """Seconds from `83.5`, `90s`, `1:23.5`, `1:02:03`, `2m`, `1h2m3s`."""
-    clock, units = _CLOCK.fullmatch(text), _UNITS.fullmatch(text)
-    if clock and Decimal(clock[3]) < 60 and (clock[1] is None or int(clock[2]) < 60):
-        parts = clock.groups()
-    elif units and text:
-        parts = units.groups()
-    else:
-        raise usage_error(f"{option} {text!r} is not a time", f"for example: {option} 1:23.5, or 83.5, or 90s")
-    hours, minutes, seconds = (Decimal(part or 0) for part in parts)
-    total = hours * 3600 + minutes * 60 + seconds
-    if total > _MOST_SECONDS:
-        raise usage_error(f"{option} {text!r} is too long", f"for example: {option} 1:23.5")
-    return float(total)
+    from lincae_formats import notation
+
+    return _read(notation.seconds, text, option, f"for example: {option} 1:23.5, or 83.5, or 90s")
+
+
+def parse_offset(text: str, option: str) -> float:
+    """Seconds as for parse_time, or negative: `-2.5`, `-0:30`."""
+    from lincae_formats import notation
+
+    return _read(notation.offset, text, option, f"for example: {option} 1:23.5, or {option} -2.5")
 
 
 def format_time(seconds: float) -> str:
@@ -59,13 +54,10 @@ def parse_budget(text: str, option: str) -> float:
 
 
 def parse_gain(text: str, option: str) -> float:
-    """A factor from `0.5`, `-1` or `-6dB`."""
-    match = _GAIN.fullmatch(text.strip())
-    if match is None:
-        raise usage_error(f"{option} {text!r} is not a gain", "write a factor such as 0.5, or decibels such as -6dB")
-    if match[2]:
-        return from_decibels(float(match[1]), text, option)
-    return _finite(float(match[1]), text, option)
+    """A factor from `0.5`, `-1`, `-6dB`, or `-inf` for silence."""
+    from lincae_formats import notation
+
+    return _read(notation.gain, text, option, "write a factor such as 0.5, or decibels such as -6dB")
 
 
 def format_gain(factor: float) -> str:
@@ -74,33 +66,26 @@ def format_gain(factor: float) -> str:
 
 
 def parse_decibels(text: str, option: str) -> float:
-    """A factor from decibels: `-6`, `+3.5`, `-6dB`."""
-    match = _GAIN.fullmatch(text.strip())
-    if match is None:
-        raise usage_error(f"{option} {text!r} is not a number of decibels", f"for example: {option} -6")
-    return from_decibels(float(match[1]), text, option)
+    """A factor from decibels: `-6`, `+3.5`, `-6dB`, or `-inf` for silence."""
+    from lincae_formats import notation
+
+    return _read(notation.decibels, text, option, f"for example: {option} -6")
 
 
 def parse_factor(text: str, option: str) -> float:
     """A factor: any finite number, negative and 0 too."""
-    match = _GAIN.fullmatch(text.strip())
-    if match and match[2]:
-        raise usage_error(f"{option} {text!r} is in decibels", f"for example: --db {match[1]}")
-    if match is None:
-        raise usage_error(f"{option} {text!r} is not a number", f"for example: {option} 0.5")
-    return _finite(float(match[1]), text, option)
+    from lincae_formats import notation
+
+    decibels = re.fullmatch(r"(.*?)\s*dB", text.strip(), re.IGNORECASE)
+    hint = f"for example: --db {decibels[1]}" if decibels else f"for example: {option} 0.5"
+    return _read(notation.factor, text, option, hint)
 
 
-def from_decibels(decibels: float, text: str, option: str) -> float:
-    """10^(dB/20).
+def parse_points(text: str, option: str) -> list[tuple[float, float]]:
+    """The breakpoints of a curve: times, s, and factors, from `0:-inf 2:0dB 1:58:0.5`."""
+    from lincae_formats import notation
 
-    Raises:
-        UsageError: more than a float holds; named as `option` with `text`.
-    """
-    try:
-        return _finite(10.0 ** (decibels / 20.0), text, option)
-    except OverflowError:
-        return _finite(math.inf, text, option)
+    return _read(notation.points, text, option, f'for example: {option} "0:-inf 2:0dB 58:0dB 60:-inf"')
 
 
 def split_operand(text: str) -> tuple[str, float]:
@@ -109,14 +94,37 @@ def split_operand(text: str) -> tuple[str, float]:
     Only the part after the last colon can be a gain, so `C:\\a.lat` and `a:b.lat` are paths. A file whose
     whole name is `text` wins over any reading of it as a gain.
     """
+    from lincae_formats import notation
+
     path, colon, tail = text.rpartition(":")
     if not colon or os.path.lexists(text):
         return text, 1.0
-    if path and _GAIN.fullmatch(tail.strip()):
+    if path and notation.is_gain(tail):
         return path, parse_gain(tail, f"the gain of {path}:")
     if path == "-" or path.endswith(".lat") or os.path.isfile(path):
         raise usage_error(f"{tail!r} is not a gain of {path}", f"for example: {path}:0.5, or {path}:-6dB")
     return text, 1.0
+
+
+def split_placed(text: str) -> tuple[str, float, float]:
+    """Path, factor and offset, s, of `LAT[:GAIN][@TIME]`: `a.lat:-6dB@1:23.5`, `a.lat@-2`.
+
+    An @ may be in the name of a file: a reading that names a file which is there wins.
+    """
+    from lincae_formats import notation
+
+    head, at, tail = text.rpartition("@")
+    path, colon, level = text.rpartition(":")
+    gained = bool(colon) and notation.is_gain(level) and os.path.lexists(path)
+    if not head or not at or gained or os.path.lexists(text):
+        return (*split_operand(text), 0.0)
+    try:
+        return (*split_operand(head), notation.offset(tail))
+    except ValueError:
+        if head == "-" or head.endswith(".lat") or os.path.isfile(head):
+            hint = f"for example: {head}@1:23.5, or {head}:-6dB@1:23.5"
+            raise usage_error(f"{tail!r} is not where {head} begins", hint) from None
+    return (*split_operand(text), 0.0)
 
 
 def parse_rate(text: str, option: str) -> int:
@@ -172,7 +180,11 @@ def parse_settings(texts: Sequence[str], option: str) -> dict[str, str]:
     return settings
 
 
-def _finite(factor: float, text: str, option: str) -> float:
-    if not math.isfinite(factor):
-        raise usage_error(f"{option} {text!r} is too large", "use a smaller number")
-    return factor
+def _read(notation: Callable[[str], Value], text: str, option: str, hint: str) -> Value:
+    try:
+        return notation(text)
+    except ValueError as e:
+        wrong = str(e)
+    if wrong == "is too large":
+        hint = "use a smaller number"
+    raise usage_error(f"{option} {text!r} {wrong}", hint)

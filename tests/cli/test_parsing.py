@@ -3,22 +3,24 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lincae_cli import parsing
-from lincae_formats import UsageError
+from lincae_formats import UsageError, notation
 
 seconds = st.floats(0, 1e8, allow_subnormal=False)
 factors = st.floats(allow_nan=False, allow_infinity=False)
 names = st.text(st.characters(exclude_characters="\0/:", exclude_categories=["Cs"]), min_size=1)
 
 
+@settings(deadline=None)
 @given(seconds)
 def test_a_time_is_read_back(value):
     assert parsing.parse_time(parsing.format_time(value), "--start") == value
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
 def test_all_spellings_of_a_time_agree(h, m, s):
     spellings = (f"{h}:{m:02d}:{s:02d}", f"{h}h{m}m{s}s", f"{3600 * h + 60 * m + s}", f"{60 * h + m}m{s}s")
@@ -79,6 +81,65 @@ def test_an_operand_is_split_at_its_gain(name, factor):
 @pytest.mark.parametrize("text", [r"C:\stems\a.lat", "a:b.lat", "a.lat", ":", "-", "12:30 live.lat"])
 def test_colons_belong_to_paths(text):
     assert parsing.split_operand(text) == (text, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a.lat", ("a.lat", 1.0, 0.0)),
+        ("a.lat@1:23.5", ("a.lat", 1.0, 83.5)),
+        ("a.lat:0.5@2", ("a.lat", 0.5, 2.0)),
+        ("a.lat:-6dB@-0:30", ("a.lat", 10 ** (-6 / 20), -30.0)),
+        ("-:2@90s", ("-", 2.0, 90.0)),
+        ("-@1", ("-", 1.0, 1.0)),
+        ("me@home.lat", ("me@home.lat", 1.0, 0.0)),
+        ("me@home.lat:0.5", ("me@home.lat", 0.5, 0.0)),
+        ("me@home.lat@3", ("me@home.lat", 1.0, 3.0)),
+        ("a.lat:-inf", ("a.lat", 0.0, 0.0)),
+    ],
+)
+def test_an_offset_follows_an_at(text, parts):
+    assert parsing.split_placed(text) == parts
+
+
+def test_a_file_with_an_at_in_its_name_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("x@2", "y@1:30", "z"):
+        (tmp_path / name).touch()
+    assert parsing.split_placed("x@2") == ("x@2", 1.0, 0.0)
+    assert parsing.split_placed("x@2:0.5") == ("x@2", 0.5, 0.0)  # and not x at 2 min 0.5 s
+    assert parsing.split_placed("z@2:0.5") == ("z", 1.0, 120.5)
+    assert parsing.split_placed("y@1:30@4") == ("y@1:30", 1.0, 4.0)
+    assert parsing.split_placed("z:0.5@2") == ("z", 0.5, 2.0)
+
+
+@pytest.mark.parametrize("text", ["a.lat@soon", "a.lat@", "-@x", "a.lat@2:-6dB", "a.lat@1:75"])
+def test_no_offsets(text):
+    with pytest.raises(UsageError, match="1:23.5"):
+        parsing.split_placed(text)
+
+
+def test_curves():
+    assert parsing.parse_points("0:-inf 2:0dB, 1:58:0.5,60s:-1", "--curve") == [(0, 0), (2, 1), (118, 0.5), (60, -1)]
+    for text, says in {
+        "": "no points",
+        "3": "TIME:GAIN",
+        "0:loud": "'loud' is not a gain",
+        "soon:1": "'soon' is not a time",
+        "0:9999dB": "too large",
+    }.items():
+        with pytest.raises(UsageError, match=says):
+            parsing.parse_points(text, "--curve")
+
+
+@given(st.text(max_size=20))
+@settings(deadline=None)
+def test_no_text_is_more_than_refused(text):
+    for read in (notation.seconds, notation.offset, notation.gain, notation.decibels, notation.factor, notation.points):
+        try:
+            read(text)
+        except ValueError as e:
+            assert "\n" not in str(e)
 
 
 def test_the_last_colon_begins_the_gain():
