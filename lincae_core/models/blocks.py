@@ -55,7 +55,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, noise_level: Tensor | None = None, features: Tensor | None = None) -> Tensor:
         """``x`` [B, T, C], ``noise_level`` embedding [B, 1, C], ``features`` [B, T, F] -> [B, T, C]."""
-        h = self.norm(self.conv(x))
+        h = self.conv(x)
+        # in the dtype of autocast, whose mixture with float32 weights has no fused kernel
+        h = F.rms_norm(h, self.norm.normalized_shape, self.norm.weight.to(h.dtype), self.norm.eps)
         if self.modulation is not None and noise_level is not None:
             scale, shift = self.modulation(noise_level).chunk(2, -1)
             h = h * (1 + scale) + shift

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from lincae_core.models.blocks import Block, NoiseLevel
 from lincae_core.models.consistency import Preconditioning
 from lincae_core.models.frontend import BINS, HOP, Frontend
+from lincae_core.models.linear import FRAME, RATIO, REACH, LinearAnalysis, LinearSynthesis
 from lincae_core.models.windows import Window
 
-FRAME = 2 * BINS  # numbers in an STFT frame
-RATIO = 8  # STFT frames in a latent frame
+Features = tuple[Tensor, ...]  # [B, 8 K, width], then with a linear path its estimate [B, 8 K, 2048]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class FrameConfig:
         gain_equivariant: encode as ``s E(x / s)`` and decode as ``s D(z / s)``.
         reference_rms: RMS the network sees a whole signal at (0.1 is -20 dBFS).
         latent_scale: factor that gives latents of typical music unit variance.
+        linear_path: whether a linear analysis makes latents, or a part of them, and the decoder starts from the linear
+            synthesis that belongs to it.
+        encoder_network: whether the encoder has a network: without one its latents are exactly linear.
     """
 
     latent_dim: int = 64
@@ -60,13 +63,19 @@ class FrameConfig:
     gain_equivariant: bool = True
     reference_rms: float = 0.1
     latent_scale: float = 1.0
+    linear_path: bool = False
+    encoder_network: bool = True
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if not (self.linear_path or self.encoder_network):
+            raise ValueError("an encoder needs a linear path or a network")
 
     def to_dict(self) -> dict[str, int | float | bool]:
         """The fields as a plain dictionary."""
         return asdict(self)
 
 
-class Encoder(nn.Module):
+class EncoderNetwork(nn.Module):
     """Frames ``[B, 8 K, 2048]`` to latents ``[B, K, latent_dim]``; a linear read-out, no tanh."""
 
     def __init__(self, c: FrameConfig) -> None:
@@ -90,11 +99,29 @@ class Encoder(nn.Module):
         return self.output(h)
 
 
+class LinearEncoder(nn.Module):
+    """The linear path's latents; with a network, which begins at 0, plus what that adds to them."""
+
+    def __init__(self, c: FrameConfig) -> None:
+        super().__init__()
+        self.linear = LinearAnalysis(c.latent_dim, c.alpha, c.beta)
+        self.network = EncoderNetwork(c) if c.encoder_network else None
+        if self.network is not None:
+            nn.init.zeros_(self.network.output.weight)
+            nn.init.zeros_(self.network.output.bias)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encodes ``[B, 8 K, 2048]`` to ``[B, K, latent_dim]``."""
+        z = self.linear(frames)
+        return z if self.network is None else z + self.network(frames)
+
+
 class LatentDecoder(nn.Module):
-    """Latents ``[B, K, latent_dim]`` to features for the denoiser ``[B, 8 K, width]``.
+    """Latents ``[B, K, latent_dim]`` to features for the denoiser.
 
     Beside the latents it reads them companded by the frontend's exponent, ``z |z|^(alpha - 1)`` with the RMS of the
-    frame for ``|z|``: that grows with the gain as the frames it has to predict do.
+    frame for ``|z|``: that grows with the gain as the frames it has to predict do. With a linear path it also reads
+    ``ln z^2``: what a linear analysis tells of a band's level is the size of its numbers, not their sign.
     """
 
     def __init__(self, c: FrameConfig) -> None:
@@ -106,18 +133,22 @@ class LatentDecoder(nn.Module):
         )
         self.split = nn.Linear(c.latent_width, RATIO * c.width)
         self.frame_blocks = nn.ModuleList(Block(c.width, c.kernel, c.expand) for _ in range(c.decoder_frame_blocks))
+        self.power = nn.Linear(c.latent_dim, c.latent_width) if c.linear_path else None
+        self.linear = LinearSynthesis(c.latent_dim, c.alpha, c.beta) if c.linear_path else None
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Maps ``[B, K, latent_dim]`` to ``[B, 8 K, width]``."""
+    def forward(self, z: Tensor) -> Features:
+        """Maps ``[B, K, latent_dim]`` to ``[B, 8 K, width]`` and, with a linear path, ``[B, 8 K, 2048]``."""
         level = z.square().mean(-1, keepdim=True).add(1e-8).sqrt()
         h = self.input(torch.cat([z, z * level ** (self.alpha - 1)], -1))
+        if self.power is not None:
+            h = h + self.power((z.float().square() + 1e-4).log())
         for block in self.latent_blocks:
             h = block(h)
         h = self.split(h)
         h = h.reshape(h.shape[0], -1, h.shape[-1] // RATIO)
         for block in self.frame_blocks:
             h = block(h)
-        return h
+        return (h,) if self.linear is None else (h, self.linear(z))
 
 
 class Denoiser(nn.Module):
@@ -126,6 +157,7 @@ class Denoiser(nn.Module):
     Its output is a linear read-out plus the noisy input times a gain per bin. The width is far below 2048, so a
     read-out alone could not carry the noise of a frame; the gain can, and for Gaussian texture it is the exact
     solution: the probability-flow ODE maps noise to ``s * noise`` where s is the texture's deviation.
+    With a linear path its estimate comes in beside the noise and goes out again, times a gain per bin that begins at 1.
     """
 
     def __init__(self, c: FrameConfig) -> None:
@@ -143,16 +175,28 @@ class Denoiser(nn.Module):
         for layer in (self.scale, self.output, self.gain):
             nn.init.normal_(layer.weight, std=0.1 / math.sqrt(c.width))
             nn.init.zeros_(layer.bias)
+        self.sigma_data = c.sigma_data
+        self.estimate = nn.Linear(FRAME, c.width) if c.linear_path else None
+        self.estimate_gain = nn.Linear(c.width, BINS) if c.linear_path else None
+        if self.estimate_gain is not None:
+            nn.init.zeros_(self.estimate_gain.weight)
+            nn.init.ones_(self.estimate_gain.bias)
 
-    def forward(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
-        """``x`` [B, T, 2048] (scaled by c_in), ``sigma`` [B], ``features`` [B, T, width] -> [B, T, 2048]."""
+    def forward(self, x: Tensor, sigma: Tensor, features: Features) -> Tensor:
+        """``x`` [B, T, 2048] (scaled by c_in), ``sigma`` [B], ``features`` of `LatentDecoder` -> [B, T, 2048]."""
         level = self.noise_level(sigma)
-        h = self.input(x) + self.features(features)
+        h = self.input(x) + self.features(features[0])
+        if self.estimate is not None:
+            h = h + self.estimate(features[1])
         for block in self.blocks:
-            h = block(h, level, features)
+            h = block(h, level, features[0])
         h = h * (1 + self.scale(level))
         gain = self.gain(h)
-        return self.output(h) + torch.cat([gain, gain], -1) * x
+        out = self.output(h) + torch.cat([gain, gain], -1) * x
+        if self.estimate_gain is not None:
+            gain = self.estimate_gain(h) / self.sigma_data  # c_out is about sigma_data where decoding starts
+            out = out + torch.cat([gain, gain], -1) * features[1]
+        return out
 
 
 class FrameModel(nn.Module):
@@ -168,7 +212,7 @@ class FrameModel(nn.Module):
         self.config = config
         self.frontend = Frontend(config.alpha, config.beta)
         self.preconditioning = Preconditioning(config.sigma_data, config.sigma_min, config.sigma_max)
-        self.encoder = Encoder(config)
+        self.encoder = LinearEncoder(config) if config.linear_path else EncoderNetwork(config)
         self.decoder = LatentDecoder(config)
         self.denoiser = Denoiser(config)
 
@@ -177,20 +221,25 @@ class FrameModel(nn.Module):
         """Latent frames on either side that a latent frame depends on."""
         c = self.config
         reach = c.kernel // 2
-        return c.encoder_latent_blocks * reach + math.ceil(c.encoder_frame_blocks * reach / RATIO)
+        network = c.encoder_latent_blocks * reach + math.ceil(c.encoder_frame_blocks * reach / RATIO)
+        return max(network * c.encoder_network, REACH * c.linear_path)
 
     @property
     def decoder_context(self) -> int:
         """Latent frames on either side that the STFT frames of a latent frame depend on."""
         c = self.config
         reach = c.kernel // 2
-        return c.decoder_latent_blocks * reach + math.ceil((c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO)
+        features = c.decoder_latent_blocks * reach + math.ceil(
+            (c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO
+        )
+        estimate = (REACH + math.ceil(c.denoiser_blocks * reach / RATIO)) * c.linear_path
+        return max(features, estimate)
 
     def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
         """One window: all there is, from ``first`` to ``last``, for the latent frames ``low`` to ``high``."""
         return [Window(first, last, low, high)]
 
-    def denoise(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
+    def denoise(self, x: Tensor, sigma: Tensor, features: Features) -> Tensor:
         """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
         p, s = self.preconditioning, sigma[:, None, None]
         out = self.denoiser(p.c_in(s) * x, sigma, features)

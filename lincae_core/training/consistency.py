@@ -88,3 +88,21 @@ def consistency_loss(
     if weighting == "relative":
         weight = weight * student / model.preconditioning.c_out(student)
     return (weight * pseudo_huber(out.float() - aim.float())).mean()
+
+
+class Select:
+    """Picks items of a batch, from tensors and from tuples or lists of them.
+
+    Args:
+        chosen: places of the items ``[S]``.
+        batch: items that there are; where all are chosen nothing is copied.
+    """
+
+    def __init__(self, chosen: Tensor, batch: int) -> None:
+        self.chosen = None if len(chosen) == batch else chosen
+
+    def __call__(self, x: Any) -> Any:
+        """The same structure with ``[S, ...]`` for ``[B, ...]``."""
+        if self.chosen is None:
+            return x
+        return x[self.chosen] if isinstance(x, Tensor) else type(x)(v[self.chosen] for v in x)

@@ -12,16 +12,20 @@ import torch
 from torch import Generator, Tensor
 
 from lincae_core.models.families import Model, build
-from lincae_core.models.frame import FRAME, RATIO
+from lincae_core.models.frame import FRAME, RATIO, FrameModel
 from lincae_core.models.frontend import HOP, LEAD
 from lincae_core.models.unet import WINDOW
 from lincae_core.models.weights import save_weights
 from lincae_core.training import linearity
+from lincae_core.training.augment import equalise
 from lincae_core.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from lincae_core.training.consistency import consistency_loss, draw_indices, draw_levels
+from lincae_core.training.consistency import Select, consistency_loss, draw_indices, draw_levels
 from lincae_core.training.csvlog import append_row
 from lincae_core.training.data import Clips
+from lincae_core.training.decoded import DecodedLoss
 from lincae_core.training.initial import start_from
+from lincae_core.training.linear_start import begin_linear
+from lincae_core.training.optimiser import make_optimiser, set_learning_rate
 from lincae_core.training.recipe import Recipe, parse_duration
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
 
@@ -43,15 +47,14 @@ class Trainer:
         self.model = build(recipe.model.family, fields)
         if recipe.initial:
             start_from(self.model, recipe.initial)
+        elif isinstance(self.model, FrameModel) and self.model.config.linear_path and not self.checkpoint.exists():
+            start = recipe.linear_start
+            begin_linear(self.model, clips, start.probes, start.low, start.high, recipe.seed)
         self.model.to(device)
+        self.decoded = DecodedLoss(recipe.decoded).to(device)
         self.clips = clips.to(device) if device.type == "cuda" else clips
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        o = recipe.optimiser
-        kind = torch.optim.AdamW if o.name == "adamw" else torch.optim.RAdam
-        fused = {"fused": True} if o.name == "adamw" and device.type == "cuda" else {"foreach": True}
-        self.optimiser = kind(
-            self.model.parameters(), lr=o.learning_rate, betas=(o.beta1, o.beta2), weight_decay=o.weight_decay, **fused
-        )  # fmt: skip
+        self.optimiser = make_optimiser(self.model, recipe.optimiser)
         self.progress = Progress()
         self.consistent = True  # False while a step changes weights: an interrupted one must not be saved
         half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
@@ -90,6 +93,7 @@ class Trainer:
         generator = Generator().manual_seed(r.seed * 1_000_003 + self.progress.step)
         frames = r.data.crop_frames
         x = self.clips.crops(r.data.batch, frames * HOP + 2 * LEAD, generator)
+        x = equalise(x, r.augment.equalise, r.augment.low_pass, generator)
         weights = linearity.draw_mixing_weights(len(x), generator, r.linearity.sources)
         if r.linearity.mixtures == "replace":
             x = linearity.replace_by_mixtures(x, weights, r.linearity.mixture_probability, generator)
@@ -102,13 +106,14 @@ class Trainer:
         c = r.consistency
         size = step_size(done, c.step_exponent_start, c.step_exponent_end)
         draw = draw_levels if c.draw == "sigma" else draw_indices
-        student, teacher = draw(len(x), self.model.preconditioning, c.log_sigma_mean, c.log_sigma_std, size, generator)
+        count = round(c.share * len(x))
+        chosen = torch.arange(len(x)) if count == len(x) else torch.randperm(len(x), generator=generator)[:count]
+        student, teacher = draw(count, self.model.preconditioning, c.log_sigma_mean, c.log_sigma_std, size, generator)
         noise = self._noise(len(x), frames, generator)
         rate = learning_rate(done, r.optimiser.learning_rate, r.optimiser.final_learning_rate, r.optimiser.warmup)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
-        moved = [t.to(self.device, non_blocking=True) for t in (weights, gains, noise, student, teacher)]
+        moved = [t.to(self.device, non_blocking=True) for t in (weights, gains, noise, chosen, student, teacher)]
         loss = self.loss(x, *moved)
         loss.backward()
         self.consistent = False
@@ -127,7 +132,7 @@ class Trainer:
         return torch.randn(count, frames, FRAME, generator=generator, device=self.device)
 
     def _loss(
-        self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, student: Tensor, teacher: Tensor
+        self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, chosen: Tensor, student: Tensor, teacher: Tensor
     ) -> Tensor:
         """Training step of the paper (arXiv 2510.23530, section 3) up to the loss.
 
@@ -136,14 +141,16 @@ class Trainer:
             weights: mixing weights of the crops ``[b, sources]``.
             gains: gain of every item ``[B]``.
             noise: unit Gaussian ``[B, T, 2048]``.
-            student: noise levels ``[B]``.
-            teacher: noise levels ``[B]``.
+            chosen: the items that learn consistency ``[S]``.
+            student: their noise levels ``[S]``.
+            teacher: their noise levels ``[S]``.
         """
-        model, how = self.model, self.recipe.linearity
+        model, how, c = self.model, self.recipe.linearity, self.recipe.consistency
         parts = x
         if split := self._differences:  # of these crops the target is their share of a mixture
             parts = torch.cat([weights[:split, :1] * x[:split], x[split:]])
-        target = model.frontend.analyse(gains[:, None] * parts)
+        truth = gains[:, None] * parts
+        target = model.frontend.analyse(truth)
         # the encoder never sees a gain that acts on the latents
         source = target if how.gains == "audio" else model.frontend.analyse(self._heard(x, weights))
         with self.autocast:
@@ -153,8 +160,16 @@ class Trainer:
             if how.gains == "latent":
                 z = gains[:, None, None] * z
             features = model.decoder(z)
-            loss = consistency_loss(model, target, features, noise, student, teacher, self.recipe.consistency.weighting)
-            return loss + how.agreement * disagreement
+            loss = how.agreement * disagreement
+            if self.decoded.wanted:
+                loss = loss + self.decoded(model, features, noise, truth, target)
+            if c.weight and len(chosen):
+                part = Select(chosen, len(x))
+                consistency = consistency_loss(
+                    model, part(target), part(features), part(noise), student, teacher, c.weighting
+                )
+                loss = loss + c.weight * consistency
+            return loss
 
     @property
     def _differences(self) -> int:

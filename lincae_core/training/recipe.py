@@ -49,9 +49,13 @@ class FrameSection(Section):
     sigma_max: float = Field(20.0, gt=0)
     gain_equivariant: bool = True
     reference_rms: float = Field(0.1, gt=0)
+    linear_path: bool = False
+    encoder_network: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> FrameSection:
+        if not (self.linear_path or self.encoder_network):
+            raise ValueError("an encoder needs linear_path or encoder_network")
         if self.kernel % 2 == 0:
             raise ValueError("kernel must be odd")
         if self.sigma_min >= self.sigma_max:
@@ -127,6 +131,21 @@ class DataSection(Section):
     batch: int = Field(16, ge=1, le=8192, description="crops in a step, before mixing doubles them")
 
 
+class AugmentSection(Section):
+    """Filters that crops get before they are mixed; what is done to the audio leaves linearity true."""
+
+    equalise: float = Field(0.0, ge=0, le=24, description="strength of a random smooth curve, dB")
+    low_pass: float = Field(0.0, ge=0, le=1, description="chance of a random low-pass")
+
+
+class LinearStartSection(Section):
+    """What a model's linear path begins as: principal components, and probes of the bands above."""
+
+    probes: int = Field(16, ge=0, le=512, description="latents that probe a band each; the others are components")
+    low: float = Field(500.0, gt=0, description="lowest frequency that is probed, Hz")
+    high: float = Field(17000.0, gt=0, le=22050, description="highest, Hz")
+
+
 class LinearitySection(Section):
     """The paper's two tricks. `mixtures: latent` and `gains: latent` is Lin-CAE, `audio` the baseline.
 
@@ -168,6 +187,18 @@ class ConsistencySection(Section):
     step_exponent_start: float = Field(1.0, ge=0, le=4)
     step_exponent_end: float = Field(2.0, ge=0, le=4)
     weighting: Literal["step", "relative"] = "step"
+    share: float = Field(1.0, ge=0, le=1, description="share of the items that are trained so")
+    weight: float = Field(1.0, ge=0, description="of this loss")
+
+
+class DecodedSection(Section):
+    """Losses on what one decoding step gives, from noise at model.sigma_max; 0 is none.
+
+    The paper has none of these: its decoder learns from consistency alone.
+    """
+
+    spectral: float = Field(0.0, ge=0, description="weight of the multi-resolution mel distance of the audio")
+    frames: float = Field(0.0, ge=0, description="weight of the relative distance of the compressed frames")
 
 
 class OptimiserSection(Section):
@@ -229,13 +260,27 @@ class Recipe(Section):
     initial: str | None = Field(None, description="weights to start from: a model's name or a file")
     model: ModelSection = FrameSection()
     data: DataSection
+    augment: AugmentSection = AugmentSection()
+    linear_start: LinearStartSection = LinearStartSection()
     linearity: LinearitySection = LinearitySection()
     consistency: ConsistencySection = ConsistencySection()
+    decoded: DecodedSection = DecodedSection()
     optimiser: OptimiserSection = OptimiserSection()
     budget: BudgetSection
     report: ReportSection = ReportSection()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Recipe:
+        consistency = self.consistency.share * self.consistency.weight
+        if not (consistency or self.decoded.spectral or self.decoded.frames):
+            raise ValueError("nothing to learn: consistency and decoded have no weight")
+        if getattr(self.model, "linear_path", False) and self.linear_start.probes >= self.model.latent_dim:
+            raise ValueError("linear_start.probes must be fewer than model.latent_dim")
+        if self.linear_start.low >= self.linear_start.high:
+            raise ValueError("linear_start.low must be below linear_start.high")
+        return self
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -327,8 +372,9 @@ def _explain(error: ValidationError) -> str:
     """The first problem of a validation as one line, with the nearest known key."""
     first = error.errors()[0]
     location = first["loc"]
-    family = str(location[1]) if len(location) > 1 and location[0] == "model" else "frame"
-    if location[0] == "model":  # pydantic names the family after the section
+    in_model = location[:1] == ("model",)
+    family = str(location[1]) if len(location) > 1 and in_model else "frame"
+    if in_model:  # pydantic names the family after the section
         location = (location[0], *location[2:])
     where = ".".join(str(p) for p in location)
     if first["type"] == "extra_forbidden":

@@ -72,7 +72,7 @@ def test_index_inverts_sigma():
 def test_smallest_noise_level_is_the_identity():
     torch.manual_seed(0)
     model = FrameModel(FrameConfig(**SMALL)).eval()
-    x, features = rand(2, 16, FRAME), rand(2, 16, 16, seed=1)
+    x, features = rand(2, 16, FRAME), (rand(2, 16, 16, seed=1),)
     low = torch.full((2,), model.config.sigma_min)
     with torch.no_grad():
         assert torch.equal(model.denoise(x, low, features), x)
@@ -109,6 +109,8 @@ def frames_seen(output, source):
         {},
         {"kernel": 3, "encoder_frame_blocks": 0, "encoder_latent_blocks": 1, "denoiser_blocks": 1},
         {"kernel": 9, "encoder_frame_blocks": 3, "decoder_latent_blocks": 0, "decoder_frame_blocks": 2},
+        {"linear_path": True, "encoder_network": False},
+        {"linear_path": True, "decoder_latent_blocks": 0, "encoder_latent_blocks": 0, "denoiser_blocks": 6},
     ],
 )
 def test_context_is_enough_and_not_one_frame_too_much(shape):

@@ -61,9 +61,11 @@ def test_the_papers_recipes_differ_as_the_papers_models_do():
     assert m2l.consistency.step_exponent_end == 3
 
 
-def test_the_ablation_differs_by_the_tricks_alone():
+def test_the_ablation_differs_by_the_tricks_and_the_network_that_needs_them():
     frame, plain = (load_recipe(ROOT / "recipes" / f"{n}.yaml").model_dump() for n in ("frame", "frame-nonlinear"))
-    assert {k for k in frame if frame[k] != plain[k]} == {"name", "linearity"}
+    assert {k for k in frame if frame[k] != plain[k]} == {"name", "model", "linearity"}
+    assert {k for k, v in frame["model"].items() if plain["model"][k] != v} == {"encoder_network"}
+    assert plain["model"]["encoder_network"], "without a network it would be linear whatever it learned from"
     assert (frame["linearity"]["mixtures"], frame["linearity"]["gains"]) == ("latent", "latent")
     assert (plain["linearity"]["mixtures"], plain["linearity"]["gains"]) == ("audio", "audio")
 
@@ -222,3 +224,19 @@ def test_durations(text, seconds):
 def test_wrong_durations(text):
     with pytest.raises(ValueError, match="no time"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"consistency": {"share": 0}}, "nothing to learn"),
+        ({"consistency": {"weight": 0}}, "nothing to learn"),
+        ({"model": {"encoder_network": False}}, "linear_path or encoder_network"),
+        ({"model": {"linear_path": True, "latent_dim": 8}}, "linear_start.probes must be fewer"),
+        ({"linear_start": {"low": 9000, "high": 800}}, "linear_start.low must be below"),
+        ({"augment": {"low_pas": 0.5}}, "did you mean `low_pass`"),
+        ({"decoded": {"spectral": -1}}, "decoded.spectral"),
+    ],
+)
+def test_parts_beyond_the_paper_are_checked_too(recipe, changes, words):
+    refused(recipe(**changes), words)

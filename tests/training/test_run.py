@@ -139,7 +139,7 @@ def test_wall_clock_budget_ends_on_time(audio, tmp_path):
     assert 2 <= last["elapsed_s"] < 8
     # the last step began after the row before it, which on a slow machine is long before the end
     before = max(rows(tmp_path / "metrics.csv")[-2]["progress"], 0.1)
-    assert last["learning_rate"] <= learning_rate(before, 1e-3, 1e-6, 0.1), "annealed"
+    assert last["learning_rate"] <= 1.01 * learning_rate(before, 1e-3, 1e-6, 0.1), "annealed"
     assert load(path, "cpu").name == "smoke"
 
 
