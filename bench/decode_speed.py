@@ -18,6 +18,8 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from training_speed import peak
 
 from lincae_core.models.autoencoder import Autoencoder
 from lincae_core.models.registry import load
@@ -48,6 +50,7 @@ def main() -> None:
     short = a.peer_frames * FRAME_SAMPLES / common.SAMPLE_RATE
     lengths = sorted({*a.seconds, *([short] if peer else [])})
     figures: common.Figures = {"threads": a.threads, "rows": [ours(model, s, a.runs) for s in lengths]}
+    figures["work"] = work(model, figures["rows"][-1])
     if peer is None:
         print(f"{PEER} is not there, so nothing is compared; get it with: {GET_PEER}", file=sys.stderr)
     else:
@@ -70,6 +73,21 @@ def ours(model: Autoencoder, seconds: float, runs: int) -> common.Figures:
         common.median_seconds(lambda: encode_array(model, audio), runs),
         common.median_seconds(lambda: decode_array(model, z, n), runs),
     )
+
+
+def work(model: Autoencoder, row: common.Figures) -> common.Figures:
+    """FLOPs of a second of audio, how fast they were done in the row's runs, and the machine's peak in float32."""
+    n = 20 * common.SAMPLE_RATE
+    audio = 0.1 * np.random.default_rng(0).standard_normal((1, n), dtype=np.float32)
+    z = encode_array(model, audio)
+    found: common.Figures = {"peak_gflop_s": peak(torch.device("cpu"), "float32")}
+    for what, call in (("encode", lambda: encode_array(model, audio)), ("decode", lambda: decode_array(model, z, n))):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        gflop = counter.get_total_flops() / 1e9 / 20
+        rate = gflop * row[f"{what}_times_real_time"]
+        found[what] = {"gflop_per_audio_s": round(gflop, 3), "gflop_s": round(rate, 1)}
+    return found
 
 
 @torch.inference_mode()

@@ -133,6 +133,13 @@ def _codec(figures: dict[str, Any]) -> str:
         f"Mono arrays in memory, {figures['threads']} threads, one sampling step, median of {runs} runs.\n\n"
         + table.rows(head, body)
     )
+    if work := figures.get("work"):
+        text += (
+            f"\n\nA second of audio takes {work['encode']['gflop_per_audio_s']:.2f} GFLOP to encode and "
+            f"{work['decode']['gflop_per_audio_s']:.2f} GFLOP to decode (matrix products and convolutions). On the "
+            f"longest audio that was\n{work['encode']['gflop_s']:.0f} and {work['decode']['gflop_s']:.0f} GFLOP/s; a "
+            f"product of two 2048 x 2048 float32 matrices reached {work['peak_gflop_s']:.0f} in the same run."
+        )
     peer = figures.get("peer")
     if peer is None:
         return f"{text}\n\nBeside `linear-cae`: not measured yet. To measure: `{GET_PEER}`, then again."
@@ -149,6 +156,28 @@ def _codec(figures: dict[str, Any]) -> str:
         "it is slow; the\noverlaps that its long audio costs are not counted. How many times faster this model is on "
         f"its lengths\n(asked for: at least {DECODE_RATIO_BAR} in decoding):\n\n"
         + table.rows(["this model's audio", "decode, times", "encode, times"], ratios)
+    )
+
+
+def _training(figures: dict[str, Any]) -> str:
+    body = [
+        [
+            r["precision"],
+            f"{r['batch']} x {r['crop_frames']}",
+            f"{r['s_per_step']:.3f}",
+            f"{r['audio_s_per_s']:.1f}",
+            f"{r['gflop_per_step']:.0f}",
+            f"{r['gflop_s']:.0f}",
+            f"{figures['peak_gflop_s'][r['precision']]:.0f}",
+            f"{100 * r['share_of_peak']:.0f} %",
+        ]
+        for r in figures["rows"]
+    ]
+    head = ["precision", "crops x frames", "s a step", "audio s per s", "GFLOP a step", "GFLOP/s", "peak", "share"]
+    return (
+        f"Whole steps of `recipes/{figures['recipe']}` on {figures['device']}, {figures['threads']} threads, with data,\n"
+        "spectra, optimiser and moving average. GFLOP: matrix products and convolutions, forwards and backwards.\n"
+        "Peak: a product of two 2048 x 2048 matrices in the same run.\n\n" + table.rows(head, body)
     )
 
 
@@ -216,6 +245,7 @@ SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
     ),
     ("cli_speed", "Speed of the command line", _cli, "python bench/cli_speed.py"),
     ("decode_speed", "Speed of the codec", _codec, "python bench/decode_speed.py"),
+    ("training_speed", "Speed of training", _training, "python bench/training_speed.py"),
     ("memory", "Memory", _memory, "python bench/memory.py"),
     ("sizes", "File sizes", _sizes, "python bench/sizes.py"),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import common
 import linearity
 
-ALL = ("cli_speed", "decode_speed", "memory", "sizes", "linearity")
+ALL = ("cli_speed", "decode_speed", "training_speed", "memory", "sizes", "linearity")
 
 
 def main() -> None:
