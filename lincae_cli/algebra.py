@@ -1,141 +1,265 @@
-"""`lincae mix`, `gain` and `subtract`: arithmetic on latents, at the speed of a file copy."""
+"""`lincae mix`, `gain`, `invert`, `subtract` and `residual`: arithmetic on latents, at the speed of a file copy."""
 
+import json
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import paths
 from .command import add
 from .errors import usage_error
-from .options import Force, LatArgument, LatOutput, SampleRate
-from .parsing import parse_choice, parse_decibels, parse_factor, parse_rate, split_operand
+from .lats import check_output, note_position, opened, write
+from .mapping import each
+from .options import Batch, FilesFrom, Force, Json, LatInputs, LatOutput, LogOption, Null, Overwrite, SampleRate
+from .parsing import (
+    format_time,
+    parse_choice,
+    parse_decibels,
+    parse_factor,
+    parse_points,
+    parse_rate,
+    split_placed,
+)
 
 if TYPE_CHECKING:
-    from lincae_formats import Latents
+    from lincae_formats.curve import Gain
+    from lincae_formats.signal import Signal
 
 LENGTHS = ("longest", "shortest", "first")
+LINES = ("factor", "db")
+
+Whole = Annotated[
+    str, typer.Argument(metavar="MIX", help="The .lat file to take from, or - for stdin.", show_default=False)
+]
+Parts = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PART...",
+        help="The .lat files to take out of it; each may have a gain and a beginning: a.lat:-6dB@1:23.5.",
+        show_default=False,
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    add(app, mix, "lincae mix drums.lat bass.lat:0.5 vocals.lat:-6dB -o song.lat")
+    add(
+        app,
+        mix,
+        "lincae mix drums.lat bass.lat:0.5 vocals.lat:-6dB -o song.lat",
+        "lincae mix song.lat jingle.lat:-3dB@1:23.5 -o spot.lat",
+    )
     add(
         app,
         gain,
         "lincae gain song.lat --db -6 -o quiet.lat",
-        "lincae gain song.lat --factor -1 -o flipped.lat",
+        "lincae gain stems/ --factor 0.5 -o quieter/",
+        'lincae gain song.lat --curve "0:-inf 2:0dB 58:0dB 60:-inf" -o shaped.lat',
     )
+    add(app, invert, "lincae invert vocals.lat -o flipped.lat")
     add(app, subtract, "lincae subtract song.lat vocals.lat -o karaoke.lat")
+    add(
+        app,
+        residual,
+        "lincae residual song.lat drums.lat bass.lat other.lat vocals.lat",
+        "lincae residual song.lat vocals.lat --json -o rest.lat",
+    )
 
 
 def mix(
     operands: Annotated[
         list[str],
         typer.Argument(
-            metavar="LAT[:GAIN]...",
-            help="Files, or - for stdin, each with a gain if it is not 1: a.lat:0.5, a.lat:-6dB.",
+            metavar="LAT[:GAIN][@TIME]...",
+            help="Files, or - for stdin, each with its gain if that is not 1 (a.lat:0.5, a.lat:-6dB, a.lat:-inf) "
+            "and where it begins if that is not 0 (a.lat@1:23.5, a.lat:-6dB@-2).",
             show_default=False,
         ),
     ],
     output: LatOutput = None,
     length: Annotated[
         str,
-        typer.Option("--length", metavar="longest|shortest|first", help="The operand whose length the mix has."),
+        typer.Option("--length", metavar="longest|shortest|first", help="The operand whose end is the mix's."),
     ] = "longest",
     sample_rate: SampleRate = None,
     force: Force = False,
 ) -> None:
-    """Add .lat files: the mixture of what they hold."""
+    """Add .lat files: the mixture of what they hold.
+
+    Beginnings are rounded to frames (93 ms), with a note; what begins before 0 is cut off there. A file whose name has
+    a : or an @ in it is found by its name.
+    """
     chosen = parse_choice(length, "--length", LENGTHS)
     rate = None if sample_rate is None else parse_rate(sample_rate, "--sample-rate")
-    pairs = [split_operand(operand) for operand in operands]
-    names = [path for path, _ in pairs]
-    target = _check(names, output, force, "mix")
+    placed = [split_placed(operand) for operand in operands]
+    names = [path for path, _, _ in placed]
+    target = check_output(names, output, force, "mix")
 
-    from lincae_formats import mix as add_up
+    from lincae_formats import lazy
 
-    latents = _read(names)
-    _write(add_up(latents, [factor for _, factor in pairs], length=chosen, sample_rate=rate), target, force)
+    with opened(names) as signals:
+        offsets = _offsets(signals, [offset for _, _, offset in placed])
+        gains = [factor for _, factor, _ in placed]
+        write(lazy.mix(signals, gains, offsets=offsets, length=chosen, sample_rate=rate), target, force)
 
 
 def gain(
-    lat: LatArgument,
+    lats: LatInputs = None,
     db: Annotated[
-        str | None, typer.Option("--db", metavar="X", help="The gain in decibels: -6 halves the level.")
+        str | None,
+        typer.Option("--db", metavar="X", help="The gain in decibels: -6 halves the level, -inf is silence."),
     ] = None,
     factor: Annotated[
         str | None,
         typer.Option("--factor", metavar="A", help="The gain as a factor, which may be negative or 0."),
     ] = None,
+    curve: Annotated[
+        str | None,
+        typer.Option("--curve", metavar="POINTS", help='A gain that changes: TIME:GAIN points, as in "0:-inf 2:0dB".'),
+    ] = None,
+    lines: Annotated[
+        str,
+        typer.Option("--lines", metavar="factor|db", help="What a curve's lines between its points are straight in."),
+    ] = "factor",
     output: LatOutput = None,
-    force: Force = False,
+    jobs: Batch = "auto",
+    files_from: FilesFrom = None,
+    null: Null = False,
+    log: LogOption = None,
+    force: Overwrite = False,
 ) -> None:
-    """Change the volume of a .lat file."""
-    if db is not None and factor is not None:
-        raise usage_error("--db and --factor say the same thing twice", f"keep one: --db {db}")
-    if db is not None:
-        times = parse_decibels(db, "--db")
-    elif factor is not None:
-        times = parse_factor(factor, "--factor")
-    else:
-        raise usage_error("lincae gain: no gain is given", "add --db -6, or --factor 0.5")
-    target = _check([lat], output, force, "gain")
+    """Change the volume of .lat files.
 
-    from lincae_formats import gain as scale
+    A curve holds its first gain before its first point and its last one after the last; two points at one time make a
+    step. It is evaluated in the middle of each frame (93 ms).
+    """
+    by = _gain(db, factor, curve, parse_choice(lines, "--lines", LINES))
 
-    (latents,) = _read([lat])
-    _write(scale(latents, times), target, force)
+    from lincae_formats import lazy
+
+    each(
+        "gain", lats, output, lambda reader: (lazy.gain(reader, by), []),
+        files_from=files_from, null=null, jobs=jobs, log=log, force=force,
+    )  # fmt: skip
+
+
+def invert(
+    lats: LatInputs = None,
+    output: LatOutput = None,
+    jobs: Batch = "auto",
+    files_from: FilesFrom = None,
+    null: Null = False,
+    log: LogOption = None,
+    force: Overwrite = False,
+) -> None:
+    """Flip the sign of .lat files.
+
+    Mixed with what it came from, the result takes it out. The same as gain --factor -1.
+    """
+    from lincae_formats import lazy
+
+    each(
+        "invert", lats, output, lambda reader: (lazy.gain(reader, -1.0), []),
+        files_from=files_from, null=null, jobs=jobs, log=log, force=force,
+    )  # fmt: skip
 
 
 def subtract(
-    whole: Annotated[
-        str,
-        typer.Argument(metavar="MIX", help="The .lat file to take from, or - for stdin.", show_default=False),
-    ],
-    parts: Annotated[
-        list[str],
-        typer.Argument(metavar="PART...", help="The .lat files to take out of it.", show_default=False),
-    ],
+    whole: Whole,
+    parts: Parts,
     output: LatOutput = None,
     sample_rate: SampleRate = None,
     force: Force = False,
 ) -> None:
-    """Take .lat files out of a mixture."""
+    """Take .lat files out of a mixture.
+
+    The result is as long as the mixture. Beginnings are rounded to frames (93 ms), with a note.
+    """
     rate = None if sample_rate is None else parse_rate(sample_rate, "--sample-rate")
-    target = _check([whole, *parts], output, force, "subtract")
+    placed = [split_placed(part) for part in parts]
+    names = [whole, *(path for path, _, _ in placed)]
+    target = check_output(names, output, force, "subtract")
 
-    from lincae_formats import subtract as take_out
+    from lincae_formats import lazy
 
-    first, *rest = _read([whole, *parts])
-    _write(take_out(first, rest, sample_rate=rate), target, force)
-
-
-def _check(names: list[str], output: str | None, force: bool, command: str) -> str:
-    """The target, once everything that can be refused without reading is known to be right."""
-    if output is None:
-        raise usage_error(f"lincae {command}: there is no output", "add -o out.lat, or -o - for stdout")
-    if names.count(paths.STDIO) > 1:
-        raise usage_error("stdin (-) can be read only once", "name files for the other operands")
-    if output.lower().endswith((".wav", ".flac", ".ogg", ".mp3")):
-        stem = output.rpartition(".")[0]
-        raise usage_error(
-            f"-o {output} is no .lat file", f"write -o {stem}.lat, then: lincae decode {stem}.lat -o {output}"
-        )
-    paths.check_targets([output], names, force)
-    paths.open_target(output)
-    return output
+    with opened(names) as (first, *rest):
+        offsets = _offsets(rest, [offset for _, _, offset in placed])
+        gains = [factor for _, factor, _ in placed]
+        write(lazy.subtract(first, rest, gains, offsets=offsets, sample_rate=rate), target, force)
 
 
-def _read(names: list[str]) -> "list[Latents]":
-    from lincae_formats import read_lat
+def residual(
+    whole: Whole,
+    parts: Parts,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="OUT", help="Write what is left to this .lat file, too.")
+    ] = None,
+    as_json: Json = False,
+    sample_rate: SampleRate = None,
+    force: Force = False,
+) -> None:
+    """Tell how much of a mixture its parts leave.
 
-    # A file named twice is one object: it is read once.
-    sources = {name: paths.open_source(name, "a .lat file") for name in names}
-    latents = {name: read_lat(source) for name, source in sources.items()}
-    return [latents[name] for name in names]
+    Do the stems add up to the mixture? Prints the level of what is left when the parts are taken out, relative to the
+    mixture's, in dB: the less, the better they do. Minus infinity is nothing at all, 0 dB as much as there was. Levels
+    are those of the latents.
+    """
+    rate = None if sample_rate is None else parse_rate(sample_rate, "--sample-rate")
+    placed = [split_placed(part) for part in parts]
+    names = [whole, *(path for path, _, _ in placed)]
+    if output == "-":
+        raise usage_error("lincae residual prints a level on stdout", "write what is left to a file: -o rest.lat")
+    target = check_output(names, output or "rest.lat", force or output is None, "residual")
+
+    from lincae_formats import lazy
+    from lincae_formats.levels import Meter, decibels
+
+    with opened(names) as (first, *rest):
+        before = Meter(first)
+        offsets = _offsets(rest, [offset for _, _, offset in placed])
+        gains = [factor for _, factor, _ in placed]
+        left = Meter(lazy.subtract(before, rest, gains, offsets=offsets, sample_rate=rate))
+        if output is None:
+            left.read_all()
+        else:
+            write(left, target, force)
+    level = decibels(left.rms / before.rms) if before.rms else 0.0 if left.rms else -math.inf
+    if as_json:
+        facts = {"mix": whole, "parts": parts, "residual_db": None if level == -math.inf else level}
+        facts |= {"mix_rms": before.rms, "residual_rms": left.rms, "loudest": left.loudest}
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        where = "" if level == -math.inf else f", loudest at {format_time(round(left.loudest, 1))}"
+        typer.echo(f"{level:.1f} dB{where}")
 
 
-def _write(latents: "Latents", target: str, force: bool) -> None:
-    from lincae_formats import write_lat
+def _gain(db: str | None, factor: str | None, curve: str | None, lines: str) -> "float | Gain":
+    given = {"--db": db, "--factor": factor, "--curve": curve}
+    texts = {option: text for option, text in given.items() if text is not None}
+    if not texts:
+        raise usage_error("lincae gain: no gain is given", "add --db -6, or --factor 0.5")
+    if len(texts) > 1:
+        first, second = list(texts)[:2]
+        raise usage_error(f"{first} and {second} say the same thing twice", f"keep one: {first} {texts[first]}")
+    if db is not None:
+        return parse_decibels(db, "--db")
+    if factor is not None:
+        return parse_factor(factor, "--factor")
+    points = parse_points(curve or "", "--curve")
 
-    write_lat(latents, paths.open_target(target), overwrite=force)
+    from lincae_formats import Curve, LatError
+
+    try:
+        return Curve(points, decibels=lines == "db")
+    except LatError as e:
+        raise usage_error(f"--curve {curve!r}: {e.message}", e.hint) from e
+
+
+def _offsets(signals: "list[Signal]", seconds: list[float]) -> list[int]:
+    """The frames at which operands begin; notes on stderr tell of those that were rounded."""
+    from lincae_formats.timeline import offset
+
+    places = [offset(signal.header, at, signal.name) for signal, at in zip(signals, seconds, strict=True)]
+    for signal, place in zip(signals, places, strict=True):
+        note_position(f"the beginning of {signal.name},", place)
+    return [place.frame for place in places]

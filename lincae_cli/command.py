@@ -47,8 +47,8 @@ class Command(TyperCommand):
         return _adjusted(super().get_help_option(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parses the arguments; `-:0.5` is stdin with a gain and not an option."""
-        return super().parse_args(ctx, [_NOT_OPTION + a if a.startswith("-:") else a for a in args])
+        """Parses the arguments; `-:0.5` and `-@2` are stdin with a gain and a beginning, and no options."""
+        return super().parse_args(ctx, [_NOT_OPTION + a if a.startswith(("-:", "-@")) else a for a in args])
 
 
 def _adjusted(param: Any) -> Any:

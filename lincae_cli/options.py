@@ -15,6 +15,9 @@ FilesFrom = Annotated[
 ]
 Null = Annotated[bool, typer.Option("--null", "-0", help="NUL ends the names in the list, as find -print0 does.")]
 Jobs = Annotated[str, typer.Option("--jobs", "-j", metavar="N", help="Files at once.")]
+Batch = Annotated[
+    str, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as there are cores, if not told.")
+]
 LogOption = Annotated[
     str | None, typer.Option("--log", metavar="json", help="Write one JSON line a file to stderr, and no progress.")
 ]

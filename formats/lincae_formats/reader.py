@@ -38,7 +38,6 @@ class LatReader:
 
     Args:
         source: A path, or a binary file object (a pipe will do).
-        hashed: The file's fingerprint so far; it grows with what is read. Without one, `fingerprint` reads all again.
 
     Attributes:
         header: Header.
@@ -58,10 +57,10 @@ class LatReader:
     tags: dict[str, str]
     writer: str
 
-    def __init__(self, source: hdf5.Source, hashed: Fingerprint | None = None) -> None:
+    def __init__(self, source: hdf5.Source) -> None:
         """Opens the file and checks everything but the data."""
         self.name = hdf5.display_name(source)
-        self._hashed = hashed
+        self._hashed: Fingerprint | None = None
         self._held: tuple[int, np.ndarray] | None = None
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
@@ -106,6 +105,10 @@ class LatReader:
     def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
         """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`, in constant memory."""
         return signal.blocks(self, frames)
+
+    def follow(self, hashed: Fingerprint) -> None:
+        """Lets a fingerprint grow with what is read; without that, `fingerprint` reads the file again."""
+        self._hashed = hashed
 
     @property
     def fingerprint(self) -> str:

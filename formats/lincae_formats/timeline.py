@@ -56,14 +56,25 @@ def offset(header: Header, seconds: float, name: str = "latents") -> Position:
     return position
 
 
-def span(header: Header, start: float | None, end: float | None, name: str = "latents") -> tuple[int, int]:
+def span(
+    header: Header, start: float | None, end: float | None, name: str = "latents", *, beyond: bool = False
+) -> tuple[int, int]:
     """The frames `[first, last)` nearest to `[start, end)` seconds; by default from the beginning, to the end.
+
+    Args:
+        header: Whose timeline.
+        start: Beginning, s.
+        end: End, s.
+        name: What messages call it.
+        beyond: Whether an end after the end of the audio means just that end.
 
     Raises:
         LatError: the span holds no frame, or is not within the audio.
     """
     first = 0.0 if start is None else start
     last = header.duration if end is None else end
+    if beyond and isinstance(last, Real):
+        last = min(last, header.duration)
     begin, stop = nearest(header, first, name).frame, nearest(header, last, name).frame
     whole = Fraction(header.frames * header.samples_per_frame, header.model_sample_rate)
     if first < 0 or last > float(whole):
