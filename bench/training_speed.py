@@ -52,7 +52,7 @@ def measure(
     """Steps of a fresh training on noise."""
     overrides = {"precision": precision, "report.validate_times": "0"}
     if batch is not None:
-        overrides["data.batch"] = str(batch)
+        overrides |= {"data.batch": str(batch), "data.batch_gpu": str(batch)}
     resolved = load_recipe(recipe, overrides)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(resolved, noise(), Path(folder), device)
@@ -65,10 +65,10 @@ def measure(
         for _ in range(steps):
             trainer.step()
         spent = (time.perf_counter() - began) / steps
-    seconds = resolved.data.batch * resolved.data.crop_frames * HOP / common.SAMPLE_RATE
+    seconds = trainer.batch * resolved.data.crop_frames * HOP / common.SAMPLE_RATE
     rate = gflop / spent
     return {
-        "precision": precision, "batch": resolved.data.batch, "crop_frames": resolved.data.crop_frames,
+        "precision": precision, "batch": trainer.batch, "crop_frames": resolved.data.crop_frames,
         "s_per_step": round(spent, 4), "gflop_per_step": round(gflop, 1), "audio_s_per_s": round(seconds / spent, 2),
         "gflop_s": round(rate, 1), "share_of_peak": round(rate / peaks[precision], 3),
     }  # fmt: skip

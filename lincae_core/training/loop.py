@@ -75,6 +75,12 @@ class Trainer:
             return min(self.progress.elapsed / budget.seconds, 1.0)
         return min(self.progress.step / (budget.steps or 1), 1.0)
 
+    @property
+    def batch(self) -> int:
+        """Crops in a step, before mixing doubles them."""
+        data = self.recipe.data
+        return data.batch if self.device.type == "cpu" or data.batch_gpu is None else data.batch_gpu
+
     def save(self) -> None:
         """Writes the checkpoint."""
         save_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self.progress, self._recipe_text())
@@ -92,7 +98,7 @@ class Trainer:
         # every draw depends on the seed and the step alone, so a resumed training repeats an unbroken one
         generator = Generator().manual_seed(r.seed * 1_000_003 + self.progress.step)
         frames = r.data.crop_frames
-        x = self.clips.crops(r.data.batch, frames * HOP + 2 * LEAD, generator)
+        x = self.clips.crops(self.batch, frames * HOP + 2 * LEAD, generator)
         x = equalise(x, r.augment.equalise, r.augment.low_pass, generator)
         weights = linearity.draw_mixing_weights(len(x), generator, r.linearity.sources)
         if r.linearity.mixtures == "replace":
@@ -174,7 +180,7 @@ class Trainer:
     @property
     def _differences(self) -> int:
         """Crops in a step whose latents are a mixture's less those of its other sources."""
-        return round(self.recipe.linearity.differences * self.recipe.data.batch)
+        return round(self.recipe.linearity.differences * self.batch)
 
     def _heard(self, x: Tensor, weights: Tensor) -> Tensor:
         """What the encoder hears of the crops and their mixtures ``[B, n]``: of the mixtures those to subtract from.
@@ -266,7 +272,7 @@ class Trainer:
         saved = reported = time.monotonic()
         loss_sum, norm, count = 0.0, 0.0, 0
         last = time.monotonic()
-        seconds_per_step = self.recipe.data.batch * self.recipe.data.crop_frames * HOP / 44100
+        seconds_per_step = self.batch * self.recipe.data.crop_frames * HOP / 44100
         while self.done < 1:
             loss, norm = self.step()
             if loss != loss:

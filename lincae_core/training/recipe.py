@@ -129,6 +129,7 @@ class DataSection(Section):
     )
     crop_frames: int = Field(64, ge=8, le=4096, multiple_of=8, description="STFT frames in a crop")
     batch: int = Field(16, ge=1, le=8192, description="crops in a step, before mixing doubles them")
+    batch_gpu: int | None = Field(None, ge=1, le=8192, description="the same on a GPU, where it is another")
 
 
 class AugmentSection(Section):

@@ -85,3 +85,19 @@ def test_starting_from_weights(audio, tmp_path):
 def test_weights_that_do_not_fit(audio, tmp_path, initial, words):
     with pytest.raises(LincaeError, match=words):
         run(audio, tmp_path, {"model": TINY, "initial": initial})
+
+
+def test_a_gpu_may_get_another_batch(audio, tmp_path):
+    from lincae_core.training.data import load_clips
+    from lincae_core.training.loop import Trainer
+    from lincae_core.training.recipe import Recipe
+
+    clips, _ = load_clips([(audio, 1.0)], 0.1, 34304, 0)
+    data = {"folders": [{"path": str(audio)}], "batch": 3, "batch_gpu": 40}
+    trainer = Trainer(
+        Recipe.model_validate({"name": "a", "data": data, "budget": {"steps": 1}, "model": TINY}), clips, tmp_path,
+        torch.device("cpu"),
+    )  # fmt: skip
+    assert trainer.batch == 3
+    trainer.device = torch.device("cuda")
+    assert trainer.batch == 40
