@@ -272,6 +272,11 @@ class Recipe(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yaml_on_and_off(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML 1.1's booleans
+
     @model_validator(mode="after")
     def _something_to_learn(self) -> Recipe:
         consistency = self.consistency.share * self.consistency.weight

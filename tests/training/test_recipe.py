@@ -240,3 +240,10 @@ def test_wrong_durations(text):
 )
 def test_parts_beyond_the_paper_are_checked_too(recipe, changes, words):
     refused(recipe(**changes), words)
+
+
+@pytest.mark.parametrize("word", ["on", "off", "auto"])
+def test_on_and_off_mean_what_they_say(recipe, word):
+    text = yaml.safe_dump(GOOD) + f"compile: {word}\n"
+    assert load_recipe(recipe(text)).compile == word
+    assert load_recipe(recipe(), {"compile": word}).compile == word
