@@ -7,30 +7,56 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+)
+WIDTH, HEIGHT = 1440, 3000  # of the screenshot
 
 PROBE = """
 <script>
 window.errors = [];
-addEventListener("error", e => errors.push(String(e.message)), true);
+addEventListener("error", e => errors.push(String(e.message || e.target.outerHTML.slice(0, 80))), true);
+addEventListener("unhandledrejection", e => errors.push(String(e.reason)));
 addEventListener("load", async () => {
+  let playable = 0;
   const players = [...document.querySelectorAll("audio")];
-  const ready = a => a.readyState ? 0 : new Promise(r => { a.onloadedmetadata = a.onerror = r; a.load(); });
-  await Promise.all(players.map(ready));
+  for (const player of players) {  // one after the other: a browser holds only so many at once
+    await new Promise(done => {
+      player.onloadedmetadata = player.onerror = done;
+      player.preload = "metadata";
+      player.load();
+    });
+    playable += player.duration > 0;
+    player.onerror = null;
+    player.removeAttribute("src");
+    player.load();
+  }
   const images = [...document.images];
-  const note = document.createElement("script");
-  note.id = "probe"; note.type = "application/json";
-  note.textContent = JSON.stringify({
-    players: players.length, playable: players.filter(a => a.duration > 0).length,
+  const broken = [...document.querySelectorAll("a[href^='#']")].filter(a => !document.getElementById(a.hash.slice(1)));
+  const linking = [...document.querySelectorAll("[src], [href]")];
+  const links = linking.map(e => e.getAttribute("src") || e.getAttribute("href"));
+  const outside = links.filter(link => !/^(data:|#)/.test(link));
+  await fetch("/", {method: "POST", body: JSON.stringify({
+    players: players.length, playable: playable,
     images: images.length, drawn: images.filter(i => i.naturalWidth > 0).length,
-    tables: [...document.querySelectorAll("table")].map(t => [t.id, t.rows.length]), errors: errors,
-  });
-  document.body.append(note);
+    tables: [...document.querySelectorAll("table")].map(t => [t.id, t.rows.length]),
+    broken_links: broken.map(a => a.hash), outside: outside, errors: errors,
+  })});
 });
 </script>
 """
@@ -42,43 +68,76 @@ def find_browser() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def check(report: Path, browser: str, screenshot: Path | None = None) -> dict[str, object]:
+def check(report: Path, browser: str, screenshot: Path | None = None, limit: float = 180) -> dict[str, Any]:
     """What the browser made of the report.
 
+    Args:
+        report: the page.
+        browser: Chromium.
+        screenshot: PNG to write.
+        limit: s, of which at most so many.
+
     Returns:
-        players, playable, images, drawn, tables (id and rows), errors, console.
+        players, playable, images, drawn, tables (id and rows), broken_links, outside, errors, console.
+
+    Raises:
+        SystemExit: the page did not finish in time.
     """
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "page.html"
-        page.write_text(report.read_text(encoding="utf-8").replace("<body>", "<body>" + PROBE, 1), encoding="utf-8")
-        profile = f"--user-data-dir={folder}/profile"
+    page = report.read_text(encoding="utf-8").replace("<body>", "<body>" + PROBE, 1).encode()
+    found: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    class Page(BaseHTTPRequestHandler):
+        """The report with the probe in it, and where the probe sends what it found."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.end_headers()
+            found.put(json.loads(body))
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        flags = [*FLAGS, f"--user-data-dir={folder}/profile"]
         if screenshot is not None:
-            size = "--window-size=1280,2400"
-            subprocess.run(
-                [browser, *flags, profile, size, f"--screenshot={screenshot.resolve()}", report.resolve().as_uri()],
-                check=True, capture_output=True, timeout=120,
-            )  # fmt: skip
-        done = subprocess.run(
-            [browser, *flags, profile, "--enable-logging=stderr", "--virtual-time-budget=60000", "--dump-dom",
-             page.as_uri()],
-            check=True, capture_output=True, text=True, timeout=180,
-        )  # fmt: skip
-    match = re.search(r'<script id="probe"[^>]*>(.*?)</script>', done.stdout, re.S)
-    if match is None:
-        raise SystemExit(f"{report}: the page never finished loading")
-    found: dict[str, object] = json.loads(match[1])
-    found["console"] = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return found
+            picture = [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={screenshot.resolve()}"]
+            command = [browser, *flags, *picture, report.resolve().as_uri()]
+            subprocess.run(command, check=True, capture_output=True, timeout=limit)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with open(Path(folder) / "log", "w+", encoding="utf-8", errors="replace") as log:
+            url = f"http://127.0.0.1:{server.server_port}/"
+            process = subprocess.Popen([browser, *flags, "--enable-logging=stderr", url], stdout=log, stderr=log)
+            try:
+                result = found.get(timeout=limit)
+            except queue.Empty:
+                raise SystemExit(f"{report}: the page did not finish in {limit:g} s") from None
+            finally:
+                process.terminate()
+                process.wait()
+                server.shutdown()
+                server.server_close()
+            log.seek(0)
+            return {**result, "console": [line.strip() for line in log if ":CONSOLE" in line]}
 
 
-def problems(found: dict[str, object]) -> list[str]:
+def problems(found: dict[str, Any]) -> list[str]:
     """What is wrong with a report, in words."""
     wrong = [f"script error: {e}" for e in found["errors"]] + [f"console: {line}" for line in found["console"]]
     if not found["players"] or found["playable"] != found["players"]:
         wrong.append(f"{found['playable']} of {found['players']} players play")
     if not found["images"] or found["drawn"] != found["images"]:
         wrong.append(f"{found['drawn']} of {found['images']} pictures are drawn")
+    wrong += [f"leads nowhere: {link}" for link in found["broken_links"]]
+    wrong += [f"not self-contained: {link}" for link in found["outside"]]
     if not found["tables"] or any(rows < 2 for _, rows in found["tables"]):
         wrong.append(f"tables: {found['tables']}")
     return wrong

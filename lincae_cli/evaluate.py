@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -10,7 +10,7 @@ from . import errors
 from .command import add
 from .errors import failure, usage_error
 from .options import Device, Force
-from .parsing import parse_budget, parse_device, parse_int
+from .parsing import parse_budget, parse_device, parse_gain, parse_int
 
 OUT = "lincae-eval"
 STDOUT = "-"
@@ -54,6 +54,9 @@ def evaluate(
     out: Annotated[
         str, typer.Option("--out", metavar="DIR", help="Where figures and excerpts are kept, to go on from.")
     ] = OUT,
+    gains: Annotated[
+        str | None, typer.Option("--gains", metavar="A,B", help="Of homogeneity; default: 0.25,0.5,0.75,1.5.")
+    ] = None,
     klt_data: Annotated[
         str | None, typer.Option("--klt-data", metavar="DIR", help="Music to fit klt on; default: the other tracks.")
     ] = None,
@@ -69,23 +72,28 @@ def evaluate(
     count = parse_int(steps, "--steps", 1, 1000)
     noise = parse_int(seed, "--seed", 0, 2**63 - 1)
     parse_device(device, "--device")
-    chosen = [name.strip() for text in tracks or [] for name in text.split(",") if name.strip()]
+    factors = None if gains is None else tuple(_gain(text) for text in gains.split(","))
     targets = {"json": json, "html": html, "markdown": markdown, "csv": csv, "latex": latex}
     wanted = {kind: target for kind, target in targets.items() if target is not None}
     _check_targets(wanted, force)
+    models = model or ["frame"]
+    if klt_data is not None and "klt" not in models:
+        raise usage_error("--klt-data is for klt, which is not compared", "add --model klt")
 
     from lincae_core.evaluation.dataset import find_tracks
+    from lincae_core.evaluation.protocols import GAINS
     from lincae_core.evaluation.results import Settings
     from lincae_core.evaluation.runner import evaluate as run
     from lincae_core.evaluation.systems import Options, choose_systems
 
     folder = Path(data)
     every = find_tracks(folder)
-    some = find_tracks(folder, chosen)
+    some = find_tracks(folder, _names(tracks or [], {track.name for track in every}))
     options = Options(device, count, noise, None if klt_data is None else Path(klt_data))
-    systems = choose_systems(model or ["frame"], every, options)
-    settings = Settings(seconds=limit, steps=count, seed=noise)
-    results, failures = run(folder, some, systems, Path(out), settings, _say)
+    systems = choose_systems(models, every, options)
+    settings = Settings(seconds=limit, gains=factors or GAINS, steps=count, seed=noise)
+    with _Line() as line:
+        results, failures = run(folder, some, systems, Path(out), settings, device=device, say=line.show)
     if results["systems"]:
         _report(results, Path(out), wanted)
     for error in failures:
@@ -97,8 +105,35 @@ def evaluate(
         raise typer.Exit(errors.FAILURE)
 
 
-def _say(line: str) -> None:
-    print(f"lincae eval: {line}", file=sys.stderr, flush=True)
+class _Line:
+    """A line on stderr that says what is measured; only on a terminal, and gone at the end."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.show("")
+
+    def show(self, text: str) -> None:
+        if self._live:
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+
+
+def _gain(text: str) -> float:
+    gain = parse_gain(text, "--gains")
+    if gain == 0:
+        raise usage_error("--gains 0 is silence, which no error can be measured against", "for example: --gains 0.5,2")
+    return gain
+
+
+def _names(texts: list[str], known: set[str]) -> list[str]:
+    """Track names from `A,B`; a name that has a comma itself is taken whole."""
+    parts = [[text] if text in known else text.split(",") for text in texts]
+    return [name.strip() for part in parts for name in part if name.strip()]
 
 
 def _check_targets(wanted: dict[str, str], force: bool) -> None:
@@ -145,7 +180,8 @@ def _report(results: dict[str, Any], out: Path, wanted: dict[str, str]) -> None:
             _write(path, texts[kind](results))
     if not printed:
         typer.echo(render_terminal(results).rstrip("\n"))
-        _say(f"kept in {out}")
+        if sys.stderr.isatty():
+            print(f"\nlincae eval: figures and excerpts are kept in {out}", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:

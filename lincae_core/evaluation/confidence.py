@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-RESAMPLES = 4000
 LEVEL = 0.95
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and its 95 % confidence interval by the percentile bootstrap (Efron, 1979), with a fixed seed.
+    """Mean and its 95 % confidence interval, ``mean +- t(0.975, n - 1) s / sqrt(n)`` (Student, 1908).
 
-    Values are drawn with replacement 4000 times; the interval holds the middle 95 % of the means. It takes the
-    values as independent: segments of one track are not quite, so with few tracks it is somewhat too narrow.
+    It takes the values as independent: segments of one track are not quite, so with few tracks it is somewhat too
+    narrow. Two values know little of their mean: the interval of so few is as wide as it should be.
 
     Args:
         values: one or more finite numbers.
@@ -25,13 +25,13 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
     Raises:
         ValueError: no values, or one that is not finite.
     """
+    from scipy.special import stdtrit
+
     x = np.asarray(values, np.float64)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise ValueError("a mean needs one or more finite values")
     mean = float(x.mean())
     if len(x) < 2:
         return mean, None, None
-    random = np.random.default_rng(0)
-    means = np.concatenate([x[random.integers(0, len(x), (100, len(x)))].mean(1) for _ in range(RESAMPLES // 100)])
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return mean, float(low), float(high)
+    margin = float(stdtrit(len(x) - 1, (1 + LEVEL) / 2)) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    return mean, mean - margin, mean + margin

@@ -89,6 +89,7 @@ def find_tracks(folder: Path, names: Sequence[str] = ()) -> list[Track]:
     """The tracks of a folder, by name: `TRACK/{bass,drums,other,vocals,mixture}.{wav,flac,ogg}` or `TRACK.stem.mp4`.
 
     A folder that holds `test` (and `train`), as MUSDB18 does, stands for its `test`. A folder may itself be a track.
+    Of a track in both forms the folder counts.
 
     Args:
         folder: where to look.
@@ -141,7 +142,7 @@ def _tracks_in(folder: Path) -> list[Track]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             track = _track(path)
-        elif path.name.endswith(PACKED):
+        elif path.name.endswith(PACKED) and not _track(folder / path.name.removesuffix(PACKED)):
             track = Track(path.name.removesuffix(PACKED), {"packed": path})
         else:
             track = None
@@ -187,7 +188,7 @@ def _read_packed(path: Path, seconds: float | None) -> dict[str, np.ndarray]:
         hint = "pip install 'lincae[eval]'"
         raise LincaeError(f"{path}: reading {PACKED} needs the package stempeg", hint) from None
     try:
-        audio, rate = stempeg.read_stems(str(path), dtype=np.float32)  # [streams, samples, channels]
+        audio, rate = stempeg.read_stems(str(path), duration=seconds, dtype=np.float32)  # [streams, samples, channels]
         streams = {name: np.asarray(audio[_PACKED_STREAMS[name]], np.float32).mean(1) for name in STEMS}
     except Exception as e:  # it passes on whatever ffmpeg's output led to
         reason = f"{type(e).__name__}: {e}".splitlines()[0]

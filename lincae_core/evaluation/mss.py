@@ -9,6 +9,7 @@ import numpy as np
 from lincae_core.evaluation.segments import is_silent, spans
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 WINDOWS_MS = (10, 25, 50)
@@ -43,10 +44,12 @@ def mss(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
-def mss_segments(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> np.ndarray:
+def mss_segments(
+    estimate: np.ndarray, target: np.ndarray, sample_rate: int, device: "str | torch.device" = "cpu"
+) -> np.ndarray:
     """The distance of every segment of 10 s, ``[segments]``; NaN where the target is silent.
 
-    Arguments and errors are those of `mss`, which is the mean of what is not NaN.
+    Arguments and errors are those of `mss`, which is the mean of what is not NaN; `device` is where torch computes it.
     """
     import torch
 
@@ -61,7 +64,7 @@ def mss_segments(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> 
         if is_silent(y[span]):
             values.append(math.nan)
             continue
-        pair = [torch.from_numpy(np.pad(v[span], (0, pad)))[None, None] for v in (x, y)]
+        pair = [torch.from_numpy(np.pad(v[span], (0, pad)))[None, None].to(device) for v in (x, y)]
         with torch.no_grad():
             values.append(float(metric(*pair)))
     return np.array(values)

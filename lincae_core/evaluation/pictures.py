@@ -9,6 +9,8 @@ import numpy as np
 
 from lincae_formats.atomic import atomic_path
 
+WINDOW, HOP = 2048, 512  # samples
+
 
 def spectrogram_sheet(
     rows: Sequence[Sequence[tuple[str, np.ndarray]]], sample_rate: int, path: Path, title: str = ""
@@ -26,13 +28,13 @@ def spectrogram_sheet(
     columns = max(len(row) for row in rows)
     figure = Figure(figsize=(4.2 * columns, 2.3 * len(rows) + 0.5), dpi=110, layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
-    images = [[(caption, _decibels(audio)) for caption, audio in row] for row in rows]
+    images = [[(caption, decibels(audio)) for caption, audio in row] for row in rows]
     top = max(float(image.max()) for row in images for _, image in row)
     for axes, row in zip(grid, images, strict=True):
         for axis in axes[len(row) :]:
             axis.set_visible(False)
         for axis, (caption, image) in zip(axes, row, strict=False):
-            seconds = image.shape[1] * 512 / sample_rate
+            seconds = image.shape[1] * HOP / sample_rate
             axis.imshow(
                 image, origin="lower", aspect="auto", cmap="magma", vmin=top - 80, vmax=top,
                 extent=(0, seconds, 0, sample_rate / 2000),
@@ -48,7 +50,8 @@ def spectrogram_sheet(
         figure.savefig(temporary, format="png")
 
 
-def _decibels(audio: np.ndarray) -> np.ndarray:
-    padded = np.pad(audio, (0, max(0, 2048 - len(audio))))
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, 2048)[::512] * np.hanning(2048)
+def decibels(audio: np.ndarray, hop: int = HOP) -> np.ndarray:
+    """Magnitudes in dB of audio ``[n]``, Hann windows of 2048 samples: ``[1025, frames]``; a full-scale sine has 54."""
+    padded = np.pad(audio, (0, max(0, WINDOW - len(audio))))
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop] * np.hanning(WINDOW)
     return 20 * np.log10(np.abs(np.fft.rfft(blocks, axis=1)).T + 1e-6)

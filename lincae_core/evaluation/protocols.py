@@ -25,10 +25,10 @@ from lincae_core.evaluation.systems.base import Latent, System
 
 GAINS = (0.25, 0.5, 0.75, 1.5)
 HALF = 0.5  # the gain one can listen to
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "mss": lambda y, x: mss_segments(y, x, SAMPLE_RATE),
-    "sdr": lambda y, x: by_segments(sdr, y, x, SAMPLE_RATE),
-    "si_sdr": lambda y, x: by_segments(si_sdr, y, x, SAMPLE_RATE),
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray, str], np.ndarray]] = {
+    "mss": lambda y, x, device: mss_segments(y, x, SAMPLE_RATE, device),
+    "sdr": lambda y, x, _: by_segments(sdr, y, x, SAMPLE_RATE),
+    "si_sdr": lambda y, x, _: by_segments(si_sdr, y, x, SAMPLE_RATE),
 }
 
 Keep = Callable[[str, str, np.ndarray, np.ndarray], None]
@@ -58,10 +58,12 @@ class Session:
     Args:
         system: the system.
         audio: the track.
+        device: where torch computes distances.
     """
 
     system: System
     audio: Audio
+    device: str = "cpu"
     seconds_encode: float = 0.0
     seconds_decode: float = 0.0
     size: int | None = None
@@ -86,6 +88,13 @@ class Session:
     def decode(self, latent: Latent) -> np.ndarray:
         """D(z), as long as the track."""
         return self.system.decode(latent, len(self.audio.mixture))
+
+    def scores(self, measure: str, target: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[Measure]:
+        """Every metric of estimates and truths, by segments; a segment's value is its mean over the pairs."""
+        for metric, function in METRICS.items():
+            table = np.stack([function(estimate, truth, self.device) for estimate, truth in pairs])
+            heard = ~np.isnan(table).all(0)  # a segment that is silent at one gain may not be at another
+            yield Measure(measure, metric, target, [float(v) for v in np.nanmean(table[:, heard], 0)])
 
     def decode_mixture(self) -> np.ndarray:
         """D(E(m)), timed."""
@@ -123,7 +132,7 @@ def reconstruction(session: Session, keep: Keep | None = None) -> Iterator[Measu
         estimate = session.decode_mixture() if target == "mixture" else session.decode(session.latent(target))
         if keep and target == "mixture":
             keep("recon", target, estimate, session.signal(target))
-        yield from _scores("recon", target, [(estimate, session.signal(target))])
+        yield from session.scores("recon", target, [(estimate, session.signal(target))])
 
 
 def homogeneity(session: Session, gains: Sequence[float], keep: Keep | None = None) -> Iterator[Measure]:
@@ -133,7 +142,7 @@ def homogeneity(session: Session, gains: Sequence[float], keep: Keep | None = No
     if keep:
         half = pairs[list(gains).index(HALF)][0] if HALF in gains else session.decode(np.float32(HALF) * latent)
         keep("half", "mixture", half, np.float32(HALF) * mixture)
-    yield from _scores("hom", "mixture", pairs)
+    yield from session.scores("hom", "mixture", pairs)
 
 
 def additivity(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
@@ -143,7 +152,7 @@ def additivity(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
         latent = _sum([session.latent(s) for s in stems[:k]])
         truth = session.audio.mixture if k == len(stems) else _sum([session.signal(s) for s in stems[:k]])
         estimate = session.decode(latent)
-        found = list(_scores(f"add{k}", "sum", [(estimate, truth)]))
+        found = list(session.scores(f"add{k}", "sum", [(estimate, truth)]))
         yield from found
         if k == len(stems):
             if keep:
@@ -159,7 +168,7 @@ def separation(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
         estimate = session.decode(session.latent("mixture") - accompaniment)
         if keep and target == ("vocals" if "vocals" in session.audio.stems else list(session.audio.stems)[-1]):
             keep("sep", target, estimate, stem)
-        yield from _scores("sep", target, [(estimate, stem)])
+        yield from session.scores("sep", target, [(estimate, stem)])
 
 
 def encoder_homogeneity(session: Session, gains: Sequence[float]) -> Measure:
@@ -179,14 +188,6 @@ def relative_error(latent: np.ndarray, reference: np.ndarray) -> float:
     """``||z - r|| / ||r||``, L2 over all numbers."""
     z, r = np.asarray(latent, np.float64), np.asarray(reference, np.float64)
     return float(np.linalg.norm(z - r)) / max(float(np.linalg.norm(r)), 1e-12)
-
-
-def _scores(measure: str, target: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[Measure]:
-    """Every metric of estimates and truths, by segments; a segment's value is its mean over the pairs."""
-    for metric, function in METRICS.items():
-        table = np.stack([function(estimate, truth) for estimate, truth in pairs])
-        heard = ~np.isnan(table).all(0)  # a segment that is silent at one gain may not be at another
-        yield Measure(measure, metric, target, [float(v) for v in np.nanmean(table[:, heard], 0)])
 
 
 def _sum(parts: Sequence[Latent]) -> Latent:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lincae_core.evaluation.confidence import mean_interval
 from lincae_core.evaluation.dataset import SAMPLE_RATE
+from lincae_core.evaluation.protocols import GAINS
+from lincae_core.evaluation.report.tables import tables
 from lincae_core.evaluation.segments import SEGMENT_SECONDS
 from lincae_core.evaluation.systems.base import System
 from lincae_formats import __version__
@@ -31,7 +33,7 @@ class Settings:
     """
 
     seconds: float | None = None
-    gains: tuple[float, ...] = (0.25, 0.5, 0.75, 1.5)
+    gains: tuple[float, ...] = GAINS
     steps: int = 1
     seed: int = 0
 
@@ -84,13 +86,15 @@ def write_results(results: dict[str, Any], base: Path, path: Path) -> None:
 
 
 def dump_results(results: dict[str, Any], base: Path, folder: Path) -> str:
-    """JSON text whose media paths are relative to `folder` instead of `base`."""
+    """JSON text, with the tables as they are shown, whose media paths are relative to `folder` instead of `base`."""
     start = os.path.realpath(folder)
     moved = [
         {**e, **{key: Path(os.path.relpath(os.path.realpath(base / e[key]), start)).as_posix() for key in MEDIA}}
         for e in results["examples"]
     ]
-    return json.dumps({**results, "examples": moved}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    shown = [asdict(table) for table in tables(results)]
+    whole = {**results, "examples": moved, "tables": shown}
+    return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 MEDIA = ("estimate", "truth")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Track
-from lincae_core.evaluation.media import keep_example, safe_name
+from lincae_core.evaluation.media import excerpt, keep_example, safe_name
 from lincae_core.evaluation.protocols import Session, measure_track
 from lincae_core.evaluation.results import MEDIA, Settings, gather, write_results
 from lincae_core.evaluation.systems.base import System
@@ -27,7 +28,7 @@ Say = Callable[[str], None]
 
 def evaluate(
     data: Path, tracks: Sequence[Track], systems: Sequence[System], out: Path, settings: Settings,
-    say: Say | None = None,
+    *, device: str = "auto", say: Say | None = None,
 ) -> tuple[dict[str, Any], list[Exception]]:  # fmt: skip
     """Measures every system on every track, or takes what an earlier run in `out` measured.
 
@@ -40,40 +41,38 @@ def evaluate(
         systems: what to measure, with names that differ.
         out: folder, made if need be.
         settings: of the measuring.
-        say: called with a line per system and track.
+        device: where torch computes distances: auto, cpu or cuda.
+        say: called before every part with what it is: `frame, Lithium (1 of 15)`.
 
     Returns:
         The results (schema 1, media paths relative to `out`) and the errors of what could not be measured.
 
     Raises:
-        LincaeError: `out` cannot be written.
+        LincaeError: `out` cannot be written, or there is no such device.
     """
+    from lincae_core.models.device import choose_device
+
     tell = say or (lambda _: None)
+    place = str(choose_device(device))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise LincaeError(f"{out}: cannot make the folder ({e.strerror})", "choose another --out") from None
     parts: list[dict[str, Any]] = []
     failures: list[Exception] = []
-    for system in systems:
-        for number, track in enumerate(tracks, 1):
-            where = f"{system.name}, {track.name} ({number} of {len(tracks)})"
+    for done, system in enumerate(systems):
+        for number, track in enumerate(tracks, 1 + done * len(tracks)):
+            tell(f"{system.name}, {track.name} ({number} of {len(systems) * len(tracks)})")
             try:
                 path = part_path(out, system, track)
                 key = part_key(system, track, settings)
                 part = _kept(path, key, out)
-                if part is not None:
-                    tell(f"{where}: kept")
-                else:
-                    tell(f"{where} ...")
-                    began = time.perf_counter()
-                    part = {"key": key, **_measure(system, track, settings, out)}
+                if part is None:
+                    part = {"key": key, **_measure(system, track, settings, out, place)}
                     _write(path, part)
-                    tell(f"{where}: {time.perf_counter() - began:.1f} s")
                 parts.append(part)
             except Exception as e:
-                failures.append(e if isinstance(e, LincaeError) else _named(e, where))
-                tell(f"{where}: failed")
+                failures.append(e if isinstance(e, LincaeError) else _named(e, f"{system.name}, {track.name}"))
         system.close()
     results = gather(data, systems, parts, settings)
     if parts:
@@ -101,15 +100,15 @@ def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
         return None
 
 
-def _measure(system: System, track: Track, settings: Settings, out: Path) -> dict[str, Any]:
+def _measure(system: System, track: Track, settings: Settings, out: Path, device: str) -> dict[str, Any]:
     audio = track.load(settings.seconds)
-    session = Session(system.for_track(track), audio)
+    session, span = Session(system.for_track(track), audio, device), excerpt(audio)
     examples: list[dict[str, object]] = []
-    measures = measure_track(
-        session,
-        settings.gains,
-        lambda *example: examples.append(keep_example(out, system.name, track.name, *example)),
-    )
+
+    def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> None:
+        examples.append(keep_example(out, system.name, track.name, operation, target, estimate, truth, span))
+
+    measures = measure_track(session, settings.gains, keep)
     return {
         "system": system.name, "track": track.name, "audio_seconds": len(audio.mixture) / SAMPLE_RATE,
         "seconds_encode": session.seconds_encode, "seconds_decode": session.seconds_decode, "bytes": session.size,

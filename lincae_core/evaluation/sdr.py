@@ -74,8 +74,8 @@ def _pair(estimate: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _decibels(signal: float, error: float) -> float:
     floor = 10 ** (-LIMIT_DB / 10)
+    if signal <= floor * error:  # first: a silent estimate has nothing of the target, and no error either
+        return -LIMIT_DB
     if error <= floor * signal:
         return LIMIT_DB
-    if signal <= floor * error:
-        return -LIMIT_DB
     return 10 * math.log10(signal / error)

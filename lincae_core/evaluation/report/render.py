@@ -13,14 +13,12 @@ from lincae_core.evaluation.report.tables import Cell, Row, Table, tables
 MISSING = "-"
 
 
-def text_of(cell: Cell, table: Table, interval: bool = True) -> str:
-    """A figure with its confidence interval: `1.467 [1.301, 1.640]`."""
+def text_of(cell: Cell, table: Table) -> tuple[str, str]:
+    """A figure and half the width of its confidence interval: `1.467`, `±0.166`; the latter may be empty."""
     if cell.value is None:
-        return MISSING
-    text = f"{cell.value:.{table.digits}f}"
-    if interval and cell.low is not None and cell.high is not None:
-        text += f" [{cell.low:.{table.digits}f}, {cell.high:.{table.digits}f}]"
-    return text
+        return MISSING, ""
+    digits = table.digits if cell.digits is None else cell.digits
+    return f"{cell.value:.{digits}f}", "" if cell.margin is None else f"±{cell.margin:.{digits}f}"
 
 
 def label_of(row: Row) -> str:
@@ -43,10 +41,13 @@ def render_terminal(results: dict[str, Any]) -> str:
     for table in tables(results):
         grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         grid.add_column("")
+        widths = [max(len(text_of(row.cells[i], table)[1]) for row in table.rows) for i in range(len(table.columns))]
         for column in table.columns:
             grid.add_column(column, justify="right", no_wrap=True)
         for row in table.rows:
-            grid.add_row(label_of(row), *(text_of(cell, table) for cell in row.cells))
+            grid.add_row(
+                label_of(row), *(_aligned(text_of(cell, table), w) for cell, w in zip(row.cells, widths, strict=True))
+            )
         out.write(table.title + arrow(table) + "\n")
         console.print(grid)
         out.write("\n".join(textwrap.wrap(table.note, 110)) + "\n\n")
@@ -62,7 +63,7 @@ def render_markdown(results: dict[str, Any]) -> str:
         lines.append("| --- | --- |" + " ---: |" * len(table.columns))
         for row in table.rows:
             source = "measured here" if row.source == "measured" else "the paper's"
-            cells = " | ".join(text_of(cell, table) for cell in row.cells)
+            cells = " | ".join(" ".join(text_of(cell, table)).rstrip() for cell in row.cells)
             lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
         lines += ["", table.note]
         parts.append("\n".join(lines))
@@ -99,18 +100,28 @@ def render_latex(results: dict[str, Any]) -> str:
             if last == "measured" and row.source == "paper":
                 lines.append(r"\midrule")
             last = row.source
-            cells = (_tex(text_of(cell, table, interval=False)) for cell in row.cells)
-            lines.append(" & ".join([_tex(label_of(row)), *cells]) + r" \\")
+            lines.append(" & ".join([_tex(label_of(row)), *(_tex_figure(cell, table) for cell in row.cells)]) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
 
+def _aligned(figure: tuple[str, str], width: int) -> str:
+    """Figures of a column stand below each other whether an interval follows or not."""
+    value, margin = figure
+    return f"{value} {margin:{width}}" if width else value
+
+
+def _tex_figure(cell: Cell, table: Table) -> str:
+    value, margin = text_of(cell, table)
+    return _tex(value) + (rf" {{\scriptsize$\pm${margin[1:]}}}" if margin else "")
+
+
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
 }  # fmt: skip
 
 
 def _tex(text: str) -> str:
-    return re.sub(r"[\\&%$#_{}~^]", lambda m: _SPECIAL[m[0]], text)
+    return re.sub(r"[\\&%$#_{}~^±]", lambda m: _SPECIAL[m[0]], text)

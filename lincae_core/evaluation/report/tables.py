@@ -22,12 +22,19 @@ class Cell:
         low: lower end of the mean's 95 % confidence interval.
         high: upper end.
         n: values behind the mean; 0 where that is not known.
+        digits: after the point, where they are not the table's.
     """
 
     value: float | None = None
     low: float | None = None
     high: float | None = None
     n: int = 0
+    digits: int | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """Half the width of the interval, which is symmetric."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -77,9 +84,9 @@ def tables(results: dict[str, Any]) -> list[Table]:
         results: JSON of `lincae eval`, schema 1.
     """
     stems = [s for s in STEMS if any(m["target"] == s for m in results["measures"])]
-    on = scope(results)
-    paper = f"Rows marked paper: {SOURCE}, on its own test data and MUSDB18-HQ; all others were measured in this run."
-    interval = "Brackets: 95 % confidence interval of the mean (bootstrap over the segments)."
+    on, gains = scope(results), ", ".join(f"{g:g}" for g in results["settings"]["gains"])
+    paper = f"Rows marked paper are the paper's figures ({SOURCE})"
+    interval = "±: 95 % confidence interval of the mean over 10 s segments (encoder errors: over tracks)."
     found = [
         Table(
             "linearity", f"Linearity, MSS and relative errors ({on})",
@@ -89,7 +96,9 @@ def tables(results: dict[str, Any]) -> list[Table]:
                                  ("enc_hom", "error", "mixture"), ("enc_add", "error", "mixture")]),
                 *_published(LINEARITY),
             ),
-            3, "lower", f"{interval} {paper}",
+            3, "lower",
+            f"{paper}, additivity on MUSDB18-HQ and the rest on its own test data; the others were measured in this "
+            f"run, with gains of {gains}. {interval}",
         ),
         Table(
             "separation", f"Oracle source separation, MSS ({on})",
@@ -98,7 +107,9 @@ def tables(results: dict[str, Any]) -> list[Table]:
                 *_rows(results, [("recon", "mss", "mixture"), *(("sep", "mss", s) for s in stems)]),
                 *_published({k: (v[0], *(v[1 + STEMS.index(s)] for s in stems)) for k, v in SEPARATION.items()}),
             ),
-            3, "lower", f"The mixture's latents less those of the accompaniment, decoded. {paper}",
+            3, "lower",
+            f"The mixture's latents less those of the accompaniment, decoded. {paper}, on MUSDB18-HQ; the others were "
+            "measured in this run.",
         ),
         Table(
             "stems", f"Reconstruction of stems, MSS ({on})", tuple(s.capitalize() for s in stems),
@@ -108,7 +119,8 @@ def tables(results: dict[str, Any]) -> list[Table]:
         Table(
             "sums", f"Additivity of 2, 3 and 4 sources, MSS ({on})", ("2", "3", "4"),
             _rows(results, [(f"add{k}", "mss", "sum") for k in (2, 3, 4)]), 3, "lower",
-            "The sum of the first so many stems' latents (bass, drums, other, vocals), decoded, against their sum.",
+            "The sum of the first so many stems' latents (bass, drums, other, vocals), decoded, against their sum. Not "
+            "every track has all stems, so the columns need not be means over the same tracks.",
         ),
         *(
             Table(
@@ -127,7 +139,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
             "speed", f"Size and speed ({on})",
             ("Numbers a second", "kbit/s", "Encode, x real time", "Decode, x real time"),
             tuple(_speed(s, results["data"]["seconds"]) for s in results["systems"]), 1, None,
-            "Of the mixtures, mono, on the machine of this run.",
+            "Of the mixtures, mono, on the machine that measured them.",
         ),
     ]  # fmt: skip
     return [t for t in found if t.columns and any(c.value is not None for r in t.rows if r.system for c in r.cells)]
@@ -155,12 +167,12 @@ def _rows(results: dict[str, Any], keys: Sequence[Key]) -> tuple[Row, ...]:
 
 
 def _published(rows: Mapping[str, tuple[float, ...]]) -> tuple[Row, ...]:
-    return tuple(Row(label, "paper", tuple(Cell(v) for v in values)) for label, values in rows.items())
+    return tuple(Row(label, "paper", tuple(Cell(v, digits=2) for v in values)) for label, values in rows.items())
 
 
 def _speed(system: dict[str, Any], seconds: float) -> Row:
     def times(spent: float) -> Cell:
-        return Cell(seconds / spent) if spent > 0 else Cell()
+        return Cell(seconds / spent, digits=0 if seconds / spent >= 100 else 1) if spent > 0 else Cell()
 
     rate = system["latent_rate"]
     cells = (

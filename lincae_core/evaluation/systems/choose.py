@@ -51,17 +51,20 @@ def choose_systems(words: Sequence[str], tracks: Sequence[Track], options: Optio
         options: device, steps, seed and the KLT's audio.
 
     Raises:
-        LincaeError: there is no such model, or what it needs is not there.
+        LincaeError: there is no such model, or what it needs is not there, or no such device.
         UsageError: a bitrate that Opus has not, or an unknown family.
     """
+    from lincae_core.models.device import choose_device
+
+    choose_device(options.device)  # before any work
     systems: list[System] = []
     for word in words:
         system = _choose(word, tracks, options)
         if any(s.fingerprint == system.fingerprint for s in systems):
             continue
-        taken, name, count = {s.name for s in systems}, system.name, 2
+        taken, name, label, count = {s.name for s in systems}, system.name, system.label, 2
         while system.name in taken:
-            system.name, count = f"{name}-{count}", count + 1
+            system.name, system.label, count = f"{name}-{count}", f"{label} ({count})", count + 1
         systems.append(system)
     return systems
 

@@ -59,7 +59,7 @@ class KltOfOthers(System):
 
     Args:
         tracks: what to fit on; the track that is tested is left out where it is among them. The first 60 s of
-            every stem and mixture are used.
+            every stem and mixture are used, and files that cannot be read are left out.
         source: what the tracks are, for the notes.
     """
 
@@ -83,8 +83,7 @@ class KltOfOthers(System):
         mine = {path.resolve() for path in track.files.values()}
         own = [t for t in self.tracks if mine & {path.resolve() for path in t.files.values()}]
         if len(own) == len(self.tracks):
-            hint = "give a folder of other music: --klt-data DIR"
-            raise LincaeError(f"klt: there is no track but {track.name} to fit it on", hint)
+            raise _alone(track)
         if self._total is None:
             self._total = covariance(_signals(self.tracks))
         if own:
@@ -115,13 +114,19 @@ def stacked(audio: np.ndarray) -> np.ndarray:
 
 def covariance(signals: Iterable[np.ndarray]) -> np.ndarray:
     """Sum of ``v v^T`` over the vectors of all signals, at two offsets, ``[4096, 4096]`` float64; no mean is taken."""
-    total = np.zeros((SPAN, SPAN))
-    for audio in signals:
-        for offset in (0, SPAN // 2):
-            if len(audio) > offset:
-                vectors = stacked(audio[offset:])
-                total += vectors.T @ vectors
-    return total
+    total, held, rows = np.zeros((SPAN, SPAN)), [np.zeros((0, SPAN), np.float32)], 0
+    for vectors in (stacked(audio[offset:]) for audio in signals for offset in (0, SPAN // 2) if len(audio) > offset):
+        held.append(vectors)
+        rows += len(vectors)
+        if rows >= SPAN:  # adding up the products costs as much as so many rows
+            total += _product(held)
+            held, rows = held[:1], 0
+    return total + _product(held)
+
+
+def _product(parts: list[np.ndarray]) -> np.ndarray:
+    vectors = np.concatenate(parts)
+    return vectors.T @ vectors
 
 
 def principal_vectors(matrix: np.ndarray, count: int, iterations: int = 12) -> np.ndarray:
@@ -143,9 +148,17 @@ def principal_vectors(matrix: np.ndarray, count: int, iterations: int = 12) -> n
     return np.linalg.qr(q @ rotation[:, : -count - 1 : -1])[0]
 
 
+def _alone(track: Track) -> LincaeError:
+    hint = "give a folder of other music: --klt-data DIR"
+    return LincaeError(f"klt: there is no track but {track.name} to fit it on", hint)
+
+
 def _signals(tracks: Sequence[Track]) -> Iterator[np.ndarray]:
     for track in tracks:
-        audio = track.load(FIT_SECONDS)
+        try:
+            audio = track.load(FIT_SECONDS)
+        except LincaeError:
+            continue  # a bad file must not stop the rest; where it is measured, it is reported
         yield from audio.stems.values()
         yield audio.mixture
 
@@ -154,9 +167,11 @@ def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
     """The KLT of a folder's audio, or of the tracks other than the one tested.
 
     Raises:
-        LincaeError: no audio in the folder.
+        LincaeError: no audio in the folder, or there are no other tracks.
     """
     if folder is None:
+        if len(tracks) < 2:
+            raise _alone(tracks[0])
         return KltOfOthers(tracks, "the other tracks' stems and mixtures")
     from lincae_core.evaluation.dataset import find_audio
 

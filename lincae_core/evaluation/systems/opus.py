@@ -61,12 +61,15 @@ class Opus(System):
         self.label = f"Opus, {self.kbps:.3g} kbit/s"
         self.version = _version(backend)
         self.fingerprint = f"opus:1:{self.kbps:g}:{self.version}"
-        self.notes = f"Ogg/Opus by {self.version}, mono, variable bitrate; bytes are those of the files"
+        self.notes = (
+            f"Ogg/Opus by {self.version}, mono, encoded twice to meet the bitrate; bytes are those of the files"
+        )
         self._backend = backend
 
     def encode(self, audio: np.ndarray) -> Packets:
         """Audio ``[n]`` to an Ogg/Opus file in memory."""
         coder = _encode_sndfile if self._backend == "libsndfile" else _encode_ffmpeg
+        audio = np.pad(audio, (0, max(0, SAMPLE_RATE // 50 - len(audio))))  # one packet at least
         wanted = self.kbps * 1000
         data = coder(audio, wanted)
         came = 8 * len(data) * SAMPLE_RATE / len(audio)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,12 @@ class StableAudioVae(System):
 
             from lincae_core.models.device import choose_device
 
+            # without low_cpu_mem_usage=False it asks for one more package; its way to load warns of torch's future
+            options = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False}
             try:
-                vae = AutoencoderOobleck.from_pretrained(str(self._folder), local_files_only=True, use_safetensors=True)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    vae = AutoencoderOobleck.from_pretrained(str(self._folder), **options)
             except Exception as e:  # whatever diffusers makes of a damaged file
                 reason = f"{type(e).__name__}: {e}".splitlines()[0]
                 hint = f"get it again: lincae models pull {NAME}"
