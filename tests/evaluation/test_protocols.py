@@ -1,0 +1,197 @@
+"""The paper's protocols on systems whose errors are known in closed form."""
+
+import math
+
+import numpy as np
+import pytest
+from eval_helpers import RATE, STEMS, Affine, Counting, stems
+
+from lincae_core.evaluation.dataset import Audio
+from lincae_core.evaluation.protocols import GAINS, Session, measure_track, relative_error
+from lincae_core.evaluation.sdr import LIMIT_DB
+from lincae_core.evaluation.systems.identity import Identity
+
+
+def track(names=STEMS, seconds=1.5):
+    signals = stems(seconds, names)
+    return Audio(signals, np.sum(list(signals.values()), axis=0, dtype=np.float32))
+
+
+def measured(system, audio, **kwargs):
+    """Mean values by (measure, metric, target)."""
+    found = measure_track(Session(system, audio), **kwargs)
+    return {(m.measure, m.metric, m.target): float(np.mean(m.values)) for m in found}
+
+
+@pytest.fixture(scope="module")
+def audio():
+    return track()
+
+
+@pytest.fixture(scope="module")
+def affine(audio):
+    return measured(Affine(), audio)
+
+
+@pytest.fixture(scope="module")
+def offset(audio):
+    return Affine().offset[: len(audio.mixture)].astype(np.float64)
+
+
+def energy(x):
+    return float(np.sum(np.asarray(x, np.float64) ** 2))
+
+
+def db(signal, error):
+    return 10 * math.log10(energy(signal) / energy(error))
+
+
+def test_identity_is_perfect(audio):
+    found = measured(Identity(), audio)
+    best = {"mss": 0, "sdr": LIMIT_DB, "si_sdr": LIMIT_DB, "error": 0}
+    for (measure, metric, target), value in found.items():
+        assert value == pytest.approx(best[metric], abs=1e-3), (measure, metric, target)
+    waves = [("recon", "mixture"), ("hom", "mixture"), ("add", "mixture"), *(("recon", s) for s in STEMS)]
+    waves += [*((f"add{k}", "sum") for k in (2, 3, 4)), *(("sep", s) for s in STEMS)]
+    expected = {(a, metric, b) for a, b in waves for metric in ("mss", "sdr", "si_sdr")}
+    assert set(found) == expected | {("enc_hom", "error", "mixture"), ("enc_add", "error", "mixture")}
+
+
+def test_reconstruction(affine):
+    for target in ("mixture", *STEMS):
+        assert affine["recon", "sdr", target] > 90
+        assert affine["recon", "mss", target] < 1e-3
+
+
+def test_homogeneity(affine, audio, offset):
+    """``D(a E(m)) - a m = (a - 1) b``; a segment's figure is its mean over the gains."""
+    wanted = np.mean([db(a * audio.mixture, (a - 1) * offset) for a in GAINS])
+    assert affine["hom", "sdr", "mixture"] == pytest.approx(wanted, abs=0.01)
+
+
+def test_homogeneity_at_chosen_gains(audio, offset):
+    found = measured(Affine(), audio, gains=(0.5, -1.0))
+    wanted = np.mean([db(0.5 * audio.mixture, 0.5 * offset), db(audio.mixture, 2 * offset)])
+    assert found["hom", "sdr", "mixture"] == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_additivity_of_some_sources(affine, audio, offset, k):
+    """``D(E(s_1) + ... + E(s_k))`` is off by ``(k - 1) b``."""
+    truth = np.sum([audio.stems[s] for s in STEMS[:k]], axis=0)
+    assert affine[f"add{k}", "sdr", "sum"] == pytest.approx(db(truth, (k - 1) * offset), abs=0.01)
+
+
+def test_additivity_of_all_is_against_the_mixture(affine, audio, offset):
+    for metric in ("mss", "sdr", "si_sdr"):
+        assert affine["add", metric, "mixture"] == affine["add4", metric, "sum"]
+    three = track(("drums", "other", "vocals"))
+    found = measured(Affine(), three)
+    assert found["add", "sdr", "mixture"] == pytest.approx(db(three.mixture, 2 * offset), abs=0.01)
+    assert ("add4", "sdr", "sum") not in found
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_separation(affine, audio, offset, stem):
+    """``D(E(m) - E(m - s)) = s - b``."""
+    assert affine["sep", "sdr", stem] == pytest.approx(db(audio.stems[stem], offset), abs=0.01)
+
+
+def test_encoder_errors(affine, audio, offset):
+    m = audio.mixture.astype(np.float64)
+    errors = [abs(1 - a) * np.linalg.norm(offset) / np.linalg.norm(a * (m + offset)) for a in GAINS]
+    assert affine["enc_hom", "error", "mixture"] == pytest.approx(np.mean(errors), rel=1e-3)
+    wanted = 3 * np.linalg.norm(offset) / np.linalg.norm(m + 4 * offset)
+    assert affine["enc_add", "error", "mixture"] == pytest.approx(wanted, rel=1e-3)
+
+
+def test_an_encoder_of_degree_two_is_off_by_the_gain(audio):
+    class Square(Identity):
+        def encode(self, audio):
+            return audio * np.abs(audio)
+
+    found = measured(Square(), audio)
+    assert found["enc_hom", "error", "mixture"] == pytest.approx(np.mean([abs(a - 1) for a in GAINS]), rel=1e-4)
+
+
+def test_mss_agrees_with_auraloss(affine, audio):
+    import auraloss
+    import torch
+
+    metric = auraloss.freq.MultiResolutionSTFTLoss(
+        fft_sizes=[512, 2048, 4096], hop_sizes=[220, 551, 1102], win_lengths=[441, 1102, 2205], scale="mel",
+        n_bins=80, sample_rate=RATE,
+    )  # fmt: skip
+    system = Affine()
+    estimate = system.decode(sum(system.encode(x) for x in audio.stems.values()), len(audio.mixture))
+    with torch.no_grad():
+        wanted = float(metric(torch.from_numpy(estimate)[None, None], torch.from_numpy(audio.mixture)[None, None]))
+    assert affine["add", "mss", "mixture"] == pytest.approx(wanted, rel=1e-4)
+    assert wanted > 0.1
+
+
+def test_si_sdr_forgives_the_volume(audio):
+    class Half(Identity):
+        def decode(self, latent, num_samples):
+            return np.float32(0.5) * latent[:num_samples]
+
+    found = measured(Half(), audio)
+    assert found["recon", "sdr", "mixture"] == pytest.approx(20 * math.log10(2), abs=1e-3)
+    assert found["recon", "si_sdr", "mixture"] == LIMIT_DB
+    assert found["sep", "mss", "vocals"] == pytest.approx(0.5 + math.log(2), abs=0.05)
+
+
+def test_a_codec_without_arithmetic_is_reconstructed_only(audio):
+    class Codec(Identity):
+        linear = False
+
+    assert {key[0] for key in measured(Codec(), audio)} == {"recon"}
+
+
+def test_a_track_without_stems():
+    found = measured(Affine(), Audio({}, track().mixture))
+    assert {key[0] for key in found} == {"recon", "hom", "enc_hom"}
+    found = measured(Affine(), track(("vocals",)))
+    assert {key[0] for key in found} == {"recon", "hom", "enc_hom"}
+
+
+def test_silence_has_no_figures():
+    audio = track()
+    audio.stems["bass"][:] = 0
+    found = measured(Affine(), Audio(audio.stems, np.sum(list(audio.stems.values()), axis=0)))
+    assert ("sep", "mss", "bass") not in found
+    assert ("sep", "mss", "drums") in found
+    assert measured(Identity(), Audio({}, np.zeros(RATE, np.float32))).keys() == {("enc_hom", "error", "mixture")}
+
+
+def test_every_segment_has_a_value():
+    audio = track(("drums", "vocals"), 16)
+    audio.stems["drums"][: 10 * RATE] = 0
+    found = measure_track(Session(Identity(), audio), gains=(0.5,))
+    values = {(m.measure, m.target): len(m.values) for m in found if m.metric == "mss"}
+    assert (values["recon", "mixture"], values["sep", "drums"]) == (2, 1)
+
+
+def test_nothing_is_encoded_twice(audio):
+    system = Counting()
+    measure_track(Session(system, audio))
+    # the warm-up, the mixture, the stems, the mixture at every gain, every accompaniment
+    assert system.count == 1 + 1 + 4 + len(GAINS) + 4
+
+
+def test_what_is_kept_to_listen_to(audio):
+    heard = []
+    measure_track(Session(Identity(), audio), keep=lambda *example: heard.append(example))
+    assert [(operation, target) for operation, target, *_ in heard] == [
+        ("recon", "mixture"), ("half", "mixture"), ("sum", "mixture"), ("sep", "vocals"),
+    ]  # fmt: skip
+    for operation, target, estimate, truth in heard:
+        assert np.allclose(estimate, truth, atol=1e-5)
+        wanted = audio.stems["vocals"] if target == "vocals" else audio.mixture
+        assert np.allclose(truth, 0.5 * wanted if operation == "half" else wanted, atol=1e-5)
+
+
+def test_relative_error_of_nothing():
+    assert relative_error(np.zeros(3), np.zeros(3)) == 0
+    assert relative_error(np.ones(4), np.ones(4)) == 0
+    assert relative_error(np.array([2.0, 0]), np.array([1.0, 0])) == 1

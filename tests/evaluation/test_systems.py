@@ -1,0 +1,243 @@
+"""The systems one by one, behind their interface: lengths, sizes, rates, and linearity where it is exact."""
+
+import numpy as np
+import pytest
+import torch
+from eval_helpers import RATE, music, write_track
+
+from lincae_core.evaluation.dataset import find_tracks
+from lincae_core.evaluation.protocols import relative_error
+from lincae_core.evaluation.sdr import sdr
+from lincae_core.evaluation.systems import Options, System, choose_systems
+from lincae_core.evaluation.systems.identity import Identity
+from lincae_core.evaluation.systems.klt import NUMBERS, SPAN, Klt, covariance, fitted_on, principal_vectors
+from lincae_core.evaluation.systems.opus import BACKENDS, SAME_BYTES, Opus
+from lincae_formats import read_lat
+from lincae_formats.errors import LincaeError, UsageError
+
+LENGTHS = (1, 4095, 4096, 4097, 30_000)
+
+
+def choose(*words, tracks=(), **options) -> list[System]:
+    return choose_systems(words, tracks, Options(device="cpu", **options))
+
+
+@pytest.fixture(scope="module")
+def klt() -> Klt:
+    return Klt(principal_vectors(covariance([music(4, seed) for seed in range(3)]), NUMBERS))
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model) -> System:
+    return choose(str(tiny_model))[0]
+
+
+def backends():
+    return [
+        pytest.param(name, marks=pytest.mark.skipif(not there(), reason=f"no Opus in {name} here"))
+        for name, there in BACKENDS.items()
+    ]
+
+
+def check_shapes(system, n):
+    x = music(1)[:n]
+    latent = system.encode(x)
+    y = system.decode(latent, n)
+    assert (y.shape, y.dtype) == ((n,), np.float32)
+    assert np.isfinite(y).all()
+    return x, latent, y
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_identity(n):
+    x, _, y = check_shapes(Identity(), n)
+    assert np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_klt_has_our_latent_rate(klt, n):
+    _, latent, _ = check_shapes(klt, n)
+    assert latent.shape[1] == NUMBERS
+    assert 0 <= len(latent) - -(-n // SPAN) <= 1
+    assert (klt.latent_rate, klt.bytes_per_second) == (64 * RATE / 4096, SAME_BYTES)
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_model(tiny, n):
+    _, latent, _ = check_shapes(tiny, n)
+    assert latent.shape == (8, -(-n // 4096))
+    assert tiny.latent_rate == 8 * RATE / 4096
+
+
+@pytest.mark.parametrize("backend", backends())
+@pytest.mark.parametrize("n", LENGTHS)
+def test_opus(backend, n):
+    opus = Opus(backend=backend)
+    _, packets, _ = check_shapes(opus, n)
+    assert opus.size(packets) == len(packets.data)
+    assert not opus.linear
+
+
+def test_identity_and_klt_are_exactly_linear(klt):
+    x, y = music(1, 1), music(1, 2)
+    for system in (Identity(), klt):
+        combined = 0.5 * system.encode(x) - 2 * system.encode(y)
+        assert relative_error(system.encode(np.float32(0.5) * x - 2 * y), combined) < 1e-5
+        apart = 0.5 * system.decode(system.encode(x), len(x)) - 2 * system.decode(system.encode(y), len(x))
+        assert relative_error(system.decode(combined, len(x)), apart) < 1e-5
+
+
+def test_klt_is_a_projection_onto_what_it_was_fitted_on(klt):
+    assert klt.basis.T @ klt.basis == pytest.approx(np.eye(NUMBERS), abs=1e-4)
+    x = music(4, 0)
+    once = klt.decode(klt.encode(x), len(x))
+    assert sdr(once, x) > sdr(klt.decode(klt.encode(music(4, 50)), len(x)), music(4, 50)) > 0
+    assert sdr(once, x) > 10
+
+
+def test_principal_vectors_are_eigenvectors():
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((200, 200)))[0]
+    values = 0.8 ** np.arange(200)
+    found = principal_vectors(basis * values @ basis.T, 5)
+    assert np.abs(np.sum(found * basis[:, :5], 0)) == pytest.approx(np.ones(5), abs=1e-3)
+    with pytest.raises(LincaeError, match="silent"):
+        principal_vectors(np.zeros((4, 4)), 2)
+
+
+def test_klt_of_other_tracks(tmp_path):
+    for i in range(3):
+        write_track(tmp_path / f"T{i}", names=("drums", "vocals"), seed=i)
+    tracks = find_tracks(tmp_path)
+    other = fitted_on(tracks, None)
+    held_out = other.for_track(tracks[0])
+    audio = [track.load() for track in tracks[1:]]
+    alone = covariance([x for a in audio for x in (*a.stems.values(), a.mixture)])
+    x = audio[0].mixture
+    wanted = Klt(principal_vectors(alone, NUMBERS))
+    error = relative_error(held_out.decode(held_out.encode(x), len(x)), wanted.decode(wanted.encode(x), len(x)))
+    assert error < 1e-3
+    assert sdr(held_out.decode(held_out.encode(x), len(x)), x) > 3
+    # fitted on a folder that is not the data, it is the same for every track
+    elsewhere = fitted_on(tracks[:1], tmp_path)
+    assert elsewhere.fingerprint != fitted_on(tracks[:2], None).fingerprint
+    assert "the audio in" in elsewhere.notes
+    # a track that cannot be read is left out
+    (tmp_path / "T2" / "drums.flac").write_text("no audio")
+    with_broken = fitted_on(find_tracks(tmp_path), None).for_track(tracks[0])
+    (tmp_path / "T2" / "drums.flac").unlink()
+    (tmp_path / "T2" / "vocals.flac").unlink()
+    without = fitted_on(find_tracks(tmp_path), None).for_track(tracks[0])
+    assert np.array_equal(with_broken.basis, without.basis)
+
+
+def test_klt_needs_other_tracks(tmp_path):
+    write_track(tmp_path / "Only")
+    with pytest.raises(LincaeError, match="no track but Only") as caught:
+        choose("klt", tracks=find_tracks(tmp_path))
+    assert "--klt-data DIR" in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", backends())
+def test_opus_has_the_bytes_of_our_latents(backend):
+    x = music(8) + 0.02 * np.random.default_rng(0).standard_normal(8 * RATE).astype(np.float32)
+    few, many = Opus(backend=backend), Opus(24, backend)
+    sizes = [system.size(system.encode(x)) for system in (few, many)]
+    assert sizes[0] / 8 == pytest.approx(SAME_BYTES, rel=0.1)
+    assert sizes[1] / 8 == pytest.approx(24_000 / 8, rel=0.1)
+    good = Opus(192, backend)
+    y = good.decode(good.encode(x), len(x))
+    assert np.argmax(np.correlate(y[:5000], x[:5000], "full")) == 4999  # no delay
+    assert sdr(y, x) > 10
+
+
+def test_no_opus_encoder(monkeypatch):
+    for name in BACKENDS:
+        monkeypatch.setitem(BACKENDS, name, lambda: False)
+    with pytest.raises(LincaeError, match="install ffmpeg"):
+        Opus()
+
+
+def test_a_model_gives_what_the_command_line_gives(tiny, tiny_model, tmp_path):
+    from lincae_core.models.registry import load
+    from lincae_core.pipeline import decode_file, encode_file
+
+    write_track(tmp_path, names=("vocals",), extension=".wav", subtype="FLOAT")
+    x = find_tracks(tmp_path)[0].load().mixture
+    model = load(tiny_model, "cpu")
+    encode_file(model, tmp_path / "vocals.wav", tmp_path / "a.lat")
+    decode_file(model, tmp_path / "a.lat", tmp_path / "b.wav", subtype="FLOAT")
+    import soundfile as sf
+
+    latent = tiny.encode(x)
+    assert np.array_equal(latent, read_lat(tmp_path / "a.lat").data[0])
+    assert sf.read(tmp_path / "b.wav", dtype="float32")[0] == pytest.approx(tiny.decode(latent, len(x)), abs=1e-5)
+
+
+def test_latents_that_float16_cannot_hold(tiny):
+    with pytest.raises(LincaeError, match="float16 cannot hold"):
+        tiny.decode(np.full((8, 3), 1e6, np.float32), 3 * 4096)
+
+
+def test_random_weights_are_the_same_every_time():
+    first, second = (choose("random:frame")[0] for _ in range(2))
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    x = music(0.3)
+    assert np.array_equal(first.encode(x), second.encode(x))
+    assert torch.equal(before, torch.get_rng_state())
+    assert first.fingerprint == second.fingerprint
+    assert "untrained" in first.notes
+
+
+def test_random_unet_is_the_papers_network():
+    from lincae_core.models.families import FAMILIES
+
+    (system,) = choose("random:unet")
+    assert system.latent_rate == FAMILIES["unet"][0]().latent_dim * RATE / 4096
+
+
+def test_choosing(tiny_model, tmp_path):
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(tiny_model.read_bytes())
+    found = choose("identity", str(tiny_model), "opus", "opus:24k", "identity", str(copy), "random:frame")
+    assert [s.name for s in found] == ["identity", "tiny", "opus", "opus-24", "random-frame"]  # each once
+    assert len({s.fingerprint for s in found}) == len(found)
+    assert found[3].kbps == 24
+
+
+def test_two_weights_of_one_name(tiny_model, tmp_path):
+    from lincae_core.models.weights import load_weights, save_weights
+
+    model, info = load_weights(tiny_model)
+    state = {k: v + 1 for k, v in model.state_dict().items()}
+    save_weights(state, info["config"], tmp_path / "b.safetensors", name="tiny", version="1", license="CC0-1.0")
+    found = choose(str(tiny_model), str(tmp_path / "b.safetensors"))
+    assert [s.name for s in found] == ["tiny", "tiny-2"]
+    assert found[0].label != found[1].label
+
+
+@pytest.mark.parametrize(
+    ("word", "error", "remedy"),
+    [
+        ("opus:5", UsageError, "--model opus:12"),
+        ("opus:many", UsageError, "from 6 to 256 kbit/s"),
+        ("random:vae", UsageError, "random:frame or random:unet"),
+        ("lin-cae", LincaeError, "lincae models pull lin-cae"),
+        ("stable-audio-vae", LincaeError, "lincae models pull stable-audio-vae"),
+        ("fram", LincaeError, "did you mean --model frame"),
+        ("none.safetensors", LincaeError, "no model 'none.safetensors'"),
+    ],
+)
+def test_what_cannot_be_chosen(word, error, remedy, tmp_path, monkeypatch):
+    monkeypatch.setenv("LINCAE_MODELS", str(tmp_path))
+    with pytest.raises(error) as caught:
+        choose(word)
+    assert remedy in str(caught.value)
+    assert isinstance(caught.value, UsageError) == (error is UsageError)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused_at_once():
+    with pytest.raises(LincaeError, match="--device cpu"):
+        choose_systems(["identity"], [], Options(device="cuda"))
