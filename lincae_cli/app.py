@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from . import algebra, codec, demo, errors, evaluate, inspect, models, timeline, train
+from . import algebra, arrange, codec, demo, errors, evaluate, inspect, models, timeline, train
 from .command import Group, example
 
 INTERRUPTED = 130  # what shells call 128 + SIGINT
@@ -42,6 +42,7 @@ def root(
 codec.register(app)
 algebra.register(app)
 timeline.register(app)
+arrange.register(app)
 inspect.register(app)
 train.register(app)
 evaluate.register(app)

@@ -1,8 +1,9 @@
 """`lincae info` and `verify`: what a `.lat` file says, and whether it is whole."""
 
 import json
+import math
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,21 +19,32 @@ _COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "b
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    add(app, info, "lincae info song.lat", "lincae info stems/ --json")
+    add(app, info, "lincae info song.lat", "lincae info song.lat --history", "lincae info stems/ --level --json")
     add(app, verify, "lincae verify stems/")
 
 
-def info(lats: LatInputs = None, as_json: Json = False, files_from: FilesFrom = None, null: Null = False) -> None:
+def info(
+    lats: LatInputs = None,
+    history: Annotated[bool, typer.Option("--history", help="Draw where each file came from, as a tree.")] = False,
+    level: Annotated[
+        bool, typer.Option("--level", help="Read the latents too and tell their level, which a gain of x dB moves by x dB.")
+    ] = False,
+    as_json: Json = False,
+    files_from: FilesFrom = None,
+    null: Null = False,
+) -> None:
     """Show what .lat files hold: key and value for one, a row each for many, with --json always a list."""
     inputs = gather(lats or [], files_from, null, suffixes=_SUFFIXES, kind=".lat", missing="lincae info: LAT")
     found = inputs.found
     rows: list[dict[str, Any]] = []
     try:
-        batch.run([f.path for f in found], lambda path: rows.append(_facts(path)), failures=inputs.failures)
+        batch.run([f.path for f in found], lambda path: rows.append(_facts(path, level)), failures=inputs.failures)
     finally:
         # Also when some files failed: the others' facts are still wanted.
         if as_json:
             typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        elif history and rows:
+            typer.echo("\n\n".join(_history(row) for row in rows))
         elif len(found) == 1:
             for row in rows:
                 typer.echo(_lines(row))
@@ -53,8 +65,9 @@ def verify(lats: LatInputs = None, files_from: FilesFrom = None, null: Null = Fa
     batch.run([f.path for f in inputs.found], one, failures=inputs.failures)
 
 
-def _facts(path: str) -> dict[str, Any]:
+def _facts(path: str, level: bool) -> dict[str, Any]:
     from lincae_formats import LatReader
+    from lincae_formats.levels import Meter
 
     with LatReader(paths.open_source(path, "a .lat file")) as reader:
         header = reader.header
@@ -73,13 +86,28 @@ def _facts(path: str) -> dict[str, Any]:
             "model_sample_rate": header.model_sample_rate,
             "samples_per_frame": header.samples_per_frame,
             "latent_scale": header.latent_scale,
+            **({"level": _finite(Meter(reader).read_all().decibels)} if level else {}),
             "writer": reader.writer,
             "tags": reader.tags,
             "history": list(reader.history),
         }
 
 
+def _finite(decibels: float) -> float | None:
+    """Decibels for JSON, which has no infinity: None for silence."""
+    return decibels if math.isfinite(decibels) else None
+
+
+def _history(row: dict[str, Any]) -> str:
+    from .history import tree
+    from .tree import draw
+
+    return draw(tree(_shown(row["file"]), row["history"], row["samples_per_frame"] / row["model_sample_rate"]))
+
+
 def _text(key: str, value: Any) -> str:
+    if key == "level":
+        return "silent" if value is None else f"{value:.2f} dB"
     if value is None:
         return "-"
     if key == "file":
@@ -107,8 +135,9 @@ def _lines(row: dict[str, Any]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [_COLUMNS, *(tuple(_text(key, row[key]) for key in _COLUMNS) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+    columns = (*_COLUMNS, "level") if "level" in rows[0] else _COLUMNS
+    lines = [columns, *(tuple(_text(key, row[key]) for key in columns) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )

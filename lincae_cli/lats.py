@@ -49,7 +49,7 @@ def opened(names: Sequence[str]) -> Iterator["list[Pooled]"]:
     from lincae_formats.pool import Pool
 
     sources = {name: paths.open_source(name, "a .lat file") for name in names}
-    with Pool(_allowed(len(sources))) as pool:
+    with Pool(allowed(len(sources))) as pool:
         files = {name: pool.open(source) for name, source in sources.items()}
         yield [files[name] for name in names]
 
@@ -72,7 +72,7 @@ def rounded(option: str, position: "Position") -> str:
     return f"{option} {position.asked:.6g} s lies between two frames; {position.seconds:.3f} s is used"
 
 
-def _allowed(files: int) -> int:
+def allowed(files: int) -> int:
     """How many files may be open at once; asks the system for as many as there are."""
     try:
         import resource

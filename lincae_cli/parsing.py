@@ -38,11 +38,9 @@ def parse_offset(text: str, option: str) -> float:
 
 def format_time(seconds: float) -> str:
     """`1:23.5`, `1:02:03`: what parse_time reads back as the same number."""
-    minutes, rest = divmod(Decimal(repr(float(seconds))), 60)
-    hours, minutes = divmod(minutes, 60)
-    whole, _, part = f"{rest:f}".partition(".")
-    shown = f"{int(whole):02d}" + (f".{part.rstrip('0')}" if part.strip("0") else "")
-    return f"{hours}:{int(minutes):02d}:{shown}" if hours else f"{minutes}:{shown}"
+    from lincae_formats import notation
+
+    return notation.clock(seconds)
 
 
 def parse_budget(text: str, option: str) -> float:

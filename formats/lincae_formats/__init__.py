@@ -29,7 +29,7 @@ from .errors import (
 from .header import Header
 from .latents import Latents
 from .reader import LatReader, read_lat, verify
-from .writer import LatWriter, write_lat
+from .writer import LatWriter, write_lat, write_lats
 
 __all__ = [
     "ChecksumError",
@@ -68,4 +68,5 @@ __all__ = [
     "subtract",
     "verify",
     "write_lat",
+    "write_lats",
 ]

@@ -9,7 +9,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -46,7 +45,7 @@ def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
         with np.errstate(over="ignore"):
             return _finite(signal.read(start, stop) * factors, signal.name)
 
-    return _step(signal, by.entry(), compute)
+    return _step(signal, {**by.entry(), **({"offset_frames": offset} if offset else {})}, compute)
 
 
 def cut(signal: Signal, start: int, stop: int) -> Lazy:
@@ -106,7 +105,7 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
         return read[0] if len(read) == 1 else np.concatenate(read, axis=2)
 
     def entry() -> Entry:
-        return _entry("concat", [source_record(s) for s in parts], sample_rate)
+        return _entry({"op": "concat"}, [source_record(s) for s in parts], sample_rate)
 
     return Lazy(header, _dtype(parts), compute, (entry,), width=2 * max(width(s) for s in parts))
 
@@ -118,7 +117,7 @@ def mix(
     offsets: Sequence[int] | None = None,
     length: str | Header = "longest",
     sample_rate: int | None = None,
-    op: str = "mix",
+    entry: Entry | None = None,
 ) -> Lazy:
     """The sum of `gain * signal`, each from its offset on; what lies before the beginning is left out.
 
@@ -132,7 +131,7 @@ def mix(
         length: `longest`, `shortest` or `first`: the operand whose end is the result's; or the result's header.
         sample_rate: Rate of the result, Hz, where the operands' rates differ; nothing is resampled, for
             latents share one timeline.
-        op: What the history calls it.
+        entry: What the history says of it beside the operands; `{"op": "mix"}` by default.
 
     Raises:
         IncompatibleError: the operands do not belong together.
@@ -163,15 +162,15 @@ def mix(
                 terms.append((first - start, _scaled(signal, first - at, last - at, factor)))
         return _finite(summation.add(terms, (*header.shape[:2], stop - start)), label)
 
-    def entry() -> Entry:
-        records = [
+    def record() -> Entry:
+        operands = [
             {**source_record(s), "gain": factor, **({"offset_frames": at} if at else {})}
             for s, factor, at in zip(parts, factors, places, strict=True)
         ]
-        given = {"length": length} if isinstance(length, str) and length != "longest" and op == "mix" else {}
-        return _entry(op, records, sample_rate, **given)
+        named = {"length": length} if isinstance(length, str) and length != "longest" else {}
+        return _entry(entry or {"op": "mix", **named}, operands, sample_rate)
 
-    return Lazy(header, _dtype(parts), compute, (entry,), width=sum(width(s) for s in parts))
+    return Lazy(header, _dtype(parts), compute, (record,), width=sum(width(s) for s in parts))
 
 
 def subtract(
@@ -211,7 +210,7 @@ def subtract(
         offsets=[0, *(offsets or [0] * len(parts))],
         length="first",
         sample_rate=sample_rate,
-        op="subtract",
+        entry={"op": "subtract"},
     )
 
 
@@ -270,9 +269,9 @@ def _step(
     )
 
 
-def _entry(op: str, operands: list[Entry], sample_rate: int | None, **more: Any) -> Entry:
+def _entry(given: Entry, operands: list[Entry], sample_rate: int | None) -> Entry:
     rate = {} if sample_rate is None else {"sample_rate": sample_rate}
-    return {"op": op, "operands": operands, **more, **rate}
+    return {**given, "operands": operands, **rate}
 
 
 def _scaled(signal: Signal, start: int, stop: int, factor: float) -> np.ndarray:

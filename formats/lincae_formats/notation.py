@@ -39,6 +39,16 @@ def offset(text: str) -> float:
     return seconds(text)
 
 
+def clock(value: float) -> str:
+    """`1:23.5`, `1:02:03`, `-0:02`: what `offset` reads back as the same number of seconds."""
+    minutes, rest = divmod(abs(Decimal(repr(float(value)))), 60)
+    hours, minutes = divmod(minutes, 60)
+    whole, _, part = f"{rest:f}".partition(".")
+    shown = f"{int(whole):02d}" + (f".{part.rstrip('0')}" if part.strip("0") else "")
+    sign = "-" if value < 0 else ""
+    return f"{sign}{hours}:{int(minutes):02d}:{shown}" if hours else f"{sign}{minutes}:{shown}"
+
+
 def is_gain(text: str) -> bool:
     """Whether a text is written like a gain, whatever its size."""
     return _GAIN.fullmatch(text.strip()) is not None

@@ -43,17 +43,21 @@ class Pool:
         for reader in (*self._open.values(), *self._pinned):
             reader.close()
 
-    def open(self, source: Source) -> "Pooled":
+    def open(self, source: Source, name: str | None = None) -> "Pooled":
         """A file, opened and checked; the same object for the same file. Its fingerprint grows with what is read.
+
+        Args:
+            source: A path, or a binary file object.
+            name: What messages and histories call it; by default its path.
 
         Raises:
             LatError: one of the named errors, see LatReader.
         """
         if not isinstance(source, (str, os.PathLike)):
-            return Pooled(self, source)
+            return Pooled(self, source, name)
         key = os.path.realpath(source)
         if key not in self._files:
-            self._files[key] = Pooled(self, source)
+            self._files[key] = Pooled(self, source, name)
         return self._files[key]
 
     def _reader(self, file: "Pooled") -> LatReader:
@@ -87,13 +91,13 @@ class Pooled:
         pinned: The reader of what cannot.
     """
 
-    def __init__(self, pool: Pool, source: Source) -> None:
+    def __init__(self, pool: Pool, source: Source, name: str | None) -> None:
         """Opens the file."""
         self._pool, self._source = pool, source
         self.pinned: LatReader | None = None
         self._identity = _identity(source)
         self.regular = self._identity is not None
-        reader = LatReader(source)
+        reader = LatReader(source, name)
         self.header: Header = reader.header
         self.dtype: str = reader.dtype
         self.history: tuple[Entry, ...] = reader.history
@@ -122,7 +126,7 @@ class Pooled:
     def _reopen(self) -> LatReader:
         if _identity(self._source) != self._identity:
             raise LatError(f"{self.name} was replaced or changed while it was read", "run the command again")
-        reader = LatReader(self._source)
+        reader = LatReader(self._source, self.name)
         reader.follow(self._hashed)
         return reader
 

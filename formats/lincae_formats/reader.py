@@ -38,6 +38,7 @@ class LatReader:
 
     Args:
         source: A path, or a binary file object (a pipe will do).
+        name: What messages and histories call it; by default its path.
 
     Attributes:
         header: Header.
@@ -57,9 +58,9 @@ class LatReader:
     tags: dict[str, str]
     writer: str
 
-    def __init__(self, source: hdf5.Source) -> None:
+    def __init__(self, source: hdf5.Source, name: str | None = None) -> None:
         """Opens the file and checks everything but the data."""
-        self.name = hdf5.display_name(source)
+        self.name = name or hdf5.display_name(source)
         self._hashed: Fingerprint | None = None
         self._held: tuple[int, np.ndarray] | None = None
         self._stack = contextlib.ExitStack()

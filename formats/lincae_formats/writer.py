@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -263,14 +263,35 @@ def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False,
     Raises:
         LincaeError: see LatWriter.
     """
-    with LatWriter(
-        target,
-        source.header,
-        dtype=source.dtype,
-        history=lambda: source.history,
-        tags=source.tags,
-        overwrite=overwrite,
-        writer=writer,
-    ) as out:
-        for block in signal.blocks(source):
-            out.append(block)
+    write_lats([(source, target)], overwrite=overwrite, writer=writer)
+
+
+def write_lats(
+    pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool = False, writer: str = WRITER
+) -> None:
+    """Writes several results in step: what they are made of alike is read once. An error on the way leaves none.
+
+    Raises:
+        LincaeError: see LatWriter.
+    """
+    with contextlib.ExitStack() as stack:
+        outs = [
+            stack.enter_context(
+                LatWriter(
+                    target,
+                    source.header,
+                    dtype=source.dtype,
+                    history=functools.partial(getattr, source, "history"),
+                    tags=source.tags,
+                    overwrite=overwrite,
+                    writer=writer,
+                )
+            )
+            for source, target in pairs
+        ]
+        step = min(signal.block_frames(source) for source, _ in pairs)
+        for start in range(0, max(source.header.frames for source, _ in pairs), step):
+            for (source, _), out in zip(pairs, outs, strict=True):
+                stop = min(start + step, source.header.frames)
+                if start < stop:
+                    out.append(source.read(start, stop))

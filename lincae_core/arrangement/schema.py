@@ -1,0 +1,195 @@
+"""The schema of an arrangement (YAML). Strict: an unknown key is an error."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lincae_formats import Curve, LatError, notation
+from lincae_formats.timeline import MAX_OFFSET
+
+MASTER = "master"
+MAX_TRACKS = 1024
+MAX_BUSES = 256
+MAX_NESTED = 32  # buses that feed buses
+MAX_GAIN = 1e6  # 120 dB: beyond is a slip of the pen
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
+
+
+def _text_or_number(value: Any, what: str) -> str | float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is not {what}")
+    if isinstance(value, int) and abs(value) > 2**63:
+        raise ValueError("too large")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"NaN is not {what}")
+    return value
+
+
+def _gain(value: Any) -> float:
+    """A factor from `-6dB`, `-inf`, or a number of 0 or more."""
+    given = _text_or_number(value, "a gain such as -6dB")
+    if isinstance(given, str):
+        try:
+            factor = notation.gain(given)
+        except ValueError as e:
+            raise ValueError(f"{given!r} {e}; write decibels such as -6dB, or a factor such as 0.5") from None
+    else:
+        factor = 0.0 if given == -math.inf else float(given)
+    if factor < 0:
+        raise ValueError(f"{given} is a factor below 0; write {given}dB for decibels, or invert: true to flip the sign")
+    if factor > MAX_GAIN:
+        raise ValueError(f"{given} is too large, at most 120dB")
+    return factor
+
+
+def _time(value: Any) -> float:
+    """Seconds from `1:23.5`, `90s` or a number."""
+    seconds = _offset(value)
+    if seconds < 0:
+        raise ValueError(f"{value!r} is before the beginning")
+    return seconds
+
+
+def _offset(value: Any) -> float:
+    """Seconds that may be negative."""
+    given = _text_or_number(value, "a time such as 1:23.5")
+    try:
+        seconds = notation.offset(given) if isinstance(given, str) else float(given)
+    except ValueError as e:
+        raise ValueError(f"{given!r} {e}; write seconds, or 1:23.5") from None
+    if not abs(seconds) <= MAX_OFFSET:
+        raise ValueError(f"{given} is beyond {MAX_OFFSET // 3600} hours")
+    return seconds
+
+
+def _points(value: Any) -> list[tuple[float, float]]:
+    """Breakpoints from `"0:-inf 2:0dB"`, or a list of such points, or of pairs of a time and a gain."""
+    try:
+        if isinstance(value, str):
+            return notation.points(value)
+        if isinstance(value, list) and all(isinstance(point, str) for point in value):
+            return notation.points(" ".join(value))
+    except ValueError as e:
+        raise ValueError(f"the curve {value!r} {e}") from None
+    if isinstance(value, list) and all(isinstance(point, list) and len(point) == 2 for point in value):
+        return [(_time(time), _gain(level)) for time, level in value]
+    raise ValueError('write a curve as text: "0:-inf 2:0dB 58:0dB 60:-inf"')
+
+
+def _names(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Gain = Annotated[float, BeforeValidator(_gain)]
+Time = Annotated[float, BeforeValidator(_time)]
+Offset = Annotated[float, BeforeValidator(_offset)]
+Points = Annotated[list[tuple[float, float]], BeforeValidator(_points)]
+Names = Annotated[list[str], BeforeValidator(_names)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Section(BaseModel):
+    """A part of an arrangement."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Volume(Section):
+    """How loud something is, in the song's time."""
+
+    gain: Gain = 1.0
+    invert: bool = False
+    curve: Points | None = None
+    lines: Literal["factor", "db"] = Field("factor", description="what a curve's lines are straight in")
+
+    @property
+    def factor(self) -> float:
+        """The constant part of it."""
+        return -self.gain if self.invert else self.gain
+
+    @property
+    def automation(self) -> Curve | None:
+        """The curve, where there is one."""
+        return None if self.curve is None else Curve(self.curve, decibels=self.lines == "db")
+
+    @model_validator(mode="after")
+    def _curve(self) -> Volume:
+        try:
+            _ = self.automation
+        except LatError as e:
+            raise ValueError(e.message) from None
+        return self
+
+
+class Fades(Volume):
+    """A volume with fades at the beginning and the end."""
+
+    fade_in: Time = 0.0
+    fade_out: Time = 0.0
+    fade_shape: Literal["linear", "sine"] = "linear"
+
+
+class Part(Section):
+    """What is taken out of a track's file; its offset counts from the beginning of that file."""
+
+    file: str = Field(min_length=1)
+    gain: Gain = 1.0
+    offset: Offset = 0.0
+
+
+def _part(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+def _parts(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict) else value
+
+
+class Track(Fades):
+    """A file, the part of it that is heard, and where in the song."""
+
+    file: str = Field(min_length=1)
+    offset: Offset = Field(0.0, description="where it begins in the song")
+    start: Time | None = Field(None, description="the part of the file that is heard")
+    end: Time | None = None
+    subtract: Annotated[list[Annotated[Part, BeforeValidator(_part)]], BeforeValidator(_parts)] = []
+    mute: bool = False
+    bus: str | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Track:
+        if self.end is not None and self.end <= (self.start or 0.0):
+            raise ValueError(f"end {self.end:g} s is not after start {self.start or 0:g} s")
+        return self
+
+
+class Bus(Fades):
+    """A sum of tracks and other buses."""
+
+    mute: bool = False
+    bus: str | None = None
+
+
+class Variant(Section):
+    """The same song with other mutes and gains. Names are those of tracks and buses."""
+
+    mute: Names = []
+    unmute: Names = []
+    solo: Names = Field([], description="mute every track but these, and those of these buses")
+    gain: dict[str, Gain] = Field({}, description="times the gain that is there; `master` is the whole")
+
+
+class Arrangement(Section):
+    """A whole song."""
+
+    version: Literal[1] = 1
+    name: str | None = Field(None, pattern=FILE_NAME, max_length=64)
+    sample_rate: int | None = Field(None, ge=100, le=10_000_000, description="Hz, where the files' differ")
+    length: Time | None = Field(None, gt=0, description="by default to the end of the last track")
+    master: Fades = Fades()
+    buses: dict[Name, Bus] = Field({}, max_length=MAX_BUSES)
+    tracks: dict[Name, Track] = Field(min_length=1, max_length=MAX_TRACKS)
+    variants: dict[Annotated[str, Field(pattern=FILE_NAME, max_length=64)], Variant] = Field({}, max_length=MAX_TRACKS)
