@@ -107,7 +107,8 @@ class Fade:
         factors = np.ones_like(seconds)
         for length, since in ((self.fade_in, seconds), (self.fade_out, self.duration - seconds)):
             if length > 0:
-                part = np.clip(since / length, 0.0, 1.0)
+                with np.errstate(over="ignore"):
+                    part = np.clip(since / length, 0.0, 1.0)
                 factors *= np.sin(part * (np.pi / 2)) if self.shape == "sine" else part
         return factors
 

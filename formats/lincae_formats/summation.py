@@ -25,13 +25,12 @@ def add(terms: Sequence[Term], shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _add_two(terms: Sequence[Term], shape: tuple[int, int, int]) -> np.ndarray:
-    if len(terms) == 1 and terms[0][1].shape == shape:
-        return terms[0][1]
-    if len(terms) == 2 and terms[0][1].shape == terms[1][1].shape == shape:
-        with np.errstate(over="ignore"):
-            return terms[0][1] + terms[1][1]
-    total = np.zeros(shape, dtype=np.float32)
     with np.errstate(over="ignore"):
+        if terms and all(term.shape == shape for _, term in terms):
+            total = terms[0][1] + (terms[1][1] if len(terms) == 2 else np.float32(0))
+            total += np.float32(0)  # no negative zeros, as below
+            return total
+        total = np.zeros(shape, dtype=np.float32)
         for at, term in terms:
             total[:, :, at : at + term.shape[2]] += term
     return total
