@@ -14,11 +14,14 @@ from typing import Any
 import common
 import table
 
+from lincae_core.evaluation.report import from_json, markdown_of
+
 GET_PEER = "pip install --no-deps --target build/peers linear-cae==0.1.4"
 # What the project asks of itself: name of the command, limit in s.
 CLI_BARS = {"lincae info": 0.3, "lincae mix of four": 0.4}
 DECODE_RATIO_BAR = 50
 MEMORY_BAR = "under 1500 MB, and within 10 % of the short file's"
+BEGINNINGS = ("linearity", "separation")  # tables shown of the run on the tracks' beginnings
 LINEARITY = (
     ("recon", "MSS of decode(encode(x)) against x, mixtures"),
     ("snr dB", "SNR of decode(encode(x)), dB"),
@@ -91,6 +94,41 @@ def _linearity(figures: dict[str, Any]) -> str:
         + "\n\n"
         + table.rows(["figure", "meaning", *scores], body)
     )
+
+
+def _evaluation(figures: dict[str, Any]) -> str:
+    whole, beginnings = figures["whole"], figures.get("beginnings")
+    text = (
+        f"`{whole['command']}`:\nthe paper's protocols on the tracks {', '.join(whole['tracks'])}, mono. The column "
+        f"*source* says of every row whether it was measured\nhere or is the paper's own, on its own data.\n\n"
+        f"{_systems(whole)}\n\n{_tables(whole)}"
+    )
+    if beginnings is None:
+        return text
+    seconds = beginnings["seconds"] / len(beginnings["tracks"])
+    measured = {**beginnings, "tables": [_measured_only(t) for t in beginnings["tables"] if t["name"] in BEGINNINGS]}
+    return (
+        f"{text}\n\nA network of the paper's architecture with random weights, on the first {seconds:g} s of each "
+        f"track only, as it is slow on a\nCPU, beside a model of the table above on the same seconds "
+        f"(`{beginnings['command']}`):\n\n{_systems(beginnings)}\n\n{_tables(measured)}"
+    )
+
+
+def _systems(run: dict[str, Any]) -> str:
+    head = ["system", "version", "kbit/s", "what it is", "fingerprint"]
+    body = [
+        [s["label"], s["version"], f"{8e-3 * s['bytes_per_second']:.1f}", s["notes"], f"`{s['fingerprint'][:19]}`"]
+        for s in run["systems"]
+    ]
+    return table.rows(head, body)
+
+
+def _tables(run: dict[str, Any]) -> str:
+    return "\n\n".join(markdown_of(from_json(found)) for found in run["tables"])
+
+
+def _measured_only(found: dict[str, Any]) -> dict[str, Any]:
+    return {**found, "rows": [row for row in found["rows"] if row["source"] == "measured"], "note": ""}
 
 
 def _cli(figures: dict[str, Any]) -> str:
@@ -243,6 +281,7 @@ SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
         "python bench/linearity.py --tool PATH/score_linearity.py --stems FOLDER --score shipped=frame "
         "--score ablation=WEIGHTS",
     ),
+    ("eval", "Systems compared", _evaluation, "python bench/evaluation.py --data FOLDER"),
     ("cli_speed", "Speed of the command line", _cli, "python bench/cli_speed.py"),
     ("decode_speed", "Speed of the codec", _codec, "python bench/decode_speed.py"),
     ("training_speed", "Speed of training", _training, "python bench/training_speed.py"),

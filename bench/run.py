@@ -9,7 +9,7 @@ from pathlib import Path
 import common
 import linearity
 
-ALL = ("cli_speed", "decode_speed", "training_speed", "memory", "sizes", "linearity")
+ALL = ("evaluation", "cli_speed", "decode_speed", "training_speed", "memory", "sizes", "linearity")
 
 
 def main() -> None:
@@ -29,11 +29,15 @@ def main() -> None:
     extra: dict[str, list[str]] = {
         "decode_speed": ["--peer", str(a.peer)] if a.peer else [],
         "linearity": ["--tool", str(a.tool), "--stems", str(a.stems)],
+        "evaluation": ["--data", str(a.stems)],
     }
     for pair in a.score or []:
         extra["linearity"] += ["--score", pair]
     failed = []
     for name in a.only:
+        if name == "evaluation" and not a.stems.is_dir():
+            print(f"evaluation: skipped, {a.stems} is not there; name it: --stems PATH", file=sys.stderr)
+            continue
         if name == "linearity" and not a.tool.is_file():
             print(f"linearity: skipped, {a.tool} is not there; name it: --tool PATH", file=sys.stderr)
             continue

@@ -12,6 +12,7 @@ from eval_helpers import Affine
 from lincae_core.evaluation import runner
 from lincae_core.evaluation.dataset import find_tracks
 from lincae_core.evaluation.report import (
+    from_json,
     render_csv,
     render_latex,
     render_markdown,
@@ -121,6 +122,7 @@ def test_json(results, base, tmp_path):
     assert (tmp_path / example["estimate"]).resolve() == (base / results["examples"][0]["estimate"]).resolve()
     assert (tmp_path / example["estimate"]).is_file()
     assert json.loads(dump_results(results, base, base))["examples"] == results["examples"]
+    assert [from_json(table) for table in read["tables"]] == tables(results)
 
 
 def test_markdown(results, shown):

@@ -56,18 +56,19 @@ def render_terminal(results: dict[str, Any]) -> str:
 
 def render_markdown(results: dict[str, Any]) -> str:
     """The tables as Markdown."""
-    parts = []
-    for table in tables(results):
-        lines = [f"**{table.title}**{arrow(table)}", ""]
-        lines.append("| | source | " + " | ".join(table.columns) + " |")
-        lines.append("| --- | --- |" + " ---: |" * len(table.columns))
-        for row in table.rows:
-            source = "measured here" if row.source == "measured" else "the paper's"
-            cells = " | ".join(" ".join(text_of(cell, table)).rstrip() for cell in row.cells)
-            lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
-        lines += ["", table.note]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(markdown_of(table) for table in tables(results)) + "\n"
+
+
+def markdown_of(table: Table) -> str:
+    """One table as Markdown, with a column that says whose the figures are."""
+    lines = [f"**{table.title}**{arrow(table)}", ""]
+    lines.append("| | source | " + " | ".join(table.columns) + " |")
+    lines.append("| --- | --- |" + " ---: |" * len(table.columns))
+    for row in table.rows:
+        source = "measured here" if row.source == "measured" else "the paper's"
+        cells = " | ".join(" ".join(text_of(cell, table)).rstrip() for cell in row.cells)
+        lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
+    return "\n".join([*lines, "", table.note])
 
 
 def render_csv(results: dict[str, Any]) -> str:

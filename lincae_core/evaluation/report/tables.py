@@ -77,6 +77,12 @@ class Table:
     note: str
 
 
+def from_json(table: dict[str, Any]) -> Table:
+    """A table of the `tables` in `lincae eval`'s JSON."""
+    rows = (Row(**{**row, "cells": tuple(Cell(**cell) for cell in row["cells"])}) for row in table["rows"])
+    return Table(**{**table, "columns": tuple(table["columns"]), "rows": tuple(rows)})
+
+
 def tables(results: dict[str, Any]) -> list[Table]:
     """The tables of a comparison, those without any figure left out.
 
