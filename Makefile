@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench report-check lint clean
 .DELETE_ON_ERROR:
 
 ## Hear it: stems mixed, turned down and pulled apart in latent space (writes lincae-demo/)
@@ -18,6 +18,13 @@ test: $(STAMP) $(PEERS)
 ## Measure speed and memory (BENCHMARKS.md says what each figure means)
 bench: $(STAMP)
 	$(BIN)/python bench/run.py --lincae $(BIN)/lincae
+
+## A page of `lincae eval` in headless Chromium: players load, pictures and tables are there, the console is quiet
+report-check: $(STAMP)
+	mkdir -p build/report-check
+	$(BIN)/lincae eval --data lincae_core/demo/stems --seconds 5 --model frame --model opus --model identity \
+	  --out build/report-check --html build/report-check/report.html --force
+	$(BIN)/python bench/report_check.py build/report-check/report.html --screenshot build/report-check/report.png
 
 ## Style and types
 lint: $(STAMP)

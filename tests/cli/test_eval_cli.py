@@ -153,6 +153,40 @@ def test_one_bad_track(lincae, here):
     assert err[1] == "lincae: error: 1 of 2 measurements failed; the others are done"
 
 
+def test_published_weights_beside_the_papers_figures(lincae, here):
+    """What `lincae models pull` leaves is measured under the name that the paper's row has."""
+    torch, diffusers = pytest.importorskip("torch"), pytest.importorskip("diffusers")
+    from lincae_core.models.unet import UnetConfig, UnetModel
+    from lincae_core.models.weights import save_weights
+
+    (here / "models").mkdir()
+    torch.manual_seed(0)
+    config = UnetConfig(
+        base_channels=8, multipliers=(1, 1, 1, 1, 1), blocks=1, bottleneck_channels=16, bottleneck_blocks=1,
+        condition_channels=16, latent_scale=33.0,
+    )  # fmt: skip
+    save_weights(
+        UnetModel(config).state_dict(), {"family": "unet", **config.to_dict()}, here / "models" / "lin-cae.safetensors",
+        name="lin-cae", version="1", license="CC0-1.0",
+    )  # fmt: skip
+    diffusers.AutoencoderOobleck(
+        encoder_hidden_size=8, downsampling_ratios=[4, 8], channel_multiples=[1, 2], decoder_channels=8,
+        decoder_input_channels=4,
+    ).save_pretrained(here / "models" / "stable-audio-vae")  # fmt: skip
+    code, out, err = lincae(
+        "--data", "music", "--tracks", "Apple", "--model", "lin-cae", "--model", "stable-audio-vae", "--csv", "-"
+    )
+    assert (code, err) == (0, [])
+    rows = list(csv.DictReader(io.StringIO(out)))
+    for name in ("Lin-CAE", "Stable Audio VAE"):
+        columns = {source: [] for source in ("measured", "paper")}
+        for row in rows:
+            if row["system"] == name and row["table"] in ("linearity", "separation"):
+                columns[row["source"]].append(row["column"])
+        assert set(columns["measured"]) >= {"Recons.", "Hom.", "Add.", "Enc. hom. err", "Enc. add. err", "Vocals"}
+        assert set(columns["paper"]) >= set(columns["measured"])
+
+
 WRONG = [
     # arguments, exit code, what the line must say
     ("", 2, "--data is missing; for example: lincae eval --data"),
