@@ -17,7 +17,7 @@ from lincae_core.models.noise import frame_noise
 from lincae_core.models.windows import Window, cut, joined
 
 EDGE = 2  # STFT frames beside a stretch that overlap its samples
-BATCH = {"cpu": 2, "cuda": 32}  # windows computed at once, where a network sees windows
+BATCH = {"cpu": 1, "cuda": 32}  # windows computed at once, where a network sees windows
 
 
 class Autoencoder:
@@ -133,5 +133,5 @@ class Autoencoder:
         return sample(denoise, noise, self.model.preconditioning, steps)
 
     def _groups(self, windows: list[Window]) -> Iterator[list[Window]]:
-        size = BATCH.get(self.device.type, 2)
+        size = BATCH.get(self.device.type, 1)
         return (windows[i : i + size] for i in range(0, len(windows), size))

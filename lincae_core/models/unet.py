@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lincae_core.models.consistency import Preconditioning
 from lincae_core.models.frontend import BINS, HOP, Frontend
+from lincae_core.models.images import activated, convolved, laid_out, mixed, scaled
 from lincae_core.models.unet_blocks import (
-    HALF,
-    THIRD,
     Downsample,
     NoiseEmbedding,
     ResidualBlock,
     Upsample,
+    blended,
     group_norm,
     mlp,
     zeroed,
@@ -102,8 +102,7 @@ class UnetConfig:
 
 def to_image(frames: Tensor) -> Tensor:
     """Frames ``[B, T, 2048]`` to images ``[B, 2, T, 1024]`` of real and imaginary parts."""
-    image = frames.view(*frames.shape[:2], 2, BINS).transpose(1, 2)
-    return image.contiguous(memory_format=torch.channels_last)
+    return laid_out(frames.view(*frames.shape[:2], 2, BINS).transpose(1, 2))
 
 
 def to_frames(image: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Encodes ``[B, 8 K, 2048]`` to ``[B, K, latent_dim]``."""
-        x = self.input(to_image(frames)) * self.frequency_gain
+        x = scaled(convolved(self.input, to_image(frames)), self.frequency_gain)
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i < len(self.down):
@@ -144,7 +143,7 @@ class Encoder(nn.Module):
         x = self.flatten(x.transpose(2, 3).flatten(1, 2))  # [B, C F, K], channels outside
         for block in self.bottleneck:
             x = block(x)
-        return self.output(F.silu(self.norm_out(x))).tanh().transpose(1, 2)
+        return self.output(activated(self.norm_out, x)).tanh().transpose(1, 2)
 
 
 class LatentDecoder(nn.Module):
@@ -169,7 +168,7 @@ class LatentDecoder(nn.Module):
         for block in self.bottleneck:
             x = block(x)
         x = self.unflatten(x).unflatten(1, (self.bins, -1)).permute(0, 2, 3, 1)  # frequencies outside, [B, C, K, F]
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = laid_out(x)
         pyramid = []
         for i in reversed(range(len(self.blocks))):
             x = self.blocks[i](x)
@@ -192,7 +191,7 @@ class Level(nn.Module):
     def forward(self, x: Tensor, pyramid: Tensor, level: Tensor, skips: list[Tensor], up: bool) -> Tensor:
         """Going down it appends to ``skips``, going up it takes from there."""
         for cross, block in zip(self.cross, self.blocks, strict=True):
-            x = (x + skips.pop() + cross(pyramid)) * THIRD if up else (x + cross(pyramid)) * HALF
+            x = blended(mixed(cross, pyramid), x, *([skips.pop()] if up else []))
             x = block(x, level)
             if not up:
                 skips.append(x)
@@ -224,7 +223,7 @@ class Denoiser(nn.Module):
         """``x`` [B, T, 2048] (scaled by c_in), ``sigma`` [B], ``pyramid`` of `LatentDecoder` -> [B, T, 2048]."""
         embedding = self.embedding(sigma)
         level = self.level(embedding)
-        h = self.input(to_image(x)) * (1 + self.scale_in(embedding))[:, None, None]
+        h = scaled(convolved(self.input, to_image(x)), (1 + self.scale_in(embedding))[:, None, None])
         skips: list[Tensor] = []
         for i, stage in enumerate(self.descent):
             h = stage(h, pyramid[i], level, skips, False)
@@ -234,15 +233,8 @@ class Denoiser(nn.Module):
             h = self.ascent[i](h, pyramid[i], level, skips, True)
             if i:
                 h = self.up[i - 1](h)
-        h = F.silu(self.norm_out((h + self.cross_out(pyramid[0])) * HALF))
-        return to_frames(self.output(h * (1 + self.scale_out(embedding))[:, None, None]))
-
-
-def channels_last(model: nn.Module) -> None:
-    """Lays the convolutions' weights out as the images lie in memory."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        h = activated(self.norm_out, blended(mixed(self.cross_out, pyramid[0]), h))
+        return to_frames(convolved(self.output, scaled(h, (1 + self.scale_out(embedding))[:, None, None])))
 
 
 class UnetModel(nn.Module):
@@ -263,7 +255,13 @@ class UnetModel(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = LatentDecoder(config)
         self.denoiser = Denoiser(config)
-        channels_last(self)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> UnetModel:
+        super()._apply(*args, **kwargs)
+        for parameter in self.parameters():  # on a GPU the convolutions' weights lie as the images do
+            if parameter.ndim == 4 and parameter.is_cuda:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return self
 
     def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
         """Windows of one length at fixed places that give latent frames ``low`` to ``high`` (exclusive).

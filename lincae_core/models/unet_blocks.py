@@ -1,8 +1,4 @@
-"""Building blocks of Music2Latent's network: images ``[B, C, T, F]`` of time and frequency, kept channels-last.
-
-With channels last the memory of an image is ``[B, T, F, C]``, so attention along frequency needs no copy, and the
-convolutions of a CPU run at their best.
-"""
+"""Building blocks of Music2Latent's network: images ``[B, C, T, F]`` of time and frequency."""
 
 from __future__ import annotations
 
@@ -12,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lincae_core.models.images import activated, added, convolved, mixed, quadrupled, scaled
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -30,7 +28,7 @@ def zeroed(module: AnyModule) -> AnyModule:
 
 
 class FrequencyAttention(nn.Module):
-    """Self-attention along frequency, every time step on its own: ``[B, C, T, F] -> [B, C, T, F]``, residual.
+    """Self-attention along frequency, every time step on its own: ``[B, C, T, F] -> [B, C, T, F]``.
 
     Args:
         channels: channels C.
@@ -48,12 +46,12 @@ class FrequencyAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attends along the last axis."""
-        h = self.norm(x).permute(0, 2, 3, 1)  # [B, T, F, C], contiguous where x is channels-last
+        h = self.norm(x).permute(0, 2, 3, 1).contiguous()  # [B, T, F, C]: no copy where x is channels-last
         batch, time, bins, channels = h.shape
         split = self.qkv(h).view(batch * time, bins, 3, self.heads, channels // self.heads)
         q, k, v = split.permute(2, 0, 3, 1, 4).unbind(0)  # [B T, heads, F, C / heads]
         h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, time, bins, channels)
-        return x + self.output(h).permute(0, 3, 1, 2)
+        return self.output(h).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -80,12 +78,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor | None = None) -> Tensor:
         """``x`` [B, C, T, F] (or [B, C, T]) and the noise level's embedding [B, E]."""
-        h = self.conv1(F.silu(self.norm1(x)))
-        if self.level is not None and level is not None:
-            h = h + self.level(level).view(*h.shape[:2], *[1] * (h.ndim - 2))
-        h = self.conv2(F.silu(self.norm2(h)))
-        h = h + (x if self.shortcut is None else self.shortcut(x))
-        return h if self.attention is None else self.attention(h)
+        shift = None if self.level is None or level is None else self.level(level)
+        h = convolved(self.conv1, activated(self.norm1, x), shift)
+        h = convolved(self.conv2, activated(self.norm2, h))
+        h = added(h, x if self.shortcut is None else mixed(self.shortcut, x))
+        return h if self.attention is None else added(h, self.attention(h))
 
 
 class Downsample(nn.Module):
@@ -116,7 +113,7 @@ class Upsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, frequency_only: bool) -> None:
         super().__init__()
-        self.scale = (1.0, 4.0) if frequency_only else (2.0, 2.0)
+        self.frequency_only = frequency_only
         if frequency_only:
             self.conv = nn.Conv2d(inputs, outputs, (1, 5), padding=(0, 2))
         else:
@@ -124,7 +121,9 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, T, F]`` to ``[B, C', T, 4 F]`` or ``[B, C', 2 T, 2 F]``."""
-        return self.conv(F.interpolate(x, scale_factor=self.scale, mode="nearest"))
+        if self.frequency_only:
+            return quadrupled(self.conv, x)
+        return convolved(self.conv, F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class NoiseEmbedding(nn.Module):
@@ -151,4 +150,8 @@ def mlp(width: int, outputs: int | None = None) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-HALF, THIRD = 1 / math.sqrt(2), 1 / math.sqrt(3)  # keep the variance of sums of two and three
+def blended(own: Tensor, *others: Tensor) -> Tensor:
+    """The sum of images over the root of their number, which keeps the variance; may overwrite the first."""
+    for other in others:
+        own = added(own, other)
+    return scaled(own, 1 / math.sqrt(1 + len(others)))

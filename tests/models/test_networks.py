@@ -1,14 +1,17 @@
-"""The networks' parts: convolution, preconditioning, noise levels, and how far each output sees."""
+"""The networks' parts: convolutions, preconditioning, noise levels, and how far each output sees."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from lincae_core.models.blocks import Block, NoiseLevel, TimeConv
 from lincae_core.models.consistency import Preconditioning, sample
 from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel
+from lincae_core.models.images import FEW_POINTS, added, convolved, laid_out, mixed, planar, quadrupled, scaled
 
 SMALL = {"width": 16, "latent_width": 16, "latent_dim": 4, "expand": 2}
 
@@ -40,6 +43,61 @@ def test_noise_levels_differ_in_their_embedding():
     assert embed.shape == (4, 1, 8)
     assert torch.isfinite(embed).all()
     assert torch.cdist(embed[:, 0], embed[:, 0])[~torch.eye(4, dtype=torch.bool)].min() > 1e-4
+
+
+@pytest.fixture(params=[torch.inference_mode, nullcontext], ids=["inference", "training"])
+def way(request):
+    """Inference and training keep images differently and convolve them by different methods."""
+    with request.param():
+        yield
+
+
+@pytest.mark.parametrize("bins", [7, 64, 301], ids=["below the limit", "at it", "odd"])
+@pytest.mark.parametrize("inputs", [2, 24])
+def test_convolutions_of_images(way, inputs, bins):
+    times = 16
+    assert (times * bins >= FEW_POINTS) == (bins > 7)
+    conv, x, shift = nn.Conv2d(inputs, 40, 3, padding=1), laid_out(rand(3, inputs, times, bins)), rand(3, 40, seed=1)
+    truth = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1).float()
+    assert torch.allclose(convolved(conv, x), truth, atol=1e-4)
+    assert torch.allclose(convolved(conv, x, shift), truth + shift[:, :, None, None], atol=1e-4)
+    point = nn.Conv2d(inputs, 9, 1)
+    truth = torch.einsum("oc,bctf->botf", point.weight[:, :, 0, 0], x) + point.bias[:, None, None]
+    assert torch.allclose(mixed(point, x), truth, atol=1e-5)
+
+
+def test_four_frequencies_for_one(way):
+    conv, x = nn.Conv2d(6, 5, (1, 5), padding=(0, 2)), laid_out(rand(2, 6, 4, 33))
+    truth = conv(x.repeat_interleave(4, -1))
+    assert torch.allclose(quadrupled(conv, x), truth, atol=1e-5)
+
+
+def test_weights_learn_through_folded_neighbours():
+    conv, x, goal = nn.Conv2d(6, 5, (1, 5), padding=(0, 2)), rand(2, 6, 4, 33), rand(2, 5, 4, 132, seed=1)
+    gradients = [
+        torch.autograd.grad((y * goal).sum(), tuple(conv.parameters()))
+        for y in (conv(x.repeat_interleave(4, -1)), quadrupled(conv, x))
+    ]
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(*gradients, strict=True))
+
+
+def test_only_inference_in_float32_overwrites_and_keeps_planes():
+    x = rand(1, 3, 4, 5)
+    assert not planar(x)
+    with torch.inference_mode():
+        assert planar(x) == torch._nnpack_available()
+        assert not planar(x.half())
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not planar(x)
+    y = rand(1, 3, 4, 5, seed=1)
+    kept = x.clone()
+    assert torch.equal(added(x, y), kept + y)
+    assert torch.equal(scaled(x, 2.0), 2 * kept)
+    assert torch.equal(x, kept)
+    with torch.no_grad():
+        assert added(x.bfloat16(), y).dtype == torch.float32, "what cannot hold the sum is not overwritten"
+        assert added(x, y) is x
+    assert torch.equal(x, kept + y)
 
 
 @pytest.mark.parametrize("limits", [(0.5, 0.002, 80.0), (0.25, 0.002, 20.0)])
