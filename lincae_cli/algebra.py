@@ -23,7 +23,8 @@ from .parsing import (
 
 if TYPE_CHECKING:
     from lincae_formats.curve import Gain
-    from lincae_formats.signal import Signal
+    from lincae_formats.pool import Pooled
+    from lincae_formats.timeline import Position
 
 LENGTHS = ("longest", "shortest", "first")
 LINES = ("factor", "db")
@@ -98,9 +99,11 @@ def mix(
     from lincae_formats import lazy
 
     with opened(names) as signals:
-        offsets = _offsets(signals, [offset for _, _, offset in placed])
-        gains = [factor for _, factor, _ in placed]
-        write(lazy.mix(signals, gains, offsets=offsets, length=chosen, sample_rate=rate), target, force)
+        places = _places(signals, placed)
+        gains, offsets = [factor for _, factor, _ in placed], [place.frame for place in places]
+        result = lazy.mix(signals, gains, offsets=offsets, length=chosen, sample_rate=rate)
+        _note(signals, places)
+        write(result, target, force)
 
 
 def gain(
@@ -183,9 +186,11 @@ def subtract(
     from lincae_formats import lazy
 
     with opened(names) as (first, *rest):
-        offsets = _offsets(rest, [offset for _, _, offset in placed])
-        gains = [factor for _, factor, _ in placed]
-        write(lazy.subtract(first, rest, gains, offsets=offsets, sample_rate=rate), target, force)
+        places = _places(rest, placed)
+        gains, offsets = [factor for _, factor, _ in placed], [place.frame for place in places]
+        result = lazy.subtract(first, rest, gains, offsets=offsets, sample_rate=rate)
+        _note(rest, places)
+        write(result, target, force)
 
 
 def residual(
@@ -216,9 +221,10 @@ def residual(
 
     with opened(names) as (first, *rest):
         before = Meter(first)
-        offsets = _offsets(rest, [offset for _, _, offset in placed])
-        gains = [factor for _, factor, _ in placed]
+        places = _places(rest, placed)
+        gains, offsets = [factor for _, factor, _ in placed], [place.frame for place in places]
         left = Meter(lazy.subtract(before, rest, gains, offsets=offsets, sample_rate=rate))
+        _note(rest, places)
         if output is None:
             left.read_all()
         else:
@@ -255,11 +261,14 @@ def _gain(db: str | None, factor: str | None, curve: str | None, lines: str) -> 
         raise usage_error(f"--curve {curve!r}: {e.message}", e.hint) from e
 
 
-def _offsets(signals: "list[Signal]", seconds: list[float]) -> list[int]:
-    """The frames at which operands begin; notes on stderr tell of those that were rounded."""
+def _places(signals: "list[Pooled]", placed: list[tuple[str, float, float]]) -> "list[Position]":
+    """The frames at which operands begin."""
     from lincae_formats.timeline import offset
 
-    places = [offset(signal.header, at, signal.name) for signal, at in zip(signals, seconds, strict=True)]
+    return [offset(signal.header, at, signal.name) for signal, (_, _, at) in zip(signals, placed, strict=True)]
+
+
+def _note(signals: "list[Pooled]", places: "list[Position]") -> None:
+    """Tells of the beginnings that were rounded."""
     for signal, place in zip(signals, places, strict=True):
         note_position(f"the beginning of {signal.name},", place)
-    return [place.frame for place in places]

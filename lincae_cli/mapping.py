@@ -80,9 +80,10 @@ def each(
         return report
 
     skipping = inputs.many and not force
-    # Started before anything that has threads.
+    there = {job for job in work if os.path.exists(job.target)} if skipping else set()
+    # Processes are started before anything that has threads.
     with (
-        Workers(do, [job for job in work if not (skipping and os.path.exists(job.target))], processes) as workers,
+        Workers(do, [job for job in work if job not in there], processes) as workers,
         Progress([job.source for job in work], _duration, quiet=as_json) as progress,
     ):
         batch.write(
@@ -92,6 +93,7 @@ def each(
             kind="a .lat file",
             finished=(lambda job: _finished(make, job)) if skipping else None,
             failures=inputs.failures,
+            there=there,
         )
 
 
