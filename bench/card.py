@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,12 +28,41 @@ SCORES = {
     "enc add": "encoder additivity, relative error",
 }
 
+LIMITS = """The budget is small, and 64 linear measurements of 4096 samples hold the waveform below some hundred Hz and the level of
+bands above. What lies between is the decoder's guess: music comes back with its bass, its rhythm and its colour, with
+voices and details blurred. It is no replacement for a hi-fi codec. What holds is the arithmetic."""
+
+
+def encoder(model: dict[str, Any]) -> str:
+    """What makes the latents."""
+    if not model["linear_path"]:
+        return "a network; what linearity it has it learned"
+    if model["encoder_network"]:
+        return "a linear analysis plus a network"
+    return "a linear analysis alone, so sums, differences and gains of latents are exact to rounding"
+
+
+def method(recipe: dict[str, Any]) -> str:
+    """How it learned."""
+    tricks = recipe["linearity"]["mixtures"] == "latent"
+    parts = ["the paper's two linearity tricks (arXiv 2510.23530)" if tricks else "no linearity tricks: the ablation"]
+    decoded = recipe.get("decoded", {})
+    if decoded.get("spectral"):
+        parts.append(
+            "a loss beyond the paper's on what one decoding step gives: the multi-resolution mel distance by which it is "
+            "scored below, and the distance of frames"
+        )
+    share = recipe["consistency"].get("share", 1)
+    parts.append("consistency training" + (f" on {share:.3g} of the items" if share < 1 else ""))
+    return "; ".join(parts)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the training")
     parser.add_argument("score", type=Path, help="--json output of score_linearity.py")
     parser.add_argument("--hardware", required=True)
+    parser.add_argument("--recipe", help="how the recipe is called with its changes; by default recipes/NAME.yaml")
     parser.add_argument("-o", "--output", type=Path, required=True)
     a = parser.parse_args()
     recipe = yaml.safe_load((a.run / "recipe.yaml").read_text())
@@ -40,11 +70,10 @@ def main() -> None:
     last = list(csv.DictReader((a.run / "metrics.csv").open()))[-1]
     score = json.loads(a.score.read_text())
     scores = "\n".join(f"| {text} | {score[key]:.3f} |" for key, text in SCORES.items() if key in score)
-    trick = recipe["linearity"]["mixtures"] == "latent"
-    how = "the paper's two linearity tricks" if trick else "no linearity tricks: the ablation"
+    data, model = recipe["data"], recipe["model"]
     a.output.write_text(f"""# {info.name} {info.version}
 
-A linear audio autoencoder: 64 numbers for every 4096 samples at 44.1 kHz, per channel (`lincae models show {info.name}`).
+An audio autoencoder: 64 numbers for every 4096 samples at 44.1 kHz, per channel (`lincae models show {info.name}`).
 
 - Fingerprint: `{info.fingerprint}`
 - Family `{info.family}`, {info.parameters / 1e6:.1f} million parameters, float16, {info.size_bytes / 1e6:.1f} MB
@@ -52,13 +81,14 @@ A linear audio autoencoder: 64 numbers for every 4096 samples at 44.1 kHz, per c
 
 ## Training
 
-- Method: consistency training (arXiv 2510.23530) with {how}.
+- Encoder: {encoder(model)}.
+- Method: {method(recipe)}.
 - Data: 625 clips of up to 38 s (6.6 h) of free music, speech and drums, from packages of the Debian archive (game music for
-  the most part); {recipe["data"]["held_out"]:.0%} of the files held out.
-- Budget: {float(last["elapsed_s"]) / 60:.0f} minutes, {int(last["step"])} steps of {recipe["data"]["batch"]} crops of
-  {recipe["data"]["crop_frames"]} STFT frames and as many mixtures.
+  the most part); {data["held_out"]:.0%} of the files held out.
+- Budget: {float(last["elapsed_s"]) / 60:.0f} minutes, {int(last["step"])} steps of {data["batch"]} crops of
+  {data["crop_frames"]} STFT frames and as many mixtures.
 - Hardware: {a.hardware}.
-- Recipe: `recipes/{info.name}.yaml`.
+- Recipe: `{a.recipe or f"recipes/{info.name}.yaml"}`.
 
 ## Scores
 
@@ -71,8 +101,7 @@ multi-scale spectral distance; smaller is better.
 
 ## Limits
 
-The budget is small. Expect a muffled, noisy sketch of the input rather than a faithful copy; what holds is the arithmetic:
-sums, differences and gains of latents decode to sums, differences and gains of sounds as well as the sounds themselves do.
+{LIMITS}
 """)
 
 
