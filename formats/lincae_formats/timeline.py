@@ -81,6 +81,8 @@ def span(
         raise LatError(f"{name}: {first:g} to {last:g} s is not within 0 to {header.duration:.6g} s")
     if last >= header.duration:
         stop = header.frames
+    if not begin < stop and first >= header.duration:
+        raise LatError(f"{name}: {first:g} s is not within 0 to {header.duration:.6g} s", "begin earlier")
     if not begin < stop:
         raise LatError(f"{name}: {first:g} to {last:g} s holds no frame", "ask for a longer part")
     return begin, stop

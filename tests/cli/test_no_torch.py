@@ -24,6 +24,12 @@ LINES = [
     "mix a.lat b.lat:-6dB -o mix.lat",
     "gain a.lat --db -6 -o gain.lat",
     "subtract a.lat b.lat -o sub.lat",
+    "residual a.lat b.lat",
+    "slice a.lat --end 0.3 -o slice.lat",
+    "concat a.lat b.lat -o concat.lat",
+    "shift a.lat --by 1 -o shift.lat",
+    "fade a.lat --in 1 -o fade.lat",
+    "info a.lat --history --level",
     "info a.lat",
     "info a.lat b.lat --json",
     "verify a.lat",
@@ -45,3 +51,15 @@ def test_nothing_heavy_is_imported(tmp_path, line):
     assert loaded.isdisjoint(HEAVY), loaded.intersection(HEAVY)
     if line.endswith("--help") or not line:
         assert loaded.isdisjoint({"numpy", "h5py"})
+
+
+def test_an_arrangement_is_rendered_without_torch(tmp_path):
+    make_lat(tmp_path / "a.lat")
+    (tmp_path / "song.yaml").write_text("tracks: {a: {file: a.lat}}")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "render", "song.yaml", "-o", "song.lat"],
+        cwd=tmp_path, capture_output=True, text=True, env=environment(), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(done.stderr.split()).isdisjoint({"torch", "soundfile", "soxr", "scipy", "rich"})
+    assert (tmp_path / "song.lat").exists()

@@ -9,7 +9,7 @@ WRONG = [
     ("qqqqqq", 2, "lincae --help"),
     ("models lst", 2, "did you mean: lincae models list"),
     ("--versio", 2, "did you mean --version"),
-    ("mix", 2, "LAT[:GAIN] is missing; for example: lincae mix"),
+    ("mix", 2, "LAT[:GAIN][@TIME] is missing; for example: lincae mix"),
     ("mix a.lat", 2, "-o out.lat"),
     ("mix a.lat --ouput x.lat", 2, "did you mean --output"),
     ("mix a.lat -o", 2, "requires an argument"),
@@ -30,7 +30,7 @@ WRONG = [
     ("gain a.lat --db loud -o out.lat", 2, "--db -6"),
     ("gain a.lat --factor -6dB -o out.lat", 2, "--db -6"),
     ("gain a.lat --factor nan -o out.lat", 2, "--factor 0.5"),
-    ("gain a.lat a.lat --db 1 -o out.lat", 2, "lincae gain --help"),
+    ("gain a.lat a.lat --db 1 -o out.lat", 2, "-o out/"),
     ("subtract a.lat -o out.lat", 2, "PART is missing"),
     ("info", 2, "LAT is missing"),
     ("info folder", 1, "no .lat files"),
@@ -75,7 +75,10 @@ def test_one_line_that_names_the_remedy(folder, line, code, remedy):
     assert sorted(folder.rglob("*")) == before
 
 
-COMMANDS = ["encode", "decode", "mix", "gain", "subtract", "info", "verify", "train", "eval", "demo", "models"]
+COMMANDS = [
+    "encode", "decode", "mix", "gain", "invert", "subtract", "residual", "slice", "concat", "shift", "fade", "render",
+    "info", "verify", "plot", "compare", "train", "eval", "demo", "models",
+]  # fmt: skip
 
 
 def test_alone_it_prints_its_help():

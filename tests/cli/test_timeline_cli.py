@@ -1,0 +1,135 @@
+"""slice, concat, shift and fade as a user types them, through files and pipes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_helpers import environment, make_lat
+
+from lincae_formats import read_lat
+
+FRAME = 4096 / 44100  # s
+
+
+@pytest.fixture
+def song(cli):
+    """Ten seconds in `song.lat`."""
+    return make_lat(cli.folder / "song.lat", 1, num_samples=441_000)
+
+
+def test_a_slice_is_rounded_to_frames_with_notes(cli, song):
+    first, second = cli.noted("slice", "song.lat", "--start", "2.5", "--end", "0:05", "-o", "part.lat")
+    assert first == "--start 2.5 s lies between two frames; 2.508 s is used"
+    assert second == "--end 5 s lies between two frames; 5.016 s is used"
+    part = read_lat("part.lat")
+    np.testing.assert_array_equal(part.data, song.data[:, :, 27:54])
+    assert part.num_samples == 27 * 4096
+    assert part.history[-1] == {"op": "slice", "start_frame": 27, "stop_frame": 54}
+
+
+def test_a_slice_on_frames_or_to_the_end_has_no_note(cli, song):
+    cli.ok("slice", "song.lat", "--start", f"{27 * FRAME:.6f}", "-o", "tail.lat")
+    assert read_lat("tail.lat").num_samples == 441_000 - 27 * 4096
+    cli.ok("slice", "song.lat", "--end", "1:00:00", "-o", "all.lat")
+    assert read_lat("all.lat").header == song.header
+
+
+def test_parts_put_together_again_are_the_whole(cli, song):
+    cli.noted("slice", "song.lat", "--end", "4", "-o", "1.lat")
+    cli.noted("slice", "song.lat", "--start", "4", "-o", "2.lat")
+    cli.ok("concat", "1.lat", "2.lat", "-o", "whole.lat")  # nothing to note: the first part ends with a frame
+    whole = read_lat("whole.lat")
+    np.testing.assert_array_equal(whole.data, song.data)
+    assert whole.header == song.header
+
+
+def test_concat_notes_the_silence_after_a_part(cli, song):
+    make_lat(cli.folder / "b.lat", 2, channels=2, num_samples=4096 * 3 - 1000)
+    (note,) = cli.noted("concat", "b.lat", "song.lat", "song.lat", "-o", "out.lat")
+    assert note == "song.lat is followed by 31 ms of silence, to the end of its last frame, and 1 more parts by less"
+    out = read_lat("out.lat")
+    assert out.num_samples == (3 + 108) * 4096 + 441_000
+    np.testing.assert_array_equal(out.data[0, :, 3:111], song.data[0])
+    np.testing.assert_array_equal(out.data[1, :, 3:111], song.data[0])
+    assert [o["name"] for o in out.history[0]["operands"]] == ["b.lat", "song.lat", "song.lat"]
+
+
+def test_shifted_there_and_back(cli, song):
+    assert cli.noted("shift", "song.lat", "--by", "1:00", "-o", "later.lat") == [
+        "--by 60 s lies between two frames; 60.000 s is used"
+    ]
+    later = read_lat("later.lat")
+    assert later.num_samples == 441_000 + 646 * 4096
+    assert not later.data[:, :, :646].any()
+    cli.noted("shift", "later.lat", "--by", "-1:00", "-o", "back.lat")
+    back = read_lat("back.lat")
+    assert back.header == song.header
+    np.testing.assert_array_equal(back.data, song.data)
+
+
+def test_fades(cli, song):
+    cli.ok("fade", "song.lat", "--in", "2", "--out", "3", "--shape", "sine", "-o", "faded.lat")
+    t = (np.arange(108) + 0.5) * FRAME
+    factors = np.sin(np.pi / 2 * np.clip(t / 2, 0, 1)) * np.sin(np.pi / 2 * np.clip((10 - t) / 3, 0, 1))
+    np.testing.assert_allclose(read_lat("faded.lat").data, song.data * factors, rtol=1e-3, atol=1e-6)
+    (note,) = cli.noted("fade", "song.lat", "--in", "0.05", "-o", "click.lat")
+    assert "shorter than a frame (93 ms)" in note
+
+
+def test_folders_are_mirrored_and_notes_are_said_once(cli, song):
+    for i in range(3):
+        make_lat(cli.folder / "in" / f"{i}" / "x.lat", i, num_samples=44100)
+    (note,) = cli.noted("slice", "in", "--start", "0.5", "-o", "out/")
+    assert "0.464 s is used" in note
+    for i in range(3):
+        assert read_lat(f"out/{i}/x.lat").frames == 6
+    make_lat(cli.folder / "in" / "short.lat", num_samples=1000)
+    code, _, err = cli.run("slice", "in", "--start", "0.6", "-o", "out2/")
+    assert code == 1
+    assert "short.lat: 0.6 s is not within 0 to 0.0226757 s" in err
+    assert "1 of 4 files failed" in err
+
+
+def test_a_chain_of_pipes_gives_what_files_give(cli, song):
+    lincae = f"{sys.executable} -m lincae_cli"
+    line = f"{lincae} gain - --db -6 -o - < song.lat | {lincae} shift - --by {3 * FRAME!r} - "
+    line += f"| {lincae} concat - song.lat -o - > piped.lat"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=cli.folder, env=environment(), capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, b""), done.stderr
+    cli.ok("gain", "song.lat", "--db", "-6", "-o", "1.lat")
+    cli.ok("shift", "1.lat", "--by", f"{3 * FRAME!r}", "-o", "2.lat")
+    cli.noted("concat", "2.lat", "song.lat", "-o", "filed.lat")
+    piped, filed = read_lat("piped.lat"), read_lat("filed.lat")
+    assert (piped.header, piped.data.tobytes()) == (filed.header, filed.data.tobytes())
+    names = [[o["name"] for o in z.history[0]["operands"]] for z in (piped, filed)]
+    assert names == [["<stdin>", "song.lat"], ["2.lat", "song.lat"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "remedy"),
+    [
+        ("slice song.lat -o x.lat", 2, "--start 1:00"),
+        ("slice song.lat --start 5 --end 3 -o x.lat", 2, "later --end"),
+        ("slice song.lat --start soon -o x.lat", 2, "--start 1:23.5"),
+        ("slice song.lat --start 20 -o x.lat", 1, "is not within"),
+        ("slice song.lat --start 1 --end 1.01 -o x.lat", 1, "longer part"),
+        ("slice song.lat --end 1", 2, "-o out.lat"),
+        ("shift song.lat -o x.lat", 2, "--by 1:23.5"),
+        ("shift song.lat --by later -o x.lat", 2, "--by -2.5"),
+        ("shift song.lat --by -20 -o x.lat", 1, "move it by less"),
+        ("shift song.lat --by 999999 -o x.lat", 1, "100 hours"),
+        ("fade song.lat -o x.lat", 2, "--in 2"),
+        ("fade song.lat --in -1 -o x.lat", 2, "--in 1:23.5"),
+        ("fade song.lat --in 1 --shape square -o x.lat", 2, "--shape"),
+        ("concat song.lat", 2, "-o out.lat"),
+        ("concat - - -o x.lat", 2, "only once"),
+        ("concat song.lat none.lat -o x.lat", 1, "no such file"),
+        ("concat song.lat -o song.lat --force", 2, "is an input"),
+    ],
+)
+def test_one_line_that_names_the_remedy(cli, song, line, code, remedy):
+    assert remedy in cli.refused(code, *line.split())
+    assert [p.name for p in cli.folder.iterdir()] == ["song.lat"]
