@@ -32,6 +32,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+## Write docs/cli.md from the live help
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+
 clean:
 	rm -rf $(VENV) lincae-demo runs build dist
 

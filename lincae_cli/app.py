@@ -5,19 +5,19 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
-from . import algebra, arrange, codec, demo, errors, evaluate, inspect, models, timeline, train
-from .command import Group, example
+from . import algebra, arrange, codec, compare, demo, errors, evaluate, inspect, models, plot, timeline, train
+from .command import Group, adjust, example
 
 INTERRUPTED = 130  # what shells call 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
-app = typer.Typer(cls=Group, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, name="lincae")
+app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, name="lincae")
 
 
 @app.callback(
@@ -44,10 +44,20 @@ algebra.register(app)
 timeline.register(app)
 arrange.register(app)
 inspect.register(app)
+plot.register(app)
+compare.register(app)
 train.register(app)
 evaluate.register(app)
 models.register(app)
 demo.register(app)
+
+
+def root_command() -> Any:
+    """The whole command line, as Typer runs it."""
+    command = get_command(app)
+    for param in command.params:
+        adjust(param)  # the two for completion, which Typer adds at the end
+    return command
 
 
 def run() -> None:
@@ -68,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     errors.set_debug(debug or os.environ.get("LINCAE_DEBUG", "") not in ("", "0"))
     _survive_odd_names()
     _clean_up_on_termination()
-    command = get_command(app)
+    command = root_command()
     try:
         code = command.main(given, prog_name="lincae", standalone_mode=False)
         sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import typer
@@ -27,6 +27,7 @@ def run(
     stop: threading.Event | None = None,
     failures: Sequence[Exception] = (),
     failed: Callable[[Item, Exception], bool] | None = None,
+    ended: Callable[[int], None] | None = None,
 ) -> None:
     """Does `work` for every item and lists the failures at the end.
 
@@ -39,6 +40,7 @@ def run(
         stop: Set when the work still running should end, after Ctrl-C.
         failures: What went wrong before, to be listed too.
         failed: Told of every failure as it happens; whether the list may leave it out.
+        ended: Called before the list with the number of items.
 
     Raises:
         typer.Exit: with code 1, when any of several failed.
@@ -59,6 +61,8 @@ def run(
     found = _in_turn(items, attempt) if jobs <= 1 or len(items) == 1 else _at_once(items, attempt, jobs, stop)
     if len(items) == 1 and len(found) == 1 and isinstance(found[0], _Told):
         raise typer.Exit(found[0].code)
+    if ended is not None:
+        ended(len(items))
     every = [*failures, *found]
     listed = [error for error in every if not isinstance(error, _Told)]
     for error in listed:
@@ -79,6 +83,7 @@ def write(
     jobs: int = 1,
     stop: threading.Event | None = None,
     failures: Sequence[Exception] = (),
+    there: Container[Job] | None = None,
 ) -> None:
     """Writes every job's target; a batch that was interrupted goes on where it stopped.
 
@@ -90,13 +95,15 @@ def write(
         finished: Checks a target that is there and returns its seconds of audio, for it is then left as it is, or
             raises. Without it such a target is refused.
         jobs, stop, failures: As for `run`.
+        there: The jobs whose targets are there; by default each is looked for when its turn comes.
     """
 
     def one(job: Job) -> None:
         from lincae_formats import TargetExistsError
 
         source, target = paths.open_source(job.source, kind), paths.open_target(job.target)
-        if finished is not None and job.target != STDIO and os.path.exists(job.target):
+        found = job in there if there is not None else job.target != STDIO and os.path.exists(job.target)
+        if finished is not None and found:
             outcomes.skipped(job, finished(job))
             return
         paths.make_folder(job)
@@ -107,10 +114,7 @@ def write(
                 raise
             outcomes.skipped(job, finished(job))  # another run of the same batch was faster
 
-    try:
-        run(work, one, jobs=jobs, stop=stop, failures=failures, failed=outcomes.failed)
-    finally:
-        outcomes.summary(len(work))
+    run(work, one, jobs=jobs, stop=stop, failures=failures, failed=outcomes.failed, ended=outcomes.summary)
 
 
 class _Told(Exception):

@@ -40,7 +40,7 @@ class Command(TyperCommand):
         """Makes the command as Typer does, less its validation."""
         super().__init__(*args, **kwargs)
         for param in self.params:
-            _adjust(param)
+            adjust(param)
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option `--help`."""
@@ -53,12 +53,16 @@ class Command(TyperCommand):
 
 def _adjusted(param: Any) -> Any:
     if param is not None:
-        _adjust(param)
+        adjust(param)
     return param
 
 
-def _adjust(param: Any) -> None:
+def adjust(param: Any) -> None:
+    """Makes Typer's parameter one of ours: its text is handed on as typed, and shells complete it by its metavar."""
+    from .completion import complete
+
     param.get_runtime_param = lambda: _AS_TYPED
+    param.shell_complete = lambda _ctx, incomplete: complete(param, incomplete)
     if param.param_type_name == "argument":
         # `LAT...` instead of `{LAT...}...` and `LAT... <list[str]>`: the metavar says it all.
         param.get_usage_pieces = lambda _ctx: [param.metavar]
@@ -72,7 +76,7 @@ class Group(TyperGroup):
         """Makes the group as Typer does, less its validation."""
         super().__init__(*args, **kwargs)
         for param in self.params:
-            _adjust(param)
+            adjust(param)
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option `--help`."""

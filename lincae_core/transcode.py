@@ -11,8 +11,9 @@ from lincae_core.audio import StreamResampler, resample_context, resampled_lengt
 from lincae_core.models.autoencoder import Autoencoder
 from lincae_core.plan import Span
 from lincae_core.stream import audio_levels, decode_range, encode_blocks, latent_levels
-from lincae_formats import Header
+from lincae_formats import Header, signal
 from lincae_formats.errors import IncompatibleError, LincaeError
+from lincae_formats.signal import Signal
 
 
 class AudioSource(Protocol):
@@ -34,24 +35,6 @@ class AudioSource(Protocol):
         """Yields float32 ``[C, n]``, in all `num_samples` samples; every call begins at the first."""
 
 
-class LatentSource(Protocol):
-    """Latents that can be read in parts; `lincae_formats.LatReader` is one."""
-
-    @property
-    def header(self) -> Header:
-        """Their header."""
-
-    @property
-    def name(self) -> str:
-        """What messages call them."""
-
-    def read(self, start_frame: int, stop_frame: int) -> np.ndarray:
-        """Frames ``[start_frame, stop_frame)`` as float32 ``[C, latent_dim, n]``."""
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yields all frames in order, float32 ``[C, latent_dim, n]``."""
-
-
 def encoded_header(model: Autoencoder, source: AudioSource) -> Header:
     """The header of a source's latents."""
     return Header(
@@ -68,18 +51,18 @@ def encoded_blocks(model: Autoencoder, source: AudioSource) -> Iterator[np.ndarr
     """
     levels = audio_levels(model, source.blocks(), source.channels)
     length = resampled_length(source.num_samples, source.sample_rate, model.sample_rate)
-    resampled = _resampled(source.blocks(), source.sample_rate, model.sample_rate, source.channels)
-    return encode_blocks(model, resampled, levels, length)
+    blocks = resampled(source.blocks(), source.sample_rate, model.sample_rate, source.channels)
+    return encode_blocks(model, blocks, levels, length)
 
 
 def decoded_blocks(
-    model: Autoencoder, source: LatentSource, span: Span, *, steps: int = 1, seed: int = 0
+    model: Autoencoder, source: Signal, span: Span, *, steps: int = 1, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Yields the audio of a span, float32 ``[C, n]``, in constant memory: exactly the samples the whole has there.
 
     Args:
         model: the autoencoder that made the latents.
-        source: the latents.
+        source: the latents: in memory, an open file, or computed as they are read.
         span: what to decode, from `decoded_span`.
         steps: sampling steps.
         seed: of the noise.
@@ -89,14 +72,14 @@ def decoded_blocks(
     """
     header = source.header
     check_model(model, header, source.name)
-    levels = latent_levels(source.blocks())
+    levels = latent_levels(signal.blocks(source))
     inside = resampled_length(header.num_samples, header.sample_rate, model.sample_rate)
     low, high, skip = resample_context(model.sample_rate, span.rate).span(span.first, span.last)
     blocks = decode_range(
         model, source.read, header.frames, levels, min(low, inside - 1), min(high, inside), steps=steps, seed=seed
     )
     left = span.num_samples
-    for block in _resampled(blocks, model.sample_rate, span.rate, header.channels):
+    for block in resampled(blocks, model.sample_rate, span.rate, header.channels):
         drop = min(skip, block.shape[1])
         skip -= drop
         part = block[:, drop : drop + left]
@@ -120,7 +103,8 @@ def check_model(model: Autoencoder, header: Header, name: str) -> None:
         raise LincaeError(f"{name}: its header contradicts model {model.name!r}", "encode the audio again")
 
 
-def _resampled(blocks: Iterator[np.ndarray], source: int, target: int, channels: int) -> Iterator[np.ndarray]:
+def resampled(blocks: Iterator[np.ndarray], source: int, target: int, channels: int) -> Iterator[np.ndarray]:
+    """Yields blocks ``[C, n]`` at `source` Hz as blocks ``[C, m]`` at `target` Hz."""
     resampler = StreamResampler(source, target, channels)
     for block in blocks:
         yield resampler.process(block)

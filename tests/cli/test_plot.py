@@ -1,0 +1,106 @@
+"""`lincae plot`: latents, level and spectrogram in a picture."""
+
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import soundfile
+from cli_helpers import make_lat
+
+from lincae_cli.app import main
+from lincae_core.plot import COLUMNS, clock, latent_picture, spectrogram
+from lincae_core.sources import AudioArray
+from lincae_formats import Header
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch, tiny_model):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINCAE_MODELS", str(tiny_model.parent))
+    tone = 0.3 * np.sin(2 * np.pi * 2000 * np.arange(44100 * 2) / 44100)
+    soundfile.write("a.wav", np.stack([tone, 0.5 * tone], 1), 44100)
+    return tmp_path
+
+
+def run(capsys, *arguments, code=0):
+    assert main([*arguments]) == code
+    done = capsys.readouterr()
+    assert done.out == ""
+    return done.err
+
+
+def height(path):
+    return matplotlib.image.imread(path).shape[0]
+
+
+def test_audio_and_its_lat_and_a_lat_without_its_model(files, capsys):
+    assert run(capsys, "plot", "a.wav", "-o", "audio.png", "--model", "tiny") == ""
+    main(["encode", "a.wav", "--model", "tiny"])
+    assert run(capsys, "plot", "a.lat", "-o", "lat.png") == ""
+    make_lat(files / "foreign.lat", channels=2)
+    note = run(capsys, "plot", "foreign.lat", "-o", "foreign.png")
+    assert note.startswith("lincae: note: no spectrogram: foreign.lat: its model 'm'")
+    assert len(note.splitlines()) == 1
+    assert height("audio.png") == height("lat.png") > height("foreign.png") > 200
+
+
+def test_vector_formats_and_pipes(files, capsysbinary, monkeypatch):
+    make_lat(files / "x.lat")
+    assert main(["plot", "x.lat", "-o", "x.svg"]) == main(["plot", "x.lat", "-o", "x.pdf"]) == 0
+    assert "<svg" in (files / "x.svg").read_text()
+    assert (files / "x.pdf").read_bytes().startswith(b"%PDF")
+    with open("x.lat", "rb") as stdin:
+        monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": stdin, "isatty": lambda _: False})())
+        assert main(["plot", "-", "-o", "-"]) == 0
+    assert capsysbinary.readouterr().out.startswith(b"\x89PNG")
+
+
+def test_a_tone_is_drawn_where_it_sounds():
+    rate, count = 44100, 44100 * 30
+    t = np.arange(count) / rate
+    tone = np.sin(2 * np.pi * 5000 * t).astype(np.float32)
+    tone[count // 2 :] = 0
+    drawn = spectrogram(AudioArray(np.stack([tone, tone]), rate))
+    columns = drawn.level_db.shape[1]
+    assert COLUMNS / 2 < columns <= COLUMNS
+    assert abs(drawn.level_db[:, columns // 4].argmax() * rate / 2048 - 5000) < rate / 2048
+    assert drawn.level_db[:, columns // 4].max() == pytest.approx(0, abs=1.5), "a full-scale sine is at 0 dB"
+    assert drawn.level_db[:, columns * 3 // 4].max() < -80
+
+
+def test_latents_keep_what_is_farthest_from_zero():
+    header = Header(44100, 4096 * 5000, "m", "sha256:" + "0" * 64, channels=2, latent_dim=3)
+    data = np.zeros(header.shape, np.float32)
+    data[1, 2, 4321] = -7
+    drawn = latent_picture(header, np.split(data, [1, 100, 3000], axis=2))
+    assert drawn.maps.shape == (2, 3, 1000)
+    assert drawn.maps[1, 2, 864] == drawn.maps.min() == -7
+    assert np.count_nonzero(drawn.maps) == 1
+    assert drawn.level_db[1].argmax() == 864
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 5, 65, 3600, 3725)] == ["0:00", "0:05", "1:05", "1:00:00", "1:02:05"]
+    assert clock(59.96, 0.2) == "1:00.0"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "remedy"),
+    [
+        ("plot a.wav", 2, "add -o a.png"),
+        ("plot a.wav -o a.gif", 2, "write -o a.png"),
+        ("plot a.wav -o a", 2, "write -o a.png"),
+        ("plot missing.lat -o x.png", 1, "missing.lat: no such file"),
+        ("plot a.wav -o none/x.png", 1, "mkdir -p"),
+        ("plot a.wav -o there.png", 1, "--force"),
+        ("plot there.png -o x.png", 1, "is not audio"),
+        ("plot a.wav -o x.png --model none", 1, "no model 'none'"),
+    ],
+)
+def test_mistakes_are_answered_in_a_line(files, capsys, line, code, remedy):
+    (files / "there.png").write_bytes(b"mine")
+    (complaint,) = run(capsys, *line.split(), code=code).splitlines()
+    assert remedy in complaint
+    assert (files / "there.png").read_bytes() == b"mine"
+    assert not (files / "x.png").exists()
