@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers
 
-.PHONY: demo test bench report-check lint clean
+.PHONY: demo test bench report-check lint docs clean
 .DELETE_ON_ERROR:
 
 ## Hear it: stems mixed, turned down and pulled apart in latent space (writes lincae-demo/)

@@ -27,7 +27,8 @@ def info(
     lats: LatInputs = None,
     history: Annotated[bool, typer.Option("--history", help="Draw where each file came from, as a tree.")] = False,
     level: Annotated[
-        bool, typer.Option("--level", help="Read the latents too and tell their level, which a gain of x dB moves by x dB.")
+        bool,
+        typer.Option("--level", help="Read the latents too and tell their level, which a gain of x dB moves by x dB."),
     ] = False,
     as_json: Json = False,
     files_from: FilesFrom = None,
@@ -120,10 +121,8 @@ def _text(key: str, value: Any) -> str:
 
 
 def _shown(path: str) -> str:
-    from lincae_formats.errors import one_line
-
-    # An undecodable byte is no control character: it is printed back as it is.
-    return path if any("\udc80" <= c <= "\udcff" for c in path) else one_line(path)
+    """A name on one line. An undecodable byte is no control character: it is printed back as it is."""
+    return "".join(c if "\udc80" <= c <= "\udcff" else _one_line(c) for c in path)
 
 
 def _lines(row: dict[str, Any]) -> str:

@@ -67,7 +67,7 @@ class Progress:
         """A bar for one file: call it with the seconds of audio done and their total."""
         if self._bars is None:
             return self._check_stop
-        task = self._tasks[name] = self._bars.add_task(name, total=None, clock="")
+        task = self._tasks[name] = self._bars.add_task(_one_line(name), total=None, clock="")
         began, last = time.monotonic(), 0.0
 
         def advance(done: float, total: float) -> None:
@@ -90,7 +90,7 @@ class Progress:
     def note(self, text: str) -> None:
         """A line that stays."""
         if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bars.console.print(_one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def _check_stop(self, _done: float, _total: float) -> None:
         if self.stop.is_set():
@@ -159,3 +159,9 @@ def _clock(done: float, total: float | None, began: float) -> str:
     speed = done / max(time.monotonic() - began, 1e-9)
     of = "" if total is None else f" of {format_time(round(total))}"
     return f"{format_time(round(done))}{of}, {speed:.{0 if speed >= 10 else 1}f}x real time"
+
+
+def _one_line(text: str) -> str:
+    from lincae_formats.errors import one_line
+
+    return one_line(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from lincae_core.evaluation.pictures import WINDOW, decibels
 from lincae_formats import Header
 from lincae_formats.atomic import atomic_path
+from lincae_formats.errors import LincaeError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,12 +145,24 @@ def draw(
         figure.colorbar(image, ax=panels[-1], label="dB", pad=0.01)
     _time_axis(panels[-1], latents.seconds)
     figure.suptitle(title, fontsize=11, parse_math=False)
-    if isinstance(target, (str, os.PathLike)):
-        with atomic_path(target, overwrite) as temporary:
-            figure.savefig(temporary, format=format)
-    else:
-        figure.savefig(target, format=format)
-        target.flush()
+    with io.BytesIO() as picture:
+        figure.savefig(picture, format=format)
+        _write(target, picture.getvalue(), overwrite)
+
+
+def _write(target: str | Path | BinaryIO, picture: bytes, overwrite: bool) -> None:
+    try:
+        if isinstance(target, (str, os.PathLike)):
+            with atomic_path(target, overwrite) as temporary:
+                temporary.write_bytes(picture)
+        else:
+            target.write(picture)
+            target.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        name = target if isinstance(target, (str, os.PathLike)) else "the picture"
+        raise LincaeError(f"cannot write {name}: {e.strerror or e}", "free some room or choose another -o") from e
 
 
 def _draw_maps(panels: list[Axes], maps: np.ndarray, latents: LatentPicture) -> None:

@@ -110,32 +110,48 @@ def end_of_file(head: bytes, name: str, size: int | None) -> int:
     return declared
 
 
+def check_length(file: h5f.FileID, size: int, name: str) -> None:
+    """Checks that an open file still has all its bytes: HDF5 reads zeros where they are gone, with a right checksum.
+
+    Raises:
+        TruncatedError: it was cut short meanwhile.
+    """
+    left = os.fstat(file.get_vfd_handle()).st_size
+    if left < size:
+        raise TruncatedError(f"{name}: cut short while it was read: {left} of {size} bytes are there", COPY_HINT)
+
+
 def _spool(stream: BinaryIO, name: str, stack: contextlib.ExitStack) -> Path:
+    head = _read(stream, _HEAD, name)
+    left = end_of_file(head, name, None) - len(head)
     try:
-        head = _read_full(stream, _HEAD)
-        left = end_of_file(head, name, None) - len(head)
         temp = tempfile.NamedTemporaryFile(prefix="lincae-", suffix=".lat")  # noqa: SIM115
-        stack.enter_context(temp)
+        stack.callback(_close, temp)  # on a full disk closing fails again
         temp.write(head)
-        while left > 0 and (block := stream.read(min(left, 1 << 20))):
+        while left > 0 and (block := _read(stream, min(left, 1 << 20), name)):
             temp.write(block)
             left -= len(block)
         temp.flush()
     except OSError as e:
-        raise LatError(f"cannot read {name}: {e.strerror or e}", "check the path") from e
+        folder = tempfile.gettempdir()
+        hint = "set TMPDIR to a folder with more room"
+        raise LatError(f"cannot copy {name} to {folder}: {e.strerror or e}", hint) from e
     if left > 0:
         raise TruncatedError(f"{name}: the stream ends {left} bytes early", COPY_HINT)
     return Path(temp.name)
 
 
-def _read_full(stream: BinaryIO, count: int) -> bytes:
+def _read(stream: BinaryIO, count: int, name: str) -> bytes:
     data = b""
-    while len(data) < count and (block := stream.read(count - len(data))):
-        data += block
+    try:
+        while len(data) < count and (block := stream.read(count - len(data))):
+            data += block
+    except OSError as e:
+        raise LatError(f"cannot read {name}: {e.strerror or e}", "check the path") from e
     return data
 
 
-def _close(file: h5f.FileID) -> None:
+def _close(file: Any) -> None:
     with contextlib.suppress(Exception):
         file.close()
 

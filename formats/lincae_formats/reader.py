@@ -68,6 +68,7 @@ class LatReader:
             file, size = stack.enter_context(hdf5.open_read(source, self.name))
             with named_errors(self.name):
                 self._read_all(file, size)
+            self._file, self._size = file, size
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -150,6 +151,7 @@ class LatReader:
             there = h5s.create_simple(self.header.shape)
             there.select_hyperslab((0, 0, start), count)
             self._latents.read(h5s.create_simple(count), there, stored)
+            hdf5.check_length(self._file, self._size, self.name)
         if not all_finite(stored):
             raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", hdf5.COPY_HINT)
         if self._hashed is not None:

@@ -3,9 +3,7 @@
 import contextlib
 import os
 import shlex
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +15,7 @@ import soundfile
 from lincae_formats.errors import LincaeError
 
 from .formats import FFMPEG_EXTENSIONS
+from .spool import spool
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -55,7 +54,7 @@ class AudioReader:
             checked by decoding them once.
 
     Raises:
-        LincaeError: missing, unreadable, not audio, or without a single sample.
+        LincaeError: missing, unreadable, not audio, or without a single sample; a file that changes meanwhile.
     """
 
     def __init__(self, source: Source, *, mono: bool = False) -> None:
@@ -66,6 +65,7 @@ class AudioReader:
         self._object: BinaryIO | None = None
         try:
             self._set_source(source)
+            self._state = self._stat()
             with self._open() as file:
                 self.subtype = str(file.subtype)
                 self.sample_rate = int(file.samplerate)
@@ -110,10 +110,12 @@ class AudioReader:
         done = 0
         with self._open() as file:
             if (file.samplerate, file.channels) != (self.sample_rate, self._file_channels):
-                raise LincaeError(f"{self.name} changed while it was being read", "try again")
+                raise self._changed()
             while done < self.num_samples:
                 data = self._read(file, min(block, self.num_samples - done), done)
                 if not len(data):
+                    if self._stat() != self._state:
+                        raise self._changed()
                     raise LincaeError(
                         f"{self.name} is damaged: it ends after {done} of {self.num_samples} samples",
                         "replace it by a whole copy",
@@ -123,6 +125,8 @@ class AudioReader:
                 if self._mono:
                     data = data.mean(axis=1, keepdims=True, dtype=np.float32)
                 yield np.ascontiguousarray(data.T)
+        if self._stat() != self._state:
+            raise self._changed()
 
     def _set_source(self, source: Source) -> None:
         if not isinstance(source, (str, os.PathLike)):
@@ -136,6 +140,8 @@ class AudioReader:
             mode = os.stat(source).st_mode
             if stat.S_ISDIR(mode):
                 raise LincaeError(f"{self.name} is a folder, not an audio file", "name a file inside it")
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # reading it might never end
+                raise LincaeError(f"{self.name} is a device, not an audio file", "name a file, or pipe audio in as -")
             if not stat.S_ISREG(mode):  # a pipe can be opened only once
                 with open(source, "rb") as pipe:
                     self._object = self._spool(pipe)
@@ -143,17 +149,20 @@ class AudioReader:
             raise self._os_error(e) from e
 
     def _spool(self, source: BinaryIO) -> BinaryIO:
-        try:
-            copy = cast(BinaryIO, tempfile.TemporaryFile(prefix="lincae-"))  # noqa: SIM115, the stack closes it
-            self._stack.callback(copy.close)
-            shutil.copyfileobj(source, copy, 1 << 20)
-            copy.flush()
-        except OSError as e:
-            raise LincaeError(
-                f"cannot copy {self.name} to {tempfile.gettempdir()}: {e.strerror or e}",
-                "set TMPDIR to a folder with more room",
-            ) from e
+        copy = spool(source, self.name, self._not_audio)
+        self._stack.callback(copy.close)
         return copy
+
+    def _stat(self) -> tuple[int, ...] | None:
+        """What tells whether a file was changed; None where that cannot be told."""
+        try:
+            found = os.stat(self._object.fileno() if self._object is not None else cast(Path, self._path))
+        except (OSError, AttributeError, ValueError):
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _changed(self) -> LincaeError:
+        return LincaeError(f"{self.name} changed while it was being read", "run it again when the file is finished")
 
     def _open(self) -> soundfile.SoundFile:
         try:

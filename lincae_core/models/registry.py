@@ -92,7 +92,11 @@ def available() -> list[ModelInfo]:
     """The models that ship, then the user's, by name; a name that ships cannot be taken by another."""
     found = [read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))]
     names = {m.name for m in found}
-    for path in sorted(user_models().glob("*.safetensors")):
+    try:
+        own = sorted(user_models().glob("*.safetensors"))
+    except OSError:
+        own = []  # a folder that may not be read must not take the shipped ones down
+    for path in own:
         try:
             info = read_info(path)
         except LincaeError:
