@@ -55,13 +55,17 @@ def render(
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="A .lat or audio file, - for stdout, or a folder for all variants."),
+        typer.Option(
+            "--output", "-o", metavar="OUT", help="A .lat or audio file, - for stdout, or a folder for all variants."
+        ),
     ] = None,
     variant: Annotated[
         list[str] | None,
         typer.Option("--variant", metavar="NAME", help="Render this variant; may be given several times."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the graph, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the graph, write nothing.")
+    ] = False,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Let it read files outside its own folder.")
     ] = False,
@@ -72,7 +76,8 @@ def render(
         str | None, typer.Option("--subtype", metavar="PCM_16|PCM_24|FLOAT", help="Sample format of audio.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="The model's file, when it is not an installed one.")
+        str | None,
+        typer.Option("--model", metavar="NAME|PATH", help="The model's file, when it is not an installed one."),
     ] = None,
     device: Device = "auto",
     force: Force = False,
@@ -163,10 +168,11 @@ def _results(loaded: "Loaded", output: str | None, chosen: list[str], format: st
         return []
     if _is_folder(output):
         suffix = f".{format.lower().removeprefix('.')}"
+        everything: list[str | None] = [*chosen] if chosen else [None, *loaded.song.variants]
         stem = loaded.song.name or (Path(loaded.name).stem if loaded.name != "<stdin>" else "song")
         return [
             _Result(name, str(Path(output) / f"{stem}{f'-{name}' if name else ''}{suffix}"), _is_audio(f"x{suffix}"))
-            for name in (chosen or [None, *loaded.song.variants])
+            for name in everything
         ]
     if len(chosen) > 1:
         raise usage_error(f"{len(chosen)} variants cannot all go to {output}", "give a folder: -o out/")

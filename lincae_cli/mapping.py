@@ -1,4 +1,4 @@
-"""One `.lat` out for each `.lat` in: files, folders, or a pipe; what `gain`, `slice`, `shift`, `fade`, `invert` share."""
+"""One `.lat` out for each in: files, folders, or a pipe; what `gain`, `slice`, `shift`, `fade` and `invert` share."""
 
 import os
 import time

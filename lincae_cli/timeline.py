@@ -92,9 +92,9 @@ def concat(
 ) -> None:
     """Put .lat files one after the other.
 
-    Each but the last takes whole frames, so up to 93 ms of silence are heard after it; a note tells how much. Nothing is
-    heard between parts that were cut by lincae slice inside a file: those end with a frame. The decoder hears across a
-    seam, which is smooth and not a click. Mono files are heard on every channel.
+    Each but the last takes whole frames, so up to 93 ms of silence are heard after it; a note tells how much.
+    Nothing is heard between parts that were cut by lincae slice inside a file: those end with a frame. The decoder
+    hears across a seam, which is smooth and not a click. Mono files are heard on every channel.
     """
     rate = None if sample_rate is None else parse_rate(sample_rate, "--sample-rate")
     target = check_output(lats, output, force, "concat")
@@ -111,7 +111,9 @@ def shift(
     lats: LatInputs = None,
     by: Annotated[
         str | None,
-        typer.Option("--by", metavar="TIME", help="How much later, with silence before it; earlier where negative: -2."),
+        typer.Option(
+            "--by", metavar="TIME", help="How much later, with silence before it; earlier where negative: -2."
+        ),
     ] = None,
     output: LatOutput = None,
     jobs: Batch = "auto",
@@ -122,7 +124,8 @@ def shift(
 ) -> None:
     """Move .lat files in time.
 
-    Later is after silence, earlier is without the beginning. The time is rounded to frames (93 ms), with a note. What was moved later and then earlier again is as it was.
+    Later is after silence, earlier is without the beginning. The time is rounded to frames (93 ms), with a note.
+    What was moved later and then earlier again is as it was.
     """
     if by is None:
         raise usage_error("lincae shift: no time is given", "add --by 1:23.5, or --by -2.5")
@@ -150,7 +153,9 @@ def fade(
     shape: Annotated[
         str,
         typer.Option(
-            "--shape", metavar="linear|sine", help="An even slope, or a quarter of a sine, whose crossfades keep the power."
+            "--shape",
+            metavar="linear|sine",
+            help="An even slope, or a quarter of a sine, whose crossfades keep the power.",
         ),
     ] = "linear",
     output: LatOutput = None,
@@ -202,4 +207,6 @@ def _note_gaps(parts: "list[tuple[str, Header]]") -> None:
     if gaps:
         name, silence = max(gaps, key=lambda gap: gap[1])
         more = f", and {len(gaps) - 1} more parts by less" if len(gaps) > 1 else ""
-        errors.say("note", f"{name} is followed by {1000 * silence:.0f} ms of silence, to the end of its last frame{more}")
+        errors.say(
+            "note", f"{name} is followed by {1000 * silence:.0f} ms of silence, to the end of its last frame{more}"
+        )

@@ -81,11 +81,10 @@ def shift(latents: Latents, seconds: float) -> Latents:
 
 
 def concat(parts: Sequence[Latents], *, sample_rate: int | None = None) -> Latents:
-    """Latents one after the other; every part but the last takes whole frames, so silence may follow it (93 ms at most).
+    """Latents one after the other; every part but the last takes whole frames, so up to 93 ms of silence follow.
 
     Raises:
         IncompatibleError: they do not belong together.
         LatError: there are none.
     """
     return lazy.concat(parts, sample_rate=sample_rate).collect()
-

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,6 @@ from .header import Header
 
 MAX_POINTS = 1000
 SHAPES = ("linear", "sine")
-FADES = "linear: an even slope. sine: a quarter of a sine, whose crossfade keeps the power"
 
 
 class Gain(Protocol):
@@ -56,7 +56,7 @@ class Curve:
                 raise NonFiniteError(f"a curve's point is {t:g}:{f:g}", "use finite numbers")
             if self.decibels and f <= 0:
                 raise LatError(f"a curve straight in decibels cannot reach the factor {f:g}", "end it at -80dB")
-        for (a, _), (b, _) in zip(points, points[1:], strict=False):
+        for (a, _), (b, _) in pairwise(points):
             if b < a:
                 raise LatError(f"a curve goes back from {a:g} s to {b:g} s", "put its points in the order of time")
         object.__setattr__(self, "points", points)

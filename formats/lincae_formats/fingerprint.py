@@ -22,7 +22,7 @@ class Fingerprint:
         self._hash = hashlib.sha256()
 
     def feed(self, start: int, stored: np.ndarray) -> None:
-        """Takes frames as stored, little-endian `[channels, latent_dim, n]`, of whole chunks; no others than the next."""
+        """Takes frames as stored, little-endian `[channels, latent_dim, n]`, of whole chunks, each the next."""
         if start != self.frames:
             return
         for at in range(0, stored.shape[2], self._chunk):

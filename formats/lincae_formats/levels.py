@@ -13,8 +13,8 @@ from .signal import Signal, blocks
 class Meter:
     """A signal that passes on what is read and measures it. To be right, every frame is read once.
 
-    Volume is multiplication, so a gain of x dB moves the level by x dB. 0 dB is unit variance, about that of music at the
-    level that models are trained at. Between different music it follows loudness only roughly.
+    Volume is multiplication, so a gain of x dB moves the level by x dB. 0 dB is unit variance, about that of music at
+    the level that models are trained at. Between different music it follows loudness only roughly.
 
     Args:
         source: What is read.

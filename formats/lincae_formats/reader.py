@@ -10,9 +10,8 @@ from typing import Any, Self
 import numpy as np
 from h5py import h5a, h5d, h5g, h5s, h5t
 
-from . import hdf5
+from . import hdf5, signal
 from . import history as histories
-from . import signal
 from .errors import (
     ChecksumError,
     DTypeError,

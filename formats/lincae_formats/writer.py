@@ -266,9 +266,7 @@ def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False,
     write_lats([(source, target)], overwrite=overwrite, writer=writer)
 
 
-def write_lats(
-    pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool = False, writer: str = WRITER
-) -> None:
+def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool = False, writer: str = WRITER) -> None:
     """Writes several results in step: what they are made of alike is read once. An error on the way leaves none.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from lincae_formats import Fade, check_compatible, lazy, timeline
+from lincae_formats import Fade, LincaeError, check_compatible, lazy, timeline
 from lincae_formats.header import Header
 from lincae_formats.notation import clock
 from lincae_formats.pool import Pool, Pooled
@@ -97,8 +97,8 @@ class Song:
                 signal = lazy.cut(signal, *span)
             begin = self._note(timeline.offset(whole.header, track.offset))
             timeline.shifted(signal.header, begin.frame, track.file)
-        except Exception as e:
-            raise self._named(key, e) from e
+        except LincaeError as e:
+            raise self._named(key, e) from None
         return _Placed(signal, begin)
 
     def _subtract(self, whole: Signal, parts: list[Part], files: list[Pooled]) -> Signal:
@@ -164,8 +164,8 @@ class Song:
         if str(path) not in self._files:
             try:
                 self._files[str(path)] = self._pool.open(path, text)
-            except Exception as e:
-                raise self._named(key, e) from e
+            except LincaeError as e:
+                raise self._named(key, e) from None
         return self._files[str(path)]
 
     def _note(self, position: Position) -> Position:
@@ -174,18 +174,19 @@ class Song:
             self.worst = max(self.worst, abs(position.asked - position.seconds))
         return position
 
-    def _named(self, key: Key, error: Exception) -> Exception:
-        message = getattr(error, "message", None)
-        if message is None or message.startswith(f"{self._loaded.name}: line "):
+    def _named(self, key: Key, error: LincaeError) -> LincaeError:
+        """The error, with the line and the key if it does not name them yet."""
+        if error.message.startswith(f"{self._loaded.name}: line "):
             return error
-        return self._loaded.error(key, message, getattr(error, "hint", None))
+        return self._loaded.error(key, error.message, error.hint)
 
 
 class _Heard:
     """Which tracks and buses a variant lets through."""
 
     def __init__(self, tracks: dict[str, Track], buses: dict[str, Bus], variant: Variant) -> None:
-        muted = {name for name, member in {**tracks, **buses}.items() if member.mute}
+        muted = {name for name, track in tracks.items() if track.mute}
+        muted |= {name for name, bus in buses.items() if bus.mute}
         self._muted = (muted - set(variant.unmute)) | set(variant.mute)
         self._solo = set(variant.solo)
         self._tracks, self._buses = tracks, buses
@@ -194,7 +195,9 @@ class _Heard:
         return name not in self._muted
 
     def track(self, name: str) -> bool:
-        return name not in self._muted and (not self._solo or name in self._solo or self._in_solo(self._tracks[name].bus))
+        return name not in self._muted and (
+            not self._solo or name in self._solo or self._in_solo(self._tracks[name].bus)
+        )
 
     def _in_solo(self, bus: str | None) -> bool:
         return bus in self._solo or (bus in self._buses and self._in_solo(self._buses[bus].bus))
@@ -209,4 +212,3 @@ def _shaped(signal: Signal, volume: Fades, begin: int) -> Signal:
         fade = Fade(signal.header.duration, volume.fade_in, volume.fade_out, volume.fade_shape)
         shaped = lazy.gain(shaped, fade)
     return shaped
-

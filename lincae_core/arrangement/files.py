@@ -29,7 +29,9 @@ def locate(loaded: Loaded, key: Key, text: str, folder: Path, allow_outside: boo
         raise loaded.error(key, "a name with a NUL in it", "check the name")
     path = Path(os.path.realpath(folder / text))
     if not allow_outside and not path.is_relative_to(os.path.realpath(folder)):
-        raise loaded.error(key, f"{text!r} lies outside the folder of the arrangement", "add --allow-outside to read it")
+        raise loaded.error(
+            key, f"{text!r} lies outside the folder of the arrangement", "add --allow-outside to read it"
+        )
     try:
         if path.is_file():
             return path

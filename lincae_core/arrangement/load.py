@@ -108,7 +108,8 @@ def _error(name: str, document: Document, path: Key, message: str, hint: str | N
 
 
 def _first(name: str, document: Document, error: ValidationError) -> LincaeError:
-    first = error.errors()[0]
+    # A misspelt key is the reason why another one is missing.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path, kind = tuple(first["loc"]), first["type"]
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if path and path[-1] == "[key]":
@@ -132,7 +133,8 @@ def _section(path: Key) -> type[BaseModel]:
             found = get_args(found)[-1]
         while get_origin(found) in (Annotated, Union, types.UnionType):
             found = get_args(found)[0]
-    assert isinstance(found, type) and issubclass(found, BaseModel)
+    assert isinstance(found, type)
+    assert issubclass(found, BaseModel)
     return found
 
 

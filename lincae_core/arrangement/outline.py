@@ -39,7 +39,9 @@ def track_outline(name: str, track: Track, factor: float, begin: Position, muted
     words = [f"from {clock(round(track.start or 0, 3))}"] if track.start else []
     words += [f"to {clock(round(track.end, 3))}"] if track.end is not None else []
     words += [f"at {clock(round(begin.seconds, 3))}"] if begin.frame else []
-    label = _label(f"{name}: {track.file}", [*words, clock(round(duration, 3)) + " long"], volume_words(track, factor), muted)
+    label = _label(
+        f"{name}: {track.file}", [*words, clock(round(duration, 3)) + " long"], volume_words(track, factor), muted
+    )
     return Outline(label, [_part(part) for part in track.subtract])
 
 

@@ -224,7 +224,9 @@ def test_order_does_not_change_a_bit_with_offsets_either(parts, random):
     operands = [(make(c, n + 21 * 4096, seed=s, dtype="float32"), g, o * FRAME) for s, n, g, o, c in parts]
     shuffled = operands[:]
     random.shuffle(shuffled)
-    one, two = (mix([z for z, _, _ in p], [g for _, g, _ in p], offsets=[o for _, _, o in p]) for p in (operands, shuffled))
+    one, two = (
+        mix([z for z, _, _ in p], [g for _, g, _ in p], offsets=[o for _, _, o in p]) for p in (operands, shuffled)
+    )
     assert (one.header, one.data.tobytes()) == (two.header, two.data.tobytes())
 
 
