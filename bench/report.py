@@ -213,8 +213,8 @@ def _training(figures: dict[str, Any]) -> str:
     ]
     head = ["precision", "crops x frames", "s a step", "audio s per s", "GFLOP a step", "GFLOP/s", "peak", "share"]
     return (
-        f"Whole steps of `recipes/{figures['recipe']}` on {figures['device']}, {figures['threads']} threads, with data,\n"
-        "spectra, optimiser and moving average. GFLOP: matrix products and convolutions, forwards and backwards.\n"
+        f"Whole steps of `recipes/{figures['recipe']}` on {figures['device']}, {figures['threads']} threads, with\n"
+        "data, spectra, optimiser and moving average. GFLOP: matrix products and convolutions, both ways.\n"
         "Peak: a product of two 2048 x 2048 matrices in the same run.\n\n" + table.rows(head, body)
     )
 

@@ -1,5 +1,6 @@
 """The command `lincae`: its options, its subcommands, and the one place where errors become one line."""
 
+import codecs
 import os
 import signal
 import sys
@@ -111,10 +112,20 @@ def _version() -> str:
 
 def _survive_odd_names() -> None:
     # File names need not be valid UTF-8, and must be printed back as the bytes they are.
+    codecs.register_error("lincae", _as_it_came)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
+            reconfigure(errors="lincae" if stream is sys.stdout else "backslashreplace")
+
+
+def _as_it_came(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Undecodable bytes as they are, half characters (from a hostile history) as JSON writes them."""
+    if not isinstance(error, UnicodeEncodeError):
+        return codecs.lookup_error("surrogateescape")(error)
+    odd = error.object[error.start : error.end]
+    kinds = ("surrogateescape" if "\udc80" <= c <= "\udcff" else "backslashreplace" for c in odd)
+    return b"".join(c.encode("ascii", kind) for c, kind in zip(odd, kinds, strict=True)), error.end
 
 
 def _clean_up_on_termination() -> None:

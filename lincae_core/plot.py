@@ -14,7 +14,7 @@ import numpy as np
 from lincae_core.evaluation.pictures import WINDOW, decibels
 from lincae_formats import Header
 from lincae_formats.atomic import atomic_path
-from lincae_formats.errors import LincaeError
+from lincae_formats.errors import LincaeError, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ def draw(
         panels[-1].set_ylabel("kHz")
         figure.colorbar(image, ax=panels[-1], label="dB", pad=0.01)
     _time_axis(panels[-1], latents.seconds)
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    figure.suptitle(one_line(title), fontsize=11, parse_math=False)
     with io.BytesIO() as picture:
         figure.savefig(picture, format=format)
         _write(target, picture.getvalue(), overwrite)

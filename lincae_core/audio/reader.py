@@ -227,7 +227,7 @@ class AudioReader:
         try:
             if self._object is not None:
                 return self._object.seek(0, os.SEEK_END)
-            return os.stat(cast(Path, self._path)).st_size
+            return -1 if self._path is None else os.stat(self._path).st_size
         except OSError:
             return -1
 

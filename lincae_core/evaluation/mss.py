@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,7 +100,8 @@ def _metric(sample_rate: int) -> "nn.Module":
         n_bins=MEL_BINS,
         sample_rate=sample_rate,
     )
-    for part in loss.stft_losses:
+    parts: Any = loss.stft_losses
+    for part in parts:
         # below 32 kHz some mel filters fall between the FFT's bins: they hear nothing, and the logarithm of it is NaN
         part.fb = part.fb[:, part.fb[0].sum(-1) > 0]
     return loss

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from lincae_core.yaml_values import WRONG_VALUE
 from lincae_formats.errors import LincaeError
 
 
@@ -289,6 +290,7 @@ class Recipe(Section):
         return self
 
 
+MAX_BYTES = 1 << 20
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -318,10 +320,14 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None, budget: str
             neighbour).
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise LincaeError(f"{path}: a recipe of more than {MAX_BYTES >> 10} KiB", "is it the right file?")
+        raw = yaml.safe_load(data.decode())
     except OSError as e:
         raise LincaeError(f"{path}: cannot read the recipe ({e.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as e:
+    except (yaml.YAMLError, RecursionError, *WRONG_VALUE) as e:
         raise LincaeError(f"{path}: not valid YAML ({' '.join(str(e).split())[:200]})") from None
     if not isinstance(raw, dict):
         raise LincaeError(f"{path}: a recipe is a mapping with `name`, `data`, `budget`", "see recipes/smoke.yaml")
@@ -354,7 +360,7 @@ def _override(raw: dict[str, Any], key: str, value: str, path: Path) -> None:
         node = node.setdefault(name, {})
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, *WRONG_VALUE):
         raise LincaeError(f"{path}: --set {key}={value}: not a YAML value") from None
     if isinstance(parsed, str):
         parsed = _number(parsed)

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-sys.path += [str(Path(__file__).parents[1] / "cli"), str(Path(__file__).parents[1] / "formats")]
+sys.path += [
+    str(Path(__file__).parent),
+    str(Path(__file__).parents[1] / "cli"),
+    str(Path(__file__).parents[1] / "formats"),
+]
 
 
 @pytest.fixture

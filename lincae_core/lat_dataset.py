@@ -1,0 +1,135 @@
+"""Training data in latent space: random crops of many `.lat` files, of which only the crops are read."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from lincae_formats import Header, LatReader, check_compatible
+from lincae_formats.errors import LincaeError
+
+_MOST_OPEN = 64  # files that a process keeps open
+
+
+class LatDataset(Dataset[torch.Tensor]):
+    """Random crops of `.lat` files, float32 ``[C, latent_dim, frames]``.
+
+    Every frame is as likely as any other, in long files and in short ones. Which crop item i is depends on the seed,
+    the epoch and i alone: not on the order, the workers or the machine. A file shorter than a crop is followed by
+    silence. Files are opened by the process that reads them, so workers may be forked or spawned.
+
+    Args:
+        where: A folder, walked without hidden files, or files.
+        frames: Latent frames in a crop (93 ms each at the default timeline).
+        length: Items in an epoch; by default as many as fit into the files without overlap.
+        seed: Of the crops.
+        mono: Average the channels of every file; without it all files must have as many.
+
+    Raises:
+        LincaeError: there is no `.lat` file, one is damaged, or they do not belong together.
+    """
+
+    def __init__(
+        self, where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], frames: int = 64, *,
+        length: int | None = None, seed: int = 0, mono: bool = False,
+    ) -> None:  # fmt: skip
+        """Reads every file's header."""
+        if frames < 1 or seed < 0 or (length is not None and length < 1):
+            text = f"crops of {frames} frames, {length} in an epoch, seed {seed}"
+            raise LincaeError(text, "give at least one frame and one crop, and a seed of 0 or more")
+        self.paths = _find(where)
+        self.frames, self.seed, self.mono, self.epoch = frames, seed, mono, 0
+        headers = [_header(path) for path in self.paths]
+        _check(headers, self.paths, mono)
+        self.header = headers[0]
+        counts = [header.frames for header in headers]
+        self._starts = list(accumulate((max(0, n - frames) + 1 for n in counts), initial=0))
+        self._length = length or max(1, sum(counts) // frames)
+        self._open: OrderedDict[int, LatReader] = OrderedDict()
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        """Items in an epoch."""
+        return self._length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """Crop `index` of this epoch, ``[C, latent_dim, frames]``.
+
+        Raises:
+            IndexError: it is not within the epoch.
+            LatError: the file is damaged there.
+        """
+        if not -self._length <= index < self._length:
+            raise IndexError(f"item {index} of {self._length}")
+        number, start = self.place(index)
+        reader = self._reader(number)
+        data = reader.read(start, min(start + self.frames, reader.header.frames))
+        if self.mono:
+            data = data.mean(axis=0, keepdims=True, dtype=np.float32)
+        crop = torch.zeros(*data.shape[:2], self.frames)
+        crop[:, :, : data.shape[2]] = torch.from_numpy(np.ascontiguousarray(data))
+        return crop
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draws other crops from now on. Workers that are kept alive between epochs (persistent) do not hear of it."""
+        self.epoch = epoch
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Which file of `paths` an item is cut from, and at which frame."""
+        draw = np.random.default_rng([self.seed, self.epoch, index % self._length])
+        at = int(draw.integers(self._starts[-1]))
+        number = bisect_right(self._starts, at) - 1
+        return number, at - self._starts[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a spawned worker: no open files."""
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _reader(self, number: int) -> LatReader:
+        if self._process != os.getpid():
+            # HDF5 keeps state for every open file: after a fork each process has its own files.
+            self._open, self._process = OrderedDict(), os.getpid()
+        reader = self._open.pop(number, None) or LatReader(self.paths[number])
+        self._open[number] = reader
+        if len(self._open) > _MOST_OPEN:
+            self._open.popitem(last=False)[1].close()
+        return reader
+
+
+def _find(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    if isinstance(where, (str, os.PathLike)):
+        folder = Path(where)
+        if not folder.is_dir():
+            raise LincaeError(f"{folder} is no folder", "name a folder with .lat files, or give a list of files")
+        inside = (path for path in folder.rglob("*") if path.suffix.lower() == ".lat")
+        paths = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+    else:
+        paths = [Path(path) for path in where]
+    if not paths:
+        raise LincaeError("there is no .lat file to read", "make some: lincae encode music/ -o latents/")
+    return sorted(paths)
+
+
+def _header(path: Path) -> Header:
+    with LatReader(path) as reader:
+        return reader.header
+
+
+def _check(headers: list[Header], paths: list[Path], mono: bool) -> None:
+    names = [str(path) for path in paths]
+    check_compatible([replace(h, channels=1) for h in headers], names, sample_rate=headers[0].sample_rate)
+    for header, name in zip(headers, names, strict=True):
+        if not mono and header.channels != headers[0].channels:
+            raise LincaeError(
+                f"{names[0]} has {headers[0].channels} channels, {name} has {header.channels}", "give mono=True"
+            )

@@ -1,0 +1,251 @@
+"""Damaged and hostile `.lat` files: refused by name or read whole, in bounded memory, without other files."""
+
+import hashlib
+import io
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from cli_helpers import environment
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lat_helpers import make, raw_file, text
+
+from lincae_formats import LatError, LatReader, LayoutError, read_lat, write_lat
+
+NUMBERS = st.sampled_from([0, 1, 2, 8, 255, 2**16 - 1, 2**31, 2**32 - 1, 2**48, 2**63 - 1, 2**64 - 1])
+CHANGES = st.lists(st.tuples(st.integers(0, 2**16), NUMBERS, st.sampled_from([1, 2, 4, 8])), min_size=1, max_size=4)
+
+
+def seeds():
+    """The bytes of a file with checksums throughout, and of one whose metadata has none."""
+    buffer = io.BytesIO()
+    write_lat(make(2, 4096 * 300, tags={"a": "b"}), buffer)
+    new = buffer.getvalue()
+    old = io.BytesIO()
+    with h5py.File(io.BytesIO(new)) as source, h5py.File(old, "w", libver=("earliest", "v108")) as target:
+        for key, value in source.attrs.items():
+            target.attrs.create(key, value, dtype=source.attrs.get_id(key).dtype)
+        latents, history = source["latents"], source["history"]
+        target.create_dataset("latents", data=latents[:], chunks=latents.chunks, fletcher32=True)
+        target.create_dataset("history", data=history[()], dtype=history.dtype)
+        target["history"].attrs["sha256"] = text(hashlib.sha256(bytes(history[()])).hexdigest())
+    return new, old.getvalue()
+
+
+SEEDS = seeds()
+
+
+def test_the_seeds_are_good():
+    for data in SEEDS:
+        assert read_lat(io.BytesIO(data)).channels == 2
+
+
+@pytest.mark.parametrize("seed", [0, 1], ids=["checked", "unchecked"])
+@settings(max_examples=150, deadline=None)
+@given(changes=CHANGES, cut=st.none() | st.integers(0, 2**14))
+def test_numbers_written_over_a_file_are_refused_or_harmless(seed, changes, cut):
+    data = bytearray(SEEDS[seed][:cut])
+    for at, number, width in changes:
+        at %= max(1, len(data))
+        data[at : at + width] = (number % 256**width).to_bytes(width, "little")
+    try:
+        found = read_lat(io.BytesIO(bytes(data)))
+    except LatError as e:
+        message = str(e)
+        assert "\n" not in message
+        return
+    assert found.data.shape == found.header.shape
+    assert np.isfinite(found.data).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=300))
+def test_any_bytes_behind_the_signature_are_refused(data):
+    for start in (b"", b"\x89HDF\r\n\x1a\n", SEEDS[0][:60], SEEDS[1][:90]):
+        with pytest.raises(LatError):
+            read_lat(io.BytesIO(start + data))
+
+
+def bomb(path, **options):
+    """A file whose latents claim 64 GB in a few kB."""
+    frames = 2**20
+    raw_file(path, attributes={"num_samples": np.int64(frames * 4096)}, latents=False)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        f.create_dataset("latents", (8, 4096, frames), "<f2", **{"chunks": (1, 4096, 256), **options})
+
+
+def many_attributes(path):
+    raw_file(path)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        for i in range(3000):
+            f.attrs[f"x{i}"] = "y" * 50
+
+
+def huge_attribute(path, key="model"):
+    raw_file(path, attributes={key: None})
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        f.attrs.create(key, np.zeros(20_000_000, "S1"))
+
+
+def huge_text(path):
+    raw_file(path, attributes={"model": None})
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        f.attrs.create("model", np.array(b"x" * 60_000), dtype="S60000")
+
+
+def packed_history(path):
+    raw_file(path, history=None)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        f.create_dataset("history", (2**27,), "S1", chunks=(2**24,), compression="gzip", fillvalue=b"[")
+
+
+def wide_history(path):
+    raw_file(path, history=None)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        f.create_dataset("history", (), h5py.string_dtype("utf-8", 2**30))
+
+
+def linked_group(path):
+    raw_file(path)
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        tags = f.create_group("tags")
+        tags["round"] = tags  # a group inside itself
+        for i in range(2000):
+            tags[f"{i}"] = h5py.SoftLink("/latents")
+
+
+HOSTILE = {
+    "claims 64 GB": bomb,
+    "chunks of 4 GB": lambda p: bomb(p, chunks=(1, 4096, 2**19)),
+    "one chunk of everything": lambda p: bomb(p, chunks=(8, 4096, 2**16)),
+    "packed 1000 times": lambda p: bomb(p, compression="gzip", compression_opts=9),
+    "packed by a plugin": lambda p: bomb(p, compression=32015, allow_unknown_filter=True),
+    "scale-offset": lambda p: raw_file(p, latents=np.zeros((1, 8, 5), "<i2"), scaleoffset=4),
+    "3000 attributes": many_attributes,
+    "an attribute of 20 MB": huge_attribute,
+    "a writer of 20 MB": lambda p: huge_attribute(p, "writer"),
+    "a name of 60 kB": huge_text,
+    "a packed history": packed_history,
+    "a history of 1 GB": wide_history,
+    "tags that hold themselves": linked_group,
+}
+
+PROGRAM = """
+import resource, sys
+from lincae_formats import LatError, read_lat, verify
+read_lat(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[2:]:
+    for read in (read_lat, verify):
+        try:
+            read(path)
+            print(path, "read")
+        except LatError as e:
+            print(path, type(e).__name__, e)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_no_hostile_header_takes_memory(tmp_path):
+    """All of them in one process, whose peak is that of C code too."""
+    paths = []
+    for i, (what, build) in enumerate(HOSTILE.items()):
+        path = tmp_path / f"{i}.lat"
+        try:
+            build(path)
+        except (ValueError, OSError) as e:  # this HDF5 does not even write it
+            path.unlink(missing_ok=True)
+            print(what, e)
+            continue
+        assert path.stat().st_size < 25_000_000
+        paths.append(path)
+    assert len(paths) >= len(HOSTILE) - 3
+    raw_file(tmp_path / "good.lat")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, tmp_path / "good.lat", *paths],
+        env=environment(), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *lines, grown = done.stdout.splitlines()
+    assert len(lines) == 2 * len(paths)
+    harmless = {
+        f"{tmp_path}/{i}.lat"
+        for i, what in enumerate(HOSTILE)
+        if what in ("3000 attributes", "tags that hold themselves")
+    }
+    assert {line.split()[0] for line in lines if line.endswith(" read")} <= harmless
+    assert int(grown) < 50_000, "kB"
+
+
+def test_nothing_outside_the_file_is_opened(tmp_path):
+    secret = raw_file(tmp_path / "secret.lat")
+    (tmp_path / "raw").write_bytes(bytes(80))
+
+    def layout(f):
+        virtual = h5py.VirtualLayout((1, 8, 5), "<f2")
+        virtual[:] = h5py.VirtualSource(secret, "latents", (1, 8, 5))
+        f.create_virtual_dataset("latents", virtual)
+
+    ways = {
+        "external link": lambda f: f.__setitem__("latents", h5py.ExternalLink(secret, "/latents")),
+        "soft link": lambda f: f.__setitem__("latents", h5py.SoftLink("/history")),
+        "virtual": layout,
+        "external": lambda f: f.create_dataset("latents", (1, 8, 5), "<f2", external=[(str(tmp_path / "raw"), 0, 80)]),
+    }
+    program = """
+import sys
+opened = []
+from lincae_formats import LatError, read_lat
+try:
+    read_lat(sys.argv[1])
+    raise SystemExit("read")
+except LatError:
+    pass
+"""
+    strace = Path("/usr/bin/strace")
+    for i, change in enumerate(ways.values()):
+        path = raw_file(tmp_path / f"{i}.lat", latents=False)
+        with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+            change(f)
+        with pytest.raises(LayoutError):
+            read_lat(path)
+        if strace.exists():
+            done = subprocess.run(
+                [strace, "-f", "-e", "trace=open,openat", sys.executable, "-c", program, path],
+                env=environment(), capture_output=True, text=True, timeout=60,
+            )  # fmt: skip
+            assert done.returncode == 0
+            assert "secret.lat" not in done.stderr
+            assert f"{tmp_path}/raw" not in done.stderr
+
+
+def test_reading_never_writes_to_a_file(tmp_path):
+    for i, data in enumerate(SEEDS):
+        path = tmp_path / f"{i}.lat"
+        path.write_bytes(data)
+        os.utime(path, (0, 0))
+        with LatReader(path) as reader:
+            reader.read()
+        assert path.read_bytes() == data
+        assert path.stat().st_mtime == 0
+
+
+def test_files_are_closed_again_whatever_is_wrong_with_them(tmp_path):
+    path = tmp_path / "x.lat"
+    path.write_bytes(SEEDS[1][:-100] + bytes(100))
+    raw_file(tmp_path / "y.lat", attributes={"model": None})
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, limit[0]), limit[1]))
+    try:
+        for _ in range(300):
+            for bad in (path, tmp_path / "y.lat"):
+                with pytest.raises(LatError):
+                    read_lat(bad)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)

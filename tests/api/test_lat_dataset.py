@@ -1,0 +1,133 @@
+"""Random crops of many .lat files: deterministic, even, without reading whole files, safe with workers."""
+
+import os
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lincae_core import LatDataset, Latents, LincaeError, write_lat
+from lincae_formats import ChecksumError, Header
+
+FINGERPRINT = "sha256:" + "ab" * 32
+
+
+def make(path, frames, channels=2, seed=0, fingerprint=FINGERPRINT):
+    """A file in which every number says where it lies: channel * 1000 + frame, plus the seed's 10,000."""
+    header = Header(44100, 4096 * frames, "m", fingerprint, channels=channels, latent_dim=3)
+    data = np.arange(frames) + 1000 * np.arange(channels)[:, None, None] + 10_000 * seed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    latents = Latents(np.broadcast_to(data, header.shape).astype(np.float32), header, dtype="float32")
+    write_lat(latents, path)
+    return latents
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i, frames in enumerate((600, 40, 7)):
+        make(tmp_path / "music" / f"{i}" / "x.lat", frames, seed=i)
+    make(tmp_path / "music" / ".hidden" / "x.lat", 50)
+    return tmp_path / "music"
+
+
+def test_crops_are_stretches_of_the_files(folder):
+    data = LatDataset(folder, frames=10, length=200)
+    for i in range(200):
+        number, start = data.place(i)
+        crop = data[i]
+        assert crop.dtype == torch.float32
+        assert crop.shape == (2, 3, 10)
+        wanted = torch.arange(start, start + 10, dtype=torch.float32) + 10_000 * number
+        if number == 2:
+            wanted[7:] = 0  # silence follows a file that is too short
+        assert torch.equal(crop[0, 1], wanted)
+    assert torch.equal(data[-1], data[199])
+    with pytest.raises(IndexError):
+        _ = data[200]
+
+
+def test_every_place_is_as_likely_as_any_other(folder):
+    data = LatDataset(folder, frames=10, length=20_000)
+    places = Counter(data.place(i)[0] for i in range(20_000))
+    expected = np.array([591, 31, 1]) / 623 * 20_000
+    assert np.allclose([places[i] for i in range(3)], expected, atol=5 * np.sqrt(expected) + 5)
+    assert len(LatDataset(folder, frames=10)) == 64
+
+
+def test_the_seed_and_the_epoch_decide(folder):
+    def crops(seed=0, epoch=0):
+        data = LatDataset(folder, frames=10, length=20, seed=seed)
+        data.set_epoch(epoch)
+        return torch.stack([data[i] for i in range(20)])
+
+    assert torch.equal(crops(), crops())
+    assert not torch.equal(crops(), crops(seed=1))
+    assert not torch.equal(crops(), crops(epoch=1))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_read_what_one_process_reads(folder, context):
+    data = LatDataset(folder, frames=10, length=12)
+    alone = torch.stack([data[i] for i in range(12)])  # the parent has files open when it forks
+    loader = DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context=context)
+    assert torch.equal(torch.cat(list(loader)), alone)
+    assert torch.equal(torch.stack([data[i] for i in range(12)]), alone)
+
+
+def test_it_goes_through_pickle_with_files_open(folder):
+    data = LatDataset(folder, frames=10, length=3)
+    assert torch.equal(pickle.loads(pickle.dumps(data))[0], data[0])
+    _ = data[0]
+    assert torch.equal(pickle.loads(pickle.dumps(data))[0], data[0])
+
+
+def test_few_files_are_open_and_only_the_crops_chunks_are_read(tmp_path, monkeypatch):
+    for i in range(80):
+        make(tmp_path / f"{i}.lat", 20, channels=1)
+    data = LatDataset(tmp_path, frames=4, length=400)
+    for i in range(400):
+        _ = data[i]
+    assert len(os.listdir("/proc/self/fd")) < 64 + 40 if os.path.isdir("/proc/self/fd") else True
+    make(tmp_path / "long" / "x.lat", 3000, channels=1)
+    one = LatDataset(tmp_path / "long", frames=64, length=1)
+    read = []
+    original = type(one._reader(0))._load
+    monkeypatch.setattr(type(one._reader(0)), "_load", lambda self, a, b: read.append(b - a) or original(self, a, b))
+    _ = one[0]
+    assert sum(read) <= 512
+
+
+def test_mono_and_mixed_channel_counts(tmp_path):
+    make(tmp_path / "a.lat", 20, channels=2)
+    make(tmp_path / "b.lat", 20, channels=1)
+    with pytest.raises(LincaeError, match=r"a\.lat has 2 channels, .*b\.lat has 1; give mono=True"):
+        LatDataset(tmp_path)
+    data = LatDataset(tmp_path, frames=20, length=30, mono=True)
+    assert {float(data[i][0, 0, 0]) for i in range(30)} == {0.0, 500.0}
+
+
+def test_what_cannot_be_used_is_refused_by_name(tmp_path):
+    for where, complaint in (
+        (tmp_path / "none", "is no folder"),
+        (tmp_path, "lincae encode"),
+        ([], "lincae encode"),
+        ([tmp_path / "x.lat"], "cannot read"),
+    ):
+        with pytest.raises(LincaeError, match=complaint):
+            LatDataset(where)
+    make(tmp_path / "a.lat", 20)
+    for options in ({"frames": 0}, {"length": 0}, {"seed": -1}):
+        with pytest.raises(LincaeError, match="at least one frame"):
+            LatDataset(tmp_path, **options)
+    make(tmp_path / "b.lat", 20, fingerprint="sha256:" + "cd" * 32)
+    with pytest.raises(LincaeError, match=r"two versions of the model"):
+        LatDataset(tmp_path)
+    data = bytearray((tmp_path / "a.lat").read_bytes())
+    at = data.index(np.arange(20, dtype="<f4").tobytes())
+    data[at + 5] ^= 1
+    (tmp_path / "a.lat").write_bytes(data)
+    with pytest.raises(ChecksumError, match=r"a\.lat"):
+        _ = LatDataset([tmp_path / "a.lat"], frames=20)[0]
