@@ -93,10 +93,10 @@ def _prune(entry: Entry, depth: int) -> Entry:
 
 def _prune_operand(operand: Any, depth: int) -> Any:
     nested = operand.get("history") if isinstance(operand, dict) else None
-    if not isinstance(nested, list) or not nested:
+    if not isinstance(nested, list) or not (nested or "steps" in operand):
         return operand
     if depth == 0:
-        return {**operand, "history": [dict(ELIDED)]}
+        return {**{key: value for key, value in operand.items() if key != "steps"}, "history": [dict(ELIDED)]}
     return {**operand, "history": [_prune(entry, depth - 1) for entry in nested if isinstance(entry, dict)]}
 
 

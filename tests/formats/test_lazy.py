@@ -411,6 +411,14 @@ def test_a_history_may_be_known_only_at_the_end(tmp_path):
     assert read_lat(tmp_path / "z.lat").history == ({"op": "late", "written": z.frames},)
 
 
+def test_histories_of_many_long_curves_keep_their_operands():
+    curve = Curve([(t, 1.0) for t in range(1000)])
+    parts = [lazy.gain(make(seed=i, name=f"{i}.lat"), curve) for i in range(40)]
+    (entry,) = lazy.mix(parts).history
+    assert [o["name"] for o in entry["operands"]] == [f"{i}.lat" for i in range(40)]
+    assert entry["operands"][0]["history"] == [{"op": "elided"}]
+
+
 @quick
 @given(seeds, st.integers(1, 500), st.floats(-60, 20))
 def test_levels_move_by_the_gain(seed, frames, db):
