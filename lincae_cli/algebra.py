@@ -1,11 +1,11 @@
 """`lincae mix`, `gain`, `invert`, `subtract` and `residual`: arithmetic on latents, at the speed of a file copy."""
 
-import json
 import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import jsontext
 from .command import add
 from .errors import usage_error
 from .lats import check_output, note_position, opened, write
@@ -233,7 +233,7 @@ def residual(
     if as_json:
         facts = {"mix": whole, "parts": parts, "residual_db": None if level == -math.inf else level}
         facts |= {"mix_rms": before.rms, "residual_rms": left.rms, "loudest": left.loudest}
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        typer.echo(jsontext.dumps(facts))
     else:
         where = "" if level == -math.inf else f", loudest at {format_time(round(left.loudest, 1))}"
         typer.echo(f"{level:.1f} dB{where}")

@@ -1,12 +1,12 @@
 """`lincae compare`: how far apart two files are."""
 
-import json
 import math
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import jsontext
 from .command import add
 from .errors import usage_error
 from .inputs import STDIO
@@ -55,7 +55,7 @@ def compare(
 
         found = measure(a, b, names, progress.bar(f"{reference}, {other}"))
     facts = _facts(names, (a, b), found)
-    typer.echo(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else _lines(facts))
+    typer.echo(jsontext.dumps(facts) if as_json else _lines(facts))
 
 
 def _facts(names: tuple[str, str], audio: tuple[Any, Any], found: "Comparison") -> dict[str, Any]:

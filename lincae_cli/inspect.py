@@ -1,13 +1,12 @@
 """`lincae info` and `verify`: what a `.lat` file says, and whether it is whole."""
 
-import json
 import math
 import os
 from typing import Annotated, Any
 
 import typer
 
-from . import batch, paths
+from . import batch, jsontext, paths
 from .command import add
 from .inputs import gather
 from .options import FilesFrom, Json, LatInputs, Null
@@ -43,7 +42,7 @@ def info(
     finally:
         # Also when some files failed: the others' facts are still wanted.
         if as_json:
-            typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+            typer.echo(jsontext.dumps(rows))
         elif history and rows:
             typer.echo("\n\n".join(_history(row) for row in rows))
         elif len(found) == 1:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import jsontext
 from .command import Group, add, example
 from .errors import failure, say, usage_error
 from .options import Force, Json
@@ -34,7 +35,7 @@ def list_models(as_json: Json = False) -> None:
 
     infos = available()
     if as_json:
-        typer.echo(json.dumps([_facts(info) for info in infos], indent=2, ensure_ascii=False))
+        typer.echo(jsontext.dumps([_facts(info) for info in infos]))
         return
     lines = [("", "name", "version", "family", "parameters", "bytes", "license")]
     for info in infos:
@@ -56,7 +57,7 @@ def show(
     info = resolve(name)
     facts = _facts(info)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        typer.echo(jsontext.dumps(facts))
         return
     shown = {key: value for key, value in facts.items() if key != "config"}
     width = max(len(key) for key in shown)
