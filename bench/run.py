@@ -28,6 +28,7 @@ def main() -> None:
         shared.append("--quick")
     extra: dict[str, list[str]] = {
         "decode_speed": ["--peer", str(a.peer)] if a.peer else [],
+        "unet_speed": ["--peer", str(a.peer)] if a.peer else [],
         "linearity": ["--tool", str(a.tool), "--stems", str(a.stems)],
         "evaluation": ["--data", str(a.stems)],
     }
