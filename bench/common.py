@@ -118,9 +118,9 @@ def run(command: list[str], environment: dict[str, str]) -> None:
 
 
 @contextmanager
-def scratch() -> Iterator[tuple[Path, dict[str, str]]]:
+def scratch(inside: Path | None = None) -> Iterator[tuple[Path, dict[str, str]]]:
     """A folder for the files, and an environment whose cache lies in it: nothing of the user's is touched."""
-    with TemporaryDirectory(prefix="lincae-bench-") as folder:
+    with TemporaryDirectory(prefix="lincae-bench-", dir=inside) as folder:
         yield Path(folder), {**os.environ, "XDG_CACHE_HOME": str(Path(folder) / "cache")}
 
 

@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .errors import failure, usage_error
@@ -136,17 +137,31 @@ def _walk(inputs: Inputs, folder: Path, base: Path, suffixes: Collection[str]) -
 
 
 def _expand(inputs: Inputs, pattern: str, suffixes: Collection[str]) -> Iterable[Found]:
-    fixed = Path()
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    for match in sorted(glob.glob(pattern, recursive=True)):
+    parts = Path(pattern).parts
+    count = next((i for i, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
+    fixed, wild = Path(*parts[:count]), parts[count:]
+    if "**" in wild:
+        # glob would follow links to folders, round and round.
+        for found in _walk(inputs, fixed, fixed, suffixes):
+            below = found.relative.parts
+            if any(_matches(below[:n], wild) for n in range(1, len(below) + 1)):
+                yield found
+        return
+    for match in sorted(glob.glob(pattern)):
         path = Path(match)
         if path.is_dir():
             yield from _walk(inputs, path, fixed, suffixes)
         elif path.suffix.lower() in suffixes and not _special(path):
             yield Found(str(path), path.relative_to(fixed))
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a path, part by part, is what a pattern says; `**` is any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[n:], pattern[1:]) for n in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _special(path: Path) -> bool:
