@@ -93,7 +93,8 @@ An audio autoencoder: 64 numbers for every 4096 samples at 44.1 kHz, per channel
 ## Scores
 
 On three tracks of 30 s that were not trained on (Software-Entwicklungskit, CC0), mono, by `score_linearity.py`. MSS is the
-multi-scale spectral distance; smaller is better.
+multi-scale spectral distance; smaller is better. Designs were compared on a third of these tracks (`recipes/EXPERIMENTS.md`), so
+other music may come out somewhat worse.
 
 | measure | value |
 |---|---|
