@@ -85,7 +85,7 @@ def nearest(path: str) -> str:
     """What to type instead of a path that does not exist."""
     from difflib import get_close_matches
 
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(path.rstrip("/"))
     try:
         near = get_close_matches(name, os.listdir(folder or "."), n=1)
     except OSError:
@@ -106,7 +106,7 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
         inputs.many = True
         inside = list(_expand(inputs, operand, suffixes))
         if not inside:
-            raise failure(f"{operand} matches no {kind} files", f"it takes {_some(suffixes)} files; see: ls")
+            raise failure(f"{operand} matches no {kind} files", f"it takes {_some(suffixes)} files")
         inputs.found += inside
     else:
         inputs.found.append(Found(operand, Path(Path(operand).name)))

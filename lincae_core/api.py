@@ -170,7 +170,8 @@ def _checked(audio: Any) -> np.ndarray:
         raise UsageError(f"audio has {len(array)} channels, at most {MAX_CHANNELS} are allowed", hint)
     if array.dtype.kind != "f":
         raise UsageError(f"audio holds {array.dtype}", "give floats with full scale at 1: audio / 32768 for int16")
-    array = array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
         raise UsageError("audio holds NaN or infinity, or more than float32 can", "repair it")
     return array

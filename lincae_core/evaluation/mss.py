@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,14 +93,16 @@ def _metric(sample_rate: int) -> "nn.Module":
     import auraloss
 
     windows = _window_sizes(sample_rate)
-    loss: nn.Module = auraloss.freq.MultiResolutionSTFTLoss(
-        fft_sizes=_fft_sizes(sample_rate),
-        hop_sizes=[w // 2 for w in windows],
-        win_lengths=windows,
-        scale="mel",
-        n_bins=MEL_BINS,
-        sample_rate=sample_rate,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Empty filters detected")  # they are left out below
+        loss: nn.Module = auraloss.freq.MultiResolutionSTFTLoss(
+            fft_sizes=_fft_sizes(sample_rate),
+            hop_sizes=[w // 2 for w in windows],
+            win_lengths=windows,
+            scale="mel",
+            n_bins=MEL_BINS,
+            sample_rate=sample_rate,
+        )
     parts: Any = loss.stft_losses
     for part in parts:
         # below 32 kHz some mel filters fall between the FFT's bins: they hear nothing, and the logarithm of it is NaN

@@ -100,7 +100,7 @@ class Autoencoder:
         if level == 0:
             return np.zeros(count * size, np.float32)
         scale = level if self.config.gain_equivariant else 1.0
-        x = torch.from_numpy(np.ascontiguousarray(z.T, np.float32)).to(self.device) / (scale * self.latent_scale)
+        x = torch.from_numpy(np.array(z.T, np.float32, order="C")).to(self.device) / (scale * self.latent_scale)
         # frames beyond the file do not exist; inside it, two on each side reach into the stretch
         left, right = (0 if ends[0] else 1), (0 if ends[1] else 1)
         low, high = first + before - left, first + before + count + right
