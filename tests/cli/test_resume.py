@@ -87,6 +87,17 @@ def test_what_is_finished_is_left_without_loading_a_model(songs, capsys, monkeyp
     assert {p: (p.stat().st_mtime_ns, p.stat().st_ino) for p in songs.rglob("*")} == before
 
 
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_model_is_loaded_once_for_all_files(songs, capsys, monkeypatch, jobs):
+    from lincae_core.models import registry
+
+    loaded, load = [], registry.load
+    monkeypatch.setattr(registry, "load", lambda info, **options: loaded.append(info.name) or load(info, **options))
+    encode(capsys, "--jobs", jobs)
+    decode(capsys, "--jobs", jobs)
+    assert loaded == ["tiny", "tiny"], "once by each of the two commands"
+
+
 def test_force_makes_everything_anew(songs, capsys):
     encode(capsys)
     before = tree(songs / "lat")
