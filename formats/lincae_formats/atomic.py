@@ -27,9 +27,13 @@ def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> Non
         TargetExistsError: a file is there and `overwrite` is false.
         LincaeError: the target is a folder, or its folder is missing or not writable.
     """
-    path = Path(target)
+    _resolve(os.fspath(target), overwrite)
+
+
+def _resolve(path: str, overwrite: bool) -> str | None:
+    """The real path of a target that may be written; None for a device or a pipe."""
     try:
-        mode = path.stat().st_mode
+        mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         mode = None
     except (OSError, ValueError) as e:
@@ -38,14 +42,16 @@ def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> Non
         if stat.S_ISDIR(mode):
             raise LincaeError(f"{path} is a folder", "name a file inside it")
         if not stat.S_ISREG(mode):
-            return  # a device or a pipe: nothing to overwrite
+            return None  # nothing to overwrite
         if not overwrite:
             raise TargetExistsError(f"{path} exists", "add --force to overwrite it")
-    folder = Path(os.path.realpath(path)).parent
-    if not folder.is_dir():
-        raise LincaeError(f"cannot write {path}: there is no folder {folder}", f"make it: mkdir -p {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    final = os.path.realpath(path)
+    folder = os.path.dirname(final)
+    if not os.access(folder, os.W_OK | os.X_OK) or not os.path.isdir(folder):
+        if not os.path.isdir(folder):
+            raise LincaeError(f"cannot write {path}: there is no folder {folder}", f"make it: mkdir -p {folder}")
         raise LincaeError(f"cannot write {path}: the folder {folder} is not writable", "choose another -o")
+    return final
 
 
 @contextlib.contextmanager
@@ -60,19 +66,20 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
         TargetExistsError: the target exists, or appeared meanwhile, and `overwrite` is false.
         LincaeError: the target cannot be written.
     """
-    path = Path(target)
-    check_target(path, overwrite)
-    special = path.exists() and not path.is_file()
-    final = Path(tempfile.gettempdir()) / path.name if special else Path(os.path.realpath(path))
+    path = os.fspath(target)
+    final = _resolve(path, overwrite)
+    special = final is None
+    if final is None:
+        final = os.path.join(tempfile.gettempdir(), os.path.basename(path))
     temp, lock = _create_beside(final, path, private=special)
     try:
-        yield temp
+        yield Path(temp)
         try:
             if special:
                 with open(temp, "rb") as source, open(path, "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
             else:
-                _sync(temp)
+                _sync(temp, lock)
                 _commit(temp, final, path, overwrite)
         except OSError as e:
             raise _os_error(path, e) from e
@@ -83,14 +90,33 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
             os.close(lock)
 
 
+@contextlib.contextmanager
+def folders_synced_once() -> Iterator[None]:
+    """Within it, the names of new files reach the disk at its end, once for each folder, and not after every file.
+
+    The contents of a file are on the disk before it gets its name, as ever.
+    """
+    global _folders
+    outer, _folders = _folders, set()
+    try:
+        yield
+    finally:
+        folders, _folders = _folders, outer
+        for folder in folders:
+            _sync_folder(folder)
+
+
+_folders: set[str] | None = None  # those to be synced later
+
+
 def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
     """Removes the temporary files that killed writers of these targets left; those still being written stay."""
     if fcntl is None:
         return
-    stems: dict[Path, set[str]] = {}
+    stems: dict[str, set[str]] = {}
     for target in targets:
-        final = Path(os.path.realpath(target))
-        stems.setdefault(final.parent, set()).add(_stem(final))
+        final = os.path.realpath(target)
+        stems.setdefault(os.path.dirname(final), set()).add(_stem(final))
     for folder, wanted in stems.items():
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
@@ -110,14 +136,14 @@ def _remove_unlocked(temp: str) -> None:
             os.close(fd)
 
 
-def _stem(final: Path) -> str:
-    return os.fsencode(final.name)[:200].decode(errors="ignore")
+def _stem(final: str) -> str:
+    return os.fsencode(os.path.basename(final))[:200].decode(errors="ignore")
 
 
-def _create_beside(final: Path, shown: Path, private: bool) -> tuple[Path, int | None]:
+def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | None]:
     """An empty file, and the descriptor whose lock says that it is in use; the system lets go of it at a kill."""
     while True:
-        temp = final.with_name(f".{_stem(final)}.{secrets.token_hex(6)}.tmp")
+        temp = os.path.join(os.path.dirname(final), f".{_stem(final)}.{secrets.token_hex(6)}.tmp")
         try:
             # 0o666 lets the umask decide; tempfile.mkstemp would leave 0600 on the final file.
             fd = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
@@ -133,7 +159,7 @@ def _create_beside(final: Path, shown: Path, private: bool) -> tuple[Path, int |
         os.close(fd)
 
 
-def _commit(temp: Path, final: Path, shown: Path, overwrite: bool) -> None:
+def _commit(temp: str, final: str, shown: str, overwrite: bool) -> None:
     if overwrite:
         os.replace(temp, final)
     else:
@@ -142,21 +168,30 @@ def _commit(temp: Path, final: Path, shown: Path, overwrite: bool) -> None:
         except FileExistsError as e:
             raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from e
         except OSError:  # a file system without hard links
-            if final.exists():
+            if os.path.exists(final):
                 raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from None
             os.replace(temp, final)
+    folder = os.path.dirname(final)
+    if _folders is not None:
+        _folders.add(folder)
+    else:
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
     with contextlib.suppress(OSError):
-        _sync(final.parent)
+        _sync(folder, None)
 
 
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
+def _sync(path: str, descriptor: int | None) -> None:
+    fd = os.open(path, os.O_RDONLY) if descriptor is None else descriptor
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
+        if descriptor is None:
+            os.close(fd)
 
 
-def _os_error(path: Path, error: Exception) -> LincaeError:
+def _os_error(path: str, error: Exception) -> LincaeError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return LincaeError(f"cannot write {path}: {reason}", "choose another -o")

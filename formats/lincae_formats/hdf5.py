@@ -228,9 +228,10 @@ def read_attribute(place: Any, attribute: str, name: str, kind: type, max_bytes:
     except KeyError:
         raise HeaderError(f"{name}: the attribute {attribute} is missing", COPY_HINT) from None
     stored, space = opened.get_type(), opened.get_space()
+    size = stored.get_size()
     wanted = {str: h5t.STRING, int: h5t.INTEGER, float: h5t.FLOAT}[kind]
     single = space.get_simple_extent_type() == h5s.SCALAR
-    if stored.get_class() != wanted or not single or stored.get_size() > max_bytes:
+    if stored.get_class() != wanted or not single or size > max_bytes:
         raise HeaderError(f"{name}: the attribute {attribute} is no scalar {kind.__name__} of the format")
     if kind is not str:
         memory = h5t.STD_I64LE if kind is int else h5t.IEEE_F64LE
@@ -239,8 +240,8 @@ def read_attribute(place: Any, attribute: str, name: str, kind: type, max_bytes:
         return kind(array[()])
     if stored.is_variable_str():
         raise HeaderError(f"{name}: the attribute {attribute} must be a string of fixed length")
-    array = np.empty((), dtype=f"S{stored.get_size()}")
-    opened.read(array, mtype=text_type(stored.get_size(), stored.get_cset()))
+    array = np.empty((), dtype=f"S{size}")
+    opened.read(array, mtype=text_type(size, stored.get_cset()))
     return decode_text(bytes(array[()]), attribute, name)
 
 

@@ -82,7 +82,9 @@ def span(
     if last >= header.duration:
         stop = header.frames
     if not begin < stop and first >= header.duration:
-        raise LatError(f"{name}: {first:g} s is not within 0 to {header.duration:.6g} s", "begin earlier")
+        raise LatError(
+            f"{name} holds no frame from {first:g} s on: it ends at {header.duration:.6g} s", "begin earlier"
+        )
     if not begin < stop:
         raise LatError(f"{name}: {first:g} to {last:g} s holds no frame", "ask for a longer part")
     return begin, stop

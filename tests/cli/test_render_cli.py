@@ -204,7 +204,7 @@ def test_audio_is_what_decoding_the_latents_gives(cli, tiny_model, monkeypatch):
         (("offset: 0:02", "offset: 99999999"), "line 6: tracks.bass.offset: 99999999 is beyond 100 hours"),
         (("offset: 0:02", "offset: -100"), "line 3: tracks.bass: stems/bass.lat: moved to before its beginning"),
         (("start: 1, end: 2", "start: 2, end: 1"), "line 9: tracks.take2: end 1 s is not after start 2 s"),
-        (("start: 1, end: 2", "start: 100"), "line 9: tracks.take2: vocals.lat: 100 s is not within"),
+        (("start: 1, end: 2", "start: 100"), "line 9: tracks.take2: vocals.lat holds no frame from 100 s on"),
         (('"0:0dB 3:0dB 4:-inf"', '"0:0dB 3:x"'), "line 7: tracks.bass.curve: the curve '0:0dB 3:x' has the point"),
         (('"0:0dB 3:0dB 4:-inf"', '"3:0dB 0:0dB"'), "line 3: tracks.bass: a curve goes back from 3 s to 0 s"),
         (('"0:0dB 3:0dB 4:-inf"', "7"), "line 7: tracks.bass.curve: write a curve as text"),
