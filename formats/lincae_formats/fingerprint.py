@@ -25,9 +25,12 @@ class Fingerprint:
         """Takes frames as stored, little-endian `[channels, latent_dim, n]`, of whole chunks, each the next."""
         if start != self.frames:
             return
-        for at in range(0, stored.shape[2], self._chunk):
-            for channel in stored[:, :, at : at + self._chunk]:
-                self._hash.update(np.ascontiguousarray(channel).data)
+        whole = stored.shape[2] - stored.shape[2] % self._chunk
+        if whole:
+            chunks = stored[:, :, :whole].reshape(*stored.shape[:2], -1, self._chunk)
+            self._hash.update(np.ascontiguousarray(chunks.transpose(2, 0, 1, 3)).data)
+        if whole < stored.shape[2]:
+            self._hash.update(np.ascontiguousarray(stored[:, :, whole:]).data)
         self.frames += stored.shape[2]
 
     @property

@@ -18,7 +18,7 @@ from .curve import Gain
 from .errors import IncompatibleError, LatError, NonFiniteError
 from .header import Header
 from .history import Entry
-from .signal import Lazy, Signal, source_record, width
+from .signal import Lazy, Signal, Stored, source_record, stored, width
 
 LENGTHS = ("longest", "shortest", "first")
 
@@ -58,7 +58,9 @@ def cut(signal: Signal, start: int, stop: int) -> Lazy:
         raise LatError(f"{signal.name}: frames {start} to {stop} are not within 0 to {signal.header.frames}")
     entry = {"op": "slice", "start_frame": start, "stop_frame": stop}
     header = timeline.cut(signal.header, start, stop)
-    return _step(signal, entry, lambda a, b: signal.read(a + start, b + start), header)
+    result = _step(signal, entry, lambda a, b: signal.read(a + start, b + start), header)
+    plain = stored(signal)
+    return result if plain is None else replace(result, stored=lambda a, b: plain(a + start, b + start))
 
 
 def shift(signal: Signal, frames: int) -> Lazy:
@@ -97,17 +99,26 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
     for signal in parts:
         starts.append(starts[-1] + signal.header.frames)
 
-    def compute(start: int, stop: int) -> np.ndarray:
-        read = []
+    def joined(reads: Sequence[Stored], start: int, stop: int) -> np.ndarray:
+        blocks = []
         for i in range(bisect_right(starts, start) - 1, bisect_left(starts, stop)):
             first, last = max(start, starts[i]), min(stop, starts[i + 1])
-            read.append(_spread(parts[i].read(first - starts[i], last - starts[i]), header.channels))
-        return read[0] if len(read) == 1 else np.concatenate(read, axis=2)
+            blocks.append(_spread(reads[i](first - starts[i], last - starts[i]), header.channels))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
 
     def entry() -> Entry:
         return _entry({"op": "concat"}, [source_record(s) for s in parts], sample_rate)
 
-    return Lazy(header, _dtype(parts), compute, (entry,), width=2 * max(width(s) for s in parts))
+    dtype, reads = _dtype(parts), [s.read for s in parts]
+    plain = [read for s in parts if s.dtype == dtype and (read := stored(s)) is not None]
+    return Lazy(
+        header,
+        dtype,
+        lambda start, stop: joined(reads, start, stop),
+        (entry,),
+        width=2 * max(width(s) for s in parts),
+        stored=(lambda start, stop: joined(plain, start, stop)) if len(plain) == len(parts) else None,
+    )
 
 
 def mix(

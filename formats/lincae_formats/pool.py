@@ -115,6 +115,10 @@ class Pooled:
         """
         return self._current().read(start_frame, stop_frame)
 
+    def stored(self, start_frame: int, stop_frame: int) -> np.ndarray:
+        """The same frames as they are stored; not to be written to."""
+        return self._current().stored(start_frame, stop_frame)
+
     @property
     def fingerprint(self) -> str:
         """By which histories name the file; reads what was not read yet."""

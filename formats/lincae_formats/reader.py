@@ -94,14 +94,18 @@ class LatReader:
             NonFiniteError: NaN or infinity among them.
             LatError: the range is not inside the file.
         """
+        stop = self.header.frames if stop_frame is None else stop_frame
+        return widen(self.stored(start_frame, stop))
+
+    def stored(self, start_frame: int, stop_frame: int) -> np.ndarray:
+        """The same frames as they are stored, little-endian float16 or float32; not to be written to."""
         frames = self.header.frames
-        stop = frames if stop_frame is None else stop_frame
-        if not 0 <= start_frame <= stop <= frames:
-            raise LatError(f"{self.name}: frames {start_frame} to {stop} are not within 0 to {frames}")
-        if start_frame == stop:
-            return np.empty((*self.header.shape[:2], 0), np.float32)
-        first, held = self._hold(start_frame, stop)
-        return widen(held[:, :, start_frame - first : stop - first])
+        if not 0 <= start_frame <= stop_frame <= frames:
+            raise LatError(f"{self.name}: frames {start_frame} to {stop_frame} are not within 0 to {frames}")
+        if start_frame == stop_frame:
+            return np.empty((*self.header.shape[:2], 0), "<f2" if self.dtype == "float16" else "<f4")
+        first, held = self._hold(start_frame, stop_frame)
+        return held[:, :, start_frame - first : stop_frame - first]
 
     def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
         """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`, in constant memory."""

@@ -45,6 +45,9 @@ class Signal(Protocol):
         """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
 
 
+Stored = Callable[[int, int], np.ndarray]
+
+
 @dataclass(frozen=True, eq=False)
 class Lazy:
     """A result that is computed as it is read: hours of it take no more memory than seconds.
@@ -58,6 +61,7 @@ class Lazy:
         name: What messages and histories call it.
         tags: Free text.
         width: Numbers in memory for one frame of it.
+        stored: The same frames in the storage type, where that takes no arithmetic.
     """
 
     header: Header
@@ -68,6 +72,7 @@ class Lazy:
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     width: int = 0
+    stored: Stored | None = None
     fingerprint = ""
 
     @property
@@ -90,6 +95,12 @@ class Lazy:
         """All of it in memory."""
         data = self.read()
         return Latents(data, self.header, self.history, self.tags, self.dtype, self.name)
+
+
+def stored(signal: Signal) -> Stored | None:
+    """What reads a signal's frames in its storage type, if nothing need be computed for it: a file, or parts of files."""
+    found: Stored | None = getattr(signal, "stored", None)
+    return found
 
 
 def width(signal: Signal) -> int:

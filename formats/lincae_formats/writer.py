@@ -120,10 +120,17 @@ class LatWriter:
             raise ShapeError(f"{self.name}: a block has shape {block.shape}, must be {wanted}")
         if block.dtype.kind not in "fiu":
             raise DTypeError(f"{self.name}: a block holds {block.dtype}, must hold floats")
+        self._append(block, self._store)
+
+    def append_stored(self, block: np.ndarray) -> None:
+        """Appends frames that are in the storage type, finite, and will not change; they are not looked at again."""
+        self._append(block, lambda stored: stored)
+
+    def _append(self, block: np.ndarray, store: Callable[[np.ndarray], np.ndarray]) -> None:
         self._appended += block.shape[2]
         if self._appended > self.header.frames:
             raise ShapeError(f"{self.name}: {self._appended} frames, but the header says {self.header.frames}")
-        self._pending.append(self._store(block))
+        self._pending.append(store(block))
         self._pending_frames += block.shape[2]
         self._flush(self.header.chunk_frames)
 
@@ -291,5 +298,8 @@ def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool
         for start in range(0, max(source.header.frames for source, _ in pairs), step):
             for (source, _), out in zip(pairs, outs, strict=True):
                 stop = min(start + step, source.header.frames)
-                if start < stop:
+                plain = signal.stored(source)
+                if start < stop and plain is not None:
+                    out.append_stored(plain(start, stop))
+                elif start < stop:
                     out.append(source.read(start, stop))
