@@ -41,7 +41,6 @@ def main() -> None:
     if a.quick:
         a.slow, klt, models, part = "", [], [a.model, "opus"], ["--seconds", "2", "--tracks", "Lithium"]
     page = ["--html", str(a.out / "report.html")]
-    a.out.mkdir(parents=True, exist_ok=True)
     figures: common.Figures = {"whole": run(a.lincae, a.data, models, [*klt, *part, *page], a.out)}
     common.save("eval", figures, a.results, a.model)  # what is measured is not lost if the slow one is stopped
     if a.slow:
@@ -54,6 +53,7 @@ def run(lincae: str, data: Path, models: list[str], more: list[str], out: Path) 
     """What one `lincae eval` found: its tables, and what they were made of."""
     command = [lincae, "eval", "--data", str(data), *(word for m in models for word in ("--model", m)), *more]
     print(" ".join(["lincae", *command[1:]]), file=sys.stderr)
+    out.mkdir(parents=True, exist_ok=True)
     result = out / "eval.json"
     done = subprocess.run(
         [*command, "--out", str(out), "--json", str(result), "--force"], stdout=subprocess.DEVNULL, env=os.environ
