@@ -4,7 +4,7 @@ The unet is slow on a CPU, and how bad an untrained network is shows in a few se
 beginnings of the tracks, with the shipped model beside it. Parts are kept in build/eval, so that after a change of the
 weights only what changed is measured again. The page with players is build/eval/report.html.
 
-python bench/evaluation.py --data ../shared/stems --klt-data ../shared/corpus
+python bench/evaluation.py --data ../shared/stems --music ../shared/corpus
 """
 
 from __future__ import annotations
@@ -29,19 +29,18 @@ def main() -> None:
     """Measures and writes eval.json."""
     options = common.parser(__doc__)
     options.add_argument("--data", type=Path, default=STEMS, help="tracks with stems")
-    options.add_argument("--klt-data", type=Path, default=MUSIC, help="music that the KLT is fitted on")
+    options.add_argument("--music", type=Path, default=MUSIC, help="what the models were trained on, for a second KLT")
     options.add_argument("--ablation", default=str(ABLATION), help="weights trained without the linearity tricks")
     options.add_argument("--slow", default="random:unet", help="the system with a run of its own; '' for none")
     options.add_argument("--slow-seconds", type=float, default=3.0, help="s of each track for it")
     options.add_argument("--out", type=Path, default=OUT, help="where parts, excerpts and the page are kept")
     a = options.parse_args()
-    klt = ["--klt-data", str(a.klt_data)] if a.klt_data.is_dir() else []
-    models = [a.model, a.ablation, "opus", "klt"]
+    models = [a.model, a.ablation, "opus", "klt", *([f"klt:{a.music}"] if a.music.is_dir() else [])]
     part: list[str] = []
     if a.quick:
-        a.slow, klt, models, part = "", [], [a.model, "opus"], ["--seconds", "2", "--tracks", "Lithium"]
+        a.slow, models, part = "", [a.model, "opus"], ["--seconds", "2", "--tracks", "Lithium"]
     page = ["--html", str(a.out / "report.html")]
-    figures: common.Figures = {"whole": run(a.lincae, a.data, models, [*klt, *part, *page], a.out)}
+    figures: common.Figures = {"whole": run(a.lincae, a.data, models, [*part, *page], a.out)}
     common.save("eval", figures, a.results, a.model)  # what is measured is not lost if the slow one is stopped
     if a.slow:
         beginning = ["--seconds", f"{a.slow_seconds:g}"]

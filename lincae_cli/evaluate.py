@@ -10,7 +10,7 @@ from . import errors
 from .command import add
 from .errors import failure, usage_error
 from .options import Device, Force
-from .parsing import parse_budget, parse_device, parse_gain, parse_int
+from .parsing import parse_budget, parse_choice, parse_device, parse_gain, parse_int
 
 OUT = "lincae-eval"
 STDOUT = "-"
@@ -37,7 +37,8 @@ def evaluate(
         typer.Option(
             "--model",
             metavar="M",
-            help="A model's name or file, opus, opus:KBPS, klt, identity, stable-audio-vae, random:unet; repeat it.",
+            help="A model's name or file, opus, opus:KBPS, klt (fitted on the other tracks), klt:DIR, identity, "
+            "stable-audio-vae, random:unet; repeat it.",
         ),
     ] = None,
     seconds: Annotated[
@@ -57,11 +58,14 @@ def evaluate(
     gains: Annotated[
         str | None, typer.Option("--gains", metavar="A,B", help="Of homogeneity; default: 0.25,0.5,0.75,1.5.")
     ] = None,
-    klt_data: Annotated[
-        str | None, typer.Option("--klt-data", metavar="DIR", help="Music to fit klt on; default: the other tracks.")
-    ] = None,
     steps: Annotated[str, typer.Option("--steps", metavar="N", help="Sampling steps.")] = "1",
     seed: Annotated[str, typer.Option("--seed", metavar="N", help="Seed of the noise.")] = "0",
+    subtype: Annotated[
+        str,
+        typer.Option(
+            "--subtype", metavar="PCM_16|PCM_24|FLOAT", help="What decoded audio is rounded to, as in a file."
+        ),
+    ] = "PCM_16",
     device: Device = "auto",
     force: Force = False,
 ) -> None:
@@ -76,22 +80,20 @@ def evaluate(
     targets = {"json": json, "html": html, "markdown": markdown, "csv": csv, "latex": latex}
     wanted = {kind: target for kind, target in targets.items() if target is not None}
     _check_targets(wanted, force)
-    models = model or ["frame"]
-    if klt_data is not None and "klt" not in models:
-        raise usage_error("--klt-data is for klt, which is not compared", "add --model klt")
 
     from lincae_core.evaluation.dataset import find_tracks
     from lincae_core.evaluation.protocols import GAINS
     from lincae_core.evaluation.results import Settings
     from lincae_core.evaluation.runner import evaluate as run
     from lincae_core.evaluation.systems import Options, choose_systems
+    from lincae_core.evaluation.written import SUBTYPES
 
+    kind = parse_choice(subtype, "--subtype", SUBTYPES)
     folder = Path(data)
     every = find_tracks(folder)
     some = find_tracks(folder, _names(tracks or [], {track.name for track in every}))
-    options = Options(device, count, noise, None if klt_data is None else Path(klt_data))
-    systems = choose_systems(models, every, options)
-    settings = Settings(seconds=limit, gains=factors or GAINS, steps=count, seed=noise)
+    systems = choose_systems(model or ["frame"], every, Options(device, count, noise))
+    settings = Settings(seconds=limit, gains=factors or GAINS, steps=count, seed=noise, subtype=kind)
     with _Line() as line:
         results, failures = run(folder, some, systems, Path(out), settings, device=device, say=line.show)
     if results["systems"]:

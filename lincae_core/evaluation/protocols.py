@@ -22,6 +22,7 @@ from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio
 from lincae_core.evaluation.mss import mss_segments
 from lincae_core.evaluation.sdr import by_segments, sdr, si_sdr
 from lincae_core.evaluation.systems.base import Latent, System
+from lincae_core.evaluation.written import FLOAT, as_written
 
 GAINS = (0.25, 0.5, 0.75, 1.5)
 HALF = 0.5  # the gain one can listen to
@@ -59,11 +60,13 @@ class Session:
         system: the system.
         audio: the track.
         device: where torch computes distances.
+        subtype: what decoded audio is measured as (`as_written`).
     """
 
     system: System
     audio: Audio
     device: str = "cpu"
+    subtype: str = FLOAT
     seconds_encode: float = 0.0
     seconds_decode: float = 0.0
     size: int | None = None
@@ -86,8 +89,8 @@ class Session:
         return self._latents[target]
 
     def decode(self, latent: Latent) -> np.ndarray:
-        """D(z), as long as the track."""
-        return self.system.decode(latent, len(self.audio.mixture))
+        """D(z), as long as the track, as a file holds it."""
+        return self._written(self.system.decode(latent, len(self.audio.mixture)))
 
     def scores(self, measure: str, target: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[Measure]:
         """Every metric of estimates and truths, by segments; a segment's value is its mean over the pairs."""
@@ -100,9 +103,12 @@ class Session:
         """D(E(m)), timed."""
         latent = self.latent("mixture")
         began = time.perf_counter()
-        audio = self.decode(latent)
+        audio = self.system.decode(latent, len(self.audio.mixture))
         self.seconds_decode = time.perf_counter() - began
-        return audio
+        return self._written(audio)
+
+    def _written(self, audio: np.ndarray) -> np.ndarray:
+        return as_written(audio, self.subtype, self.system.name)
 
 
 def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep | None = None) -> list[Measure]:

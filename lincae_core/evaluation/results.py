@@ -15,6 +15,7 @@ from lincae_core.evaluation.protocols import GAINS
 from lincae_core.evaluation.report.tables import tables
 from lincae_core.evaluation.segments import SEGMENT_SECONDS
 from lincae_core.evaluation.systems.base import System
+from lincae_core.evaluation.written import SUBTYPES
 from lincae_formats import __version__
 from lincae_formats.atomic import atomic_path
 
@@ -30,12 +31,14 @@ class Settings:
         gains: of the homogeneity.
         steps: sampling steps of consistency models.
         seed: of their noise.
+        subtype: what decoded audio is measured as: what `lincae decode` writes by default, or another of `SUBTYPES`.
     """
 
     seconds: float | None = None
     gains: tuple[float, ...] = GAINS
     steps: int = 1
     seed: int = 0
+    subtype: str = SUBTYPES[0]
 
 
 def gather(
@@ -60,7 +63,7 @@ def gather(
         },
         "settings": {
             "gains": list(settings.gains), "segment_seconds": SEGMENT_SECONDS, "seed": settings.seed,
-            "steps": settings.steps,
+            "steps": settings.steps, "subtype": settings.subtype,
         },
         "systems": [], "measures": [], "examples": [],
     }  # fmt: skip

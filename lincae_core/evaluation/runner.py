@@ -102,7 +102,7 @@ def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
 
 def _measure(system: System, track: Track, settings: Settings, out: Path, device: str) -> dict[str, Any]:
     audio = track.load(settings.seconds)
-    session, span = Session(system.for_track(track), audio, device), excerpt(audio)
+    session, span = Session(system.for_track(track), audio, device, settings.subtype), excerpt(audio)
     examples: list[dict[str, object]] = []
 
     def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> None:

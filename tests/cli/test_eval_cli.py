@@ -89,11 +89,14 @@ def test_one_format_on_stdout(lincae):
 
 def test_options_reach_the_measuring(lincae):
     line = ["--data", "music", "--model", "identity", "--tracks", "Apple", "--json", "-", "--out", "kept"]
-    _, out, _ = lincae(*line, "--seconds", "0.25", "--gains", "0.5,-6dB,2", "--steps", "3", "--seed", "7")
+    more = ["--seconds", "0.25", "--gains", "0.5,-6dB,2", "--steps", "3", "--seed", "7", "--subtype", "float"]
+    _, out, _ = lincae(*line, *more)
     results = json.loads(out)
     assert results["data"]["seconds"] == 0.25
     settings = results["settings"]
-    assert (settings["steps"], settings["seed"]) == (3, 7)
+    assert (settings["steps"], settings["seed"], settings["subtype"]) == (3, 7, "FLOAT")
+    best = {m["mean"] for m in results["measures"] if m["metric"] == "mss"}
+    assert best == {0}
     assert settings["gains"] == pytest.approx([0.5, 10 ** (-6 / 20), 2])
 
 
@@ -198,15 +201,16 @@ WRONG = [
     ("--data music --model stable-audio-vae", 1, "lincae models pull stable-audio-vae"),
     ("--data music --model opus:1000", 2, "--model opus:12"),
     ("--data music --model random:x", 2, "random:frame or random:unet"),
-    ("--data music/Apple --model klt", 1, "--klt-data DIR"),
-    ("--data music --klt-data music", 2, "add --model klt"),
-    ("--data music --model klt --klt-data empty", 1, "empty: no audio in it"),
+    ("--data music/Apple --model klt", 1, "--model klt:DIR"),
+    ("--data music --model klt:empty", 1, "empty: no audio in it"),
+    ("--data music --model klt:none", 1, "none: no audio in it"),
     ("--data music --model identity --seconds 0", 2, "--seconds"),
     ("--data music --model identity --seconds soon", 2, "--seconds"),
     ("--data music --model identity --gains 0", 2, "--gains 0.5,2"),
     ("--data music --model identity --gains 0.5,,2", 2, "--gains ''"),
     ("--data music --model identity --steps 0", 2, "--steps 1"),
     ("--data music --model identity --seed -1", 2, "--seed"),
+    ("--data music --model identity --subtype PCM16", 2, "did you mean --subtype PCM_16"),
     ("--data music --model identity --device gpu", 2, "auto, cpu or cuda"),
     ("--data music --model identity --json - --csv -", 2, "only one of"),
     ("--data music --model identity --html -", 2, "--html report.html"),

@@ -57,6 +57,18 @@ def test_identity_is_perfect(audio):
     assert set(found) == expected | {("enc_hom", "error", "mixture"), ("enc_add", "error", "mixture")}
 
 
+def test_identity_in_16_bits_is_nearly_perfect(audio):
+    """What is left is the rounding, and the clipping of what a gain brings beyond full scale."""
+    quiet = Audio(audio.stems, audio.mixture)
+    assert np.abs(1.5 * quiet.mixture).max() < 1
+    found = {
+        (m.measure, m.metric): np.mean(m.values) for m in measure_track(Session(Identity(), quiet, "cpu", "PCM_16"))
+    }
+    for measure in ("recon", "hom", "add", "sep"):
+        assert 50 < found[measure, "sdr"] < LIMIT_DB
+        assert 0 < found[measure, "mss"] < 0.05
+
+
 def test_reconstruction(affine):
     for target in ("mixture", *STEMS):
         assert affine["recon", "sdr", target] > 90

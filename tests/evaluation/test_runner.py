@@ -74,7 +74,7 @@ def test_excerpts_are_the_audio(data, out):
         truth, _ = sf.read(out / example["truth"])
         assert (rate, len(estimate)) == (RATE, RATE // 2)
         assert np.corrcoef(estimate, truth)[0, 1] > 0.99
-        assert example["mss"] == pytest.approx(0, abs=1e-4)
+        assert example["mss"] == pytest.approx(0, abs=0.05)
     half, whole = (next(e for e in results["examples"] if e["operation"] == o) for o in ("half", "recon"))
     levels = [np.std(sf.read(out / e["truth"])[0]) for e in (half, whole)]
     assert levels[0] / levels[1] == pytest.approx(0.5, abs=0.01)
@@ -108,7 +108,10 @@ def test_a_changed_file_is_measured_again(data, out):
     assert encoded(data, out) == PER_TRACK["A"]  # the new one alone
 
 
-@pytest.mark.parametrize("change", [{"seconds": 0.3}, {"gains": (0.5, 0.6, 0.7, 0.8)}, {"steps": 2}, {"seed": 5}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seconds": 0.3}, {"gains": (0.5, 0.6, 0.7, 0.8)}, {"steps": 2}, {"seed": 5}, {"subtype": "FLOAT"}],
+)
 def test_other_settings_are_measured_again(data, out, change):
     encoded(data, out)
     assert encoded(data, out, settings=Settings(**change)) == sum(PER_TRACK.values())

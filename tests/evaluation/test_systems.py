@@ -7,11 +7,13 @@ from eval_helpers import RATE, music, write_track
 
 from lincae_core.evaluation.dataset import find_tracks
 from lincae_core.evaluation.protocols import relative_error
+from lincae_core.evaluation.results import Settings
 from lincae_core.evaluation.sdr import sdr
 from lincae_core.evaluation.systems import Options, System, choose_systems
 from lincae_core.evaluation.systems.identity import Identity
 from lincae_core.evaluation.systems.klt import NUMBERS, SPAN, Klt, covariance, fitted_on, principal_vectors
 from lincae_core.evaluation.systems.opus import BACKENDS, SAME_BYTES, Opus
+from lincae_core.evaluation.written import SUBTYPES, as_written
 from lincae_formats import read_lat
 from lincae_formats.errors import LincaeError, UsageError
 
@@ -122,6 +124,8 @@ def test_klt_of_other_tracks(tmp_path):
     elsewhere = fitted_on(tracks[:1], tmp_path)
     assert elsewhere.fingerprint != fitted_on(tracks[:2], None).fingerprint
     assert "the audio in" in elsewhere.notes
+    names = [s.name for s in choose("klt", f"klt:{tmp_path}", tracks=tracks[:2])]
+    assert names == ["klt", f"klt-{tmp_path.name}"]
     # a track that cannot be read is left out
     (tmp_path / "T2" / "drums.flac").write_text("no audio")
     with_broken = fitted_on(find_tracks(tmp_path), None).for_track(tracks[0])
@@ -135,7 +139,7 @@ def test_klt_needs_other_tracks(tmp_path):
     write_track(tmp_path / "Only")
     with pytest.raises(LincaeError, match="no track but Only") as caught:
         choose("klt", tracks=find_tracks(tmp_path))
-    assert "--klt-data DIR" in str(caught.value)
+    assert "--model klt:DIR" in str(caught.value)
 
 
 @pytest.mark.parametrize("backend", backends())
@@ -170,8 +174,30 @@ def test_a_model_gives_what_the_command_line_gives(tiny, tiny_model, tmp_path):
     import soundfile as sf
 
     latent = tiny.encode(x)
+    audio = tiny.decode(latent, len(x))
     assert np.array_equal(latent, read_lat(tmp_path / "a.lat").data[0])
-    assert sf.read(tmp_path / "b.wav", dtype="float32")[0] == pytest.approx(tiny.decode(latent, len(x)), abs=1e-5)
+    assert sf.read(tmp_path / "b.wav", dtype="float32")[0] == pytest.approx(audio, abs=1e-5)
+    decode_file(model, tmp_path / "a.lat", tmp_path / "c.wav")  # as it is written by default
+    written = as_written(audio, Settings().subtype, "tiny")
+    assert np.mean(sf.read(tmp_path / "c.wav", dtype="float32")[0] != written) < 0.01
+
+
+@pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 0)])
+def test_audio_as_a_file_holds_it(subtype, step):
+    assert subtype in SUBTYPES
+    x = music(0.1)
+    written = as_written(x, subtype, "x")
+    assert written.dtype == np.float32
+    assert 0.4 * step <= np.abs(written - x).max() <= 1.1 * step
+    if step:
+        assert np.array_equal(written, np.round(written / step) * step)
+        assert as_written(np.float32([2, -2]), subtype, "x") == pytest.approx([1, -1], abs=1e-4)
+
+
+def test_audio_that_no_file_should_hold():
+    for value in (np.nan, np.inf):
+        with pytest.raises(LincaeError, match="some: what it decoded holds NaN"):
+            as_written(np.float32([0, value]), "FLOAT", "some")
 
 
 def test_latents_that_float16_cannot_hold(tiny):

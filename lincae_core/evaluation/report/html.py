@@ -78,7 +78,8 @@ def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
 <nav>{"".join(f'<a href="#{anchor}">{html.escape(text)}</a>' for anchor, text in links)}</nav>
 <p>{scope(results)}, {data["sample_rate"]} Hz: {names}.
 Gains {", ".join(f"{g:g}" for g in settings["gains"])}; {settings["steps"]} sampling
-step{"s"[: settings["steps"] > 1]}, seed {settings["seed"]}. Written by {html.escape(results["writer"])}.</p>
+step{"s"[: settings["steps"] > 1]}, seed {settings["seed"]};
+decoded audio as {settings["subtype"]} holds it. Written by {html.escape(results["writer"])}.</p>
 <p class="note">MSS is the multi-scale spectral distance to the truth: 0 is equal. Rows in italics are the paper's own
 figures, on its own data; everything else was measured in this run. Bold: the best measured, but for the identity.</p>
 {"".join(_table(t) for t in shown)}

@@ -104,7 +104,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
             ),
             3, "lower",
             f"{paper}, additivity on MUSDB18-HQ and the rest on its own test data; the others were measured in this "
-            f"run, with gains of {gains}. {interval}",
+            f"run, with gains of {gains} and decoded audio as {results['settings']['subtype']} holds it. {interval}",
         ),
         Table(
             "separation", f"Oracle source separation, MSS ({on})",

@@ -32,23 +32,21 @@ class Options:
         device: auto, cpu or cuda.
         steps: sampling steps of consistency models.
         seed: of their noise.
-        klt_data: folder that the KLT is fitted on; by default the other tracks.
     """
 
     device: str = "auto"
     steps: int = 1
     seed: int = 0
-    klt_data: Path | None = None
 
 
 def choose_systems(words: Sequence[str], tracks: Sequence[Track], options: Options) -> list[System]:
     """The systems of a comparison, in the order given, each once, with names that differ.
 
     Args:
-        words: `identity`, `opus`, `opus:KBPS`, `klt`, `stable-audio-vae`, `random:frame`, `random:unet`, a model's
-            name, or a weights file.
+        words: `identity`, `opus`, `opus:KBPS`, `klt`, `klt:DIR`, `stable-audio-vae`, `random:frame`, `random:unet`, a
+            model's name, or a weights file.
         tracks: all tracks of the data, for the KLT.
-        options: device, steps, seed and the KLT's audio.
+        options: device, steps and seed.
 
     Raises:
         LincaeError: there is no such model, or what it needs is not there, or no such device.
@@ -73,8 +71,8 @@ def _choose(word: str, tracks: Sequence[Track], options: Options) -> System:
     head, colon, tail = word.partition(":")
     if word == "identity":
         return Identity()
-    if word == "klt":
-        return fitted_on(tracks, options.klt_data)
+    if head == "klt":
+        return fitted_on(tracks, Path(tail) if tail else None)
     if head == "opus":
         return Opus(_bitrate(word, tail) if colon else None)
     if word == "stable-audio-vae":

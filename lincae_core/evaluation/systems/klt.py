@@ -61,13 +61,16 @@ class KltOfOthers(System):
         tracks: what to fit on; the track that is tested is left out where it is among them. The first 60 s of
             every stem and mixture are used, and files that cannot be read are left out.
         source: what the tracks are, for the notes.
+        where: the same in a word, for name and label.
     """
 
-    name, label, kind, version = Klt.name, Klt.label, Klt.kind, Klt.version
+    kind, version = Klt.kind, Klt.version
     latent_rate, bytes_per_second = Klt.latent_rate, Klt.bytes_per_second
 
-    def __init__(self, tracks: Sequence[Track], source: str) -> None:
+    def __init__(self, tracks: Sequence[Track], source: str, where: str = "") -> None:
         self.tracks = list(tracks)
+        self.name = f"{Klt.name}-{where}" if where else Klt.name
+        self.label = f"{Klt.label}, fitted on {where or 'the other tracks'}"
         keys = json.dumps([[track.name, track.key()] for track in self.tracks])
         self.fingerprint = f"{FINGERPRINT}:{hashlib.sha256(keys.encode()).hexdigest()}"
         self.notes = f"{Klt.notes}, fitted on {source}"
@@ -139,7 +142,7 @@ def principal_vectors(matrix: np.ndarray, count: int, iterations: int = 12) -> n
     """
     scale = float(np.abs(matrix).max())
     if scale == 0:
-        raise LincaeError("klt: all the audio to fit it on is silent", "give other music: --klt-data DIR")
+        raise LincaeError("klt: all the audio to fit it on is silent", "give other music: --model klt:DIR")
     a = (matrix / scale).astype(np.float32)
     q = np.random.default_rng(0).standard_normal((len(a), min(len(a), count + 32)), np.float32)
     for _ in range(iterations):
@@ -149,7 +152,7 @@ def principal_vectors(matrix: np.ndarray, count: int, iterations: int = 12) -> n
 
 
 def _alone(track: Track) -> LincaeError:
-    hint = "give a folder of other music: --klt-data DIR"
+    hint = "give a folder of other music: --model klt:DIR"
     return LincaeError(f"klt: there is no track but {track.name} to fit it on", hint)
 
 
@@ -175,4 +178,4 @@ def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
         return KltOfOthers(tracks, "the other tracks' stems and mixtures")
     from lincae_core.evaluation.dataset import find_audio
 
-    return KltOfOthers(find_audio(folder), f"the audio in {folder}")
+    return KltOfOthers(find_audio(folder), f"the audio in {folder}", folder.resolve().name)
