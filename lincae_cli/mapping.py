@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from . import batch, errors, paths
 from .errors import usage_error
 from .inputs import gather
-from .lats import check_name, write
+from .lats import check_name, reuse_memory, write
 from .operands import split_output
 from .outcomes import Outcomes
 from .parsing import parse_int, parse_log
@@ -81,8 +81,12 @@ def each(
 
     skipping = inputs.many and not force
     there = {job for job in work if os.path.exists(job.target)} if skipping else set()
+    from lincae_formats.atomic import folders_synced_once
+
+    reuse_memory()
     # Processes are started before anything that has threads.
     with (
+        folders_synced_once(),
         Workers(do, [job for job in work if job not in there], processes) as workers,
         Progress([job.source for job in work], _duration, quiet=as_json) as progress,
     ):

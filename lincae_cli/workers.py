@@ -80,7 +80,9 @@ def _start() -> None:
 def _work(jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    from lincae_formats.atomic import folders_synced_once
+
+    with folders_synced_once(), ThreadPoolExecutor(_THREADS) as pool:
         return list(zip(jobs, pool.map(_attempt, jobs), strict=True))
 
 

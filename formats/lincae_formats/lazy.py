@@ -6,7 +6,7 @@ memory. `algebra` has the same on latents in memory.
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -118,6 +118,7 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
         (entry,),
         width=2 * max(width(s) for s in parts),
         stored=(lambda start, stop: joined(plain, start, stop)) if len(plain) == len(parts) else None,
+        seams=tuple(starts),
     )
 
 
@@ -161,17 +162,28 @@ def mix(
     if isinstance(length, Header):
         header = length
     else:
-        placed = [timeline.shifted(s.header, at, s.name) for s, at in zip(parts, places, strict=True)]
+        placed = [
+            timeline.shifted(s.header, at, s.name) if at else s.header for s, at in zip(parts, places, strict=True)
+        ]
         header = result_header(placed, length, sample_rate)
     label = " and ".join(s.name or "latents" for s in parts[:2])
 
-    def compute(start: int, stop: int) -> np.ndarray:
-        terms: list[summation.Term] = []
+    def terms(start: int, stop: int) -> Iterator[summation.Term]:
         for signal, factor, at in zip(parts, factors, places, strict=True):
             first, last = max(start, at), min(stop, at + signal.header.frames)
             if first < last:
-                terms.append((first - start, _scaled(signal, first - at, last - at, factor)))
-        return _finite(summation.add(terms, (*header.shape[:2], stop - start)), label)
+                yield first - start, _scaled(signal, first - at, last - at, factor)
+
+    def compute(start: int, stop: int) -> np.ndarray:
+        total = summation.Total((*header.shape[:2], stop - start))
+        for at, term in terms(start, stop):
+            total.add(at, term)
+        if not total.exact:  # rare: all terms at once, a few frames at a time
+            step = max(16, 2**22 // sum(width(s) for s in parts))
+            for at in range(start, stop, step):
+                if again := list(terms(at, min(at + step, stop))):
+                    total.repair(at - start, again)
+        return _finite(total.rounded(), label)
 
     def record() -> Entry:
         operands = [
@@ -181,7 +193,8 @@ def mix(
         named = {"length": length} if isinstance(length, str) and length != "longest" else {}
         return _entry(entry or {"op": "mix", **named}, operands, sample_rate)
 
-    return Lazy(header, _dtype(parts), compute, (record,), width=sum(width(s) for s in parts))
+    held = 4 * header.channels * header.latent_dim + max(width(s) for s in parts)
+    return Lazy(header, _dtype(parts), compute, (record,), width=held)
 
 
 def subtract(

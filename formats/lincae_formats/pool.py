@@ -16,6 +16,7 @@ from .history import Entry
 from .reader import LatReader
 
 _MOST = 100
+_FEW = 64  # files of which blocks are held
 
 
 class Pool:
@@ -72,6 +73,7 @@ class Pool:
             self._pinned.append(reader)
             file.pinned = reader
             return reader
+        reader.hold_blocks = len(self._files) <= _FEW
         while len(self._open) >= self._most:
             self._open.popitem(last=False)[1].close()
         self._open[id(file)] = reader

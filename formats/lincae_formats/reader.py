@@ -46,6 +46,8 @@ class LatReader:
         tags: Free text.
         writer: The program that wrote the file.
         name: What messages call it.
+        hold_blocks: Whether what was read last is held whole, for those who read the same frames again; where many
+            files are open, only what is left of a chunk is.
 
     Raises:
         LatError: one of the named errors, in the order of SPEC.md.
@@ -62,6 +64,7 @@ class LatReader:
         self.name = name or hdf5.display_name(source)
         self._hashed: Fingerprint | None = None
         self._held: tuple[int, np.ndarray] | None = None
+        self.hold_blocks = True
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:
             file, size = stack.enter_context(hdf5.open_read(source, self.name))
@@ -141,10 +144,22 @@ class LatReader:
                 return self._held
             if begin <= start < end:
                 # The rest of what is held, and the chunks that follow it.
-                self._held = first, np.concatenate([held[:, :, first - begin :], self._load(end, last)], axis=2)
-                return self._held
-        self._held = first, self._load(first, last)
-        return self._held
+                return self._keep(
+                    first, np.concatenate([held[:, :, first - begin :], self._load(end, last)], axis=2), stop
+                )
+        return self._keep(first, self._load(first, last), stop)
+
+    def _keep(self, first: int, loaded: np.ndarray, stop: int) -> tuple[int, np.ndarray]:
+        """Holds what was loaded, or of it only the last chunk if more of that is to come."""
+        last = first + loaded.shape[2]
+        if self.hold_blocks:
+            self._held = first, loaded
+        elif stop < last:
+            tail = last - (loaded.shape[2] - 1) % self.header.chunk_frames - 1
+            self._held = tail, loaded[:, :, tail - first :].copy()
+        else:
+            self._held = None
+        return first, loaded
 
     def _load(self, start: int, stop: int) -> np.ndarray:
         """Stored frames of whole chunks, checked."""

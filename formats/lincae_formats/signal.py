@@ -62,6 +62,7 @@ class Lazy:
         tags: Free text.
         width: Numbers in memory for one frame of it.
         stored: The same frames in the storage type, where that takes no arithmetic.
+        seams: Frames at which something else begins: what is read to there is read at once.
     """
 
     header: Header
@@ -73,6 +74,7 @@ class Lazy:
     tags: Mapping[str, str] = field(default_factory=dict)
     width: int = 0
     stored: Stored | None = None
+    seams: tuple[int, ...] = ()
     fingerprint = ""
 
     @property
@@ -98,7 +100,7 @@ class Lazy:
 
 
 def stored(signal: Signal) -> Stored | None:
-    """What reads a signal's frames in its storage type, if nothing need be computed for it: a file, or parts of files."""
+    """What reads a signal's frames in its storage type, where nothing need be computed: a file, or parts of files."""
     found: Stored | None = getattr(signal, "stored", None)
     return found
 
@@ -117,9 +119,19 @@ def block_frames(signal: Signal) -> int:
 
 def blocks(signal: Signal, frames: int | None = None) -> Iterator[np.ndarray]:
     """All frames in order, each once, in constant memory unless told how many at a time."""
-    size = frames or block_frames(signal)
-    for start in range(0, signal.header.frames, size):
-        yield signal.read(start, min(start + size, signal.header.frames))
+    for start, stop in spans([signal], frames):
+        yield signal.read(start, stop)
+
+
+def spans(signals: Sequence[Signal], frames: int | None = None) -> Iterator[tuple[int, int]]:
+    """The blocks in which to read signals in step, in order, to the end of the longest."""
+    size = frames or min(block_frames(signal) for signal in signals)
+    ends = sorted({end for s in signals for end in (*getattr(s, "seams", ()), s.header.frames)})
+    start = 0
+    for end in ends:
+        for begin in range(start, end, size):
+            yield begin, min(begin + size, end)
+        start = max(start, end)
 
 
 def source_record(signal: Signal) -> Entry:

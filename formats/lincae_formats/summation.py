@@ -8,49 +8,60 @@ import numpy as np
 Term = tuple[int, np.ndarray]  # the frame it begins at, and float32 [channels or 1, latent_dim, n]
 
 
-def add(terms: Sequence[Term], shape: tuple[int, int, int]) -> np.ndarray:
-    """The exact sum of the terms rounded to float64, then to float32 `[channels, latent_dim, frames]`.
+class Total:
+    """A sum that grows term by term.
 
-    A term with one channel is added to every channel. What is beyond float32 comes out infinite.
+    Attributes:
+        exact: Whether nothing was rounded away so far, for certain, so that another order would give the same.
+
+    Args:
+        shape: Of the sum, `[channels, latent_dim, frames]`.
     """
-    if len(terms) <= 2:
-        return _add_two(terms, shape)  # the same bits: a float64 holds a sum of two well enough to round it again
-    total = np.zeros(shape, dtype=np.float64)
-    for at, term in terms:
-        total[:, :, at : at + term.shape[2]] += term
-    if not _surely_exact([term for _, term in terms]):
-        _repair(total, terms)
-    with np.errstate(over="ignore"):
-        return total.astype(np.float32)
 
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        """Begins with zeros."""
+        self._sum = np.zeros(shape, dtype=np.float64)
+        self._terms, self._most, self._least = 0, 0.0, _ZERO
 
-def _add_two(terms: Sequence[Term], shape: tuple[int, int, int]) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        if terms and all(term.shape == shape for _, term in terms):
-            total = terms[0][1] + (terms[1][1] if len(terms) == 2 else np.float32(0))
-            total += np.float32(0)  # no negative zeros, as below
-            return total
-        total = np.zeros(shape, dtype=np.float32)
-        for at, term in terms:
-            total[:, :, at : at + term.shape[2]] += term
-    return total
-
-
-def _surely_exact(terms: Sequence[np.ndarray]) -> bool:
-    """Whether float64 adds these without rounding, in any order.
-
-    It does when 53 bits reach from the sum of the greatest down to the last bit of the smallest.
-    """
-    most, least = 0.0, 0xFFFFFFFF
-    for term in terms:
+    def add(self, at: int, term: np.ndarray) -> None:
+        """Adds a finite term from frame `at` on; one with one channel is added to every channel."""
+        self._sum[:, :, at : at + term.shape[2]] += term
         size = np.ascontiguousarray(term).view(np.uint32) & np.uint32(0x7FFFFFFF)
-        most += float(size.max(initial=0).view(np.float32))
+        self._most += float(size.max(initial=0).view(np.float32))
         size -= np.uint32(1)  # zeros, which cost no bits, become the greatest
-        least = min(least, int(size.min(initial=0xFFFFFFFF)))
-    if least == 0xFFFFFFFF:
-        return True
-    smallest = np.uint32(least + 1).view(np.float32)
-    return most <= 2.0**53 * float(np.spacing(smallest))
+        self._least = min(self._least, int(size.min(initial=_ZERO)))
+        self._terms += 1
+
+    @property
+    def exact(self) -> bool:
+        """True where 53 bits reach from the sum of the greatest down to the last bit of the smallest."""
+        if self._terms <= 2 or self._least == _ZERO:
+            return True  # a sum of two is rounded once, whatever the order
+        smallest = np.uint32(self._least + 1).view(np.float32)
+        return self._most <= 2.0**53 * float(np.spacing(smallest))
+
+    def repair(self, start: int, terms: Sequence[Term]) -> None:
+        """Puts right what may be wrong from frame `start` on, given all terms of that stretch again."""
+        stop = start + max(at + term.shape[2] for at, term in terms)
+        _repair(self._sum[:, :, start:stop], terms)
+
+    def rounded(self) -> np.ndarray:
+        """The sum in float32; infinite where that cannot hold it."""
+        with np.errstate(over="ignore"):
+            return self._sum.astype(np.float32)
+
+
+_ZERO = 0xFFFFFFFF
+
+
+def add(terms: Sequence[Term], shape: tuple[int, int, int]) -> np.ndarray:
+    """The exact sum of the terms rounded to float64, then to float32."""
+    total = Total(shape)
+    for at, term in terms:
+        total.add(at, term)
+    if not total.exact:
+        total.repair(0, terms)
+    return total.rounded()
 
 
 def _repair(total: np.ndarray, terms: Sequence[Term]) -> None:

@@ -294,11 +294,9 @@ def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool
             )
             for source, target in pairs
         ]
-        step = min(signal.block_frames(source) for source, _ in pairs)
-        for start in range(0, max(source.header.frames for source, _ in pairs), step):
+        for start, end in signal.spans([source for source, _ in pairs]):
             for (source, _), out in zip(pairs, outs, strict=True):
-                stop = min(start + step, source.header.frames)
-                plain = signal.stored(source)
+                stop, plain = min(end, source.header.frames), signal.stored(source)
                 if start < stop and plain is not None:
                     out.append_stored(plain(start, stop))
                 elif start < stop:

@@ -316,6 +316,22 @@ def test_every_chunk_is_read_once(long, monkeypatch):
         assert [spans[0][0], *(b for _, b in spans)] == [*(a for a, _ in spans), frames + (name == "a.lat")]
 
 
+@pytest.mark.parametrize("hold", [True, False])
+@pytest.mark.parametrize("step", [1, 77, 256, 300, 1000, 5000])
+def test_reading_in_order_reads_every_chunk_once(long, monkeypatch, hold, step):
+    folder, (_, b) = long
+    loaded = []
+    load = LatReader._load
+    monkeypatch.setattr(
+        LatReader, "_load", lambda self, first, last: loaded.append((first, last)) or load(self, first, last)
+    )
+    with LatReader(folder / "b.lat") as reader:
+        reader.hold_blocks = hold
+        blocks = list(reader.blocks(step))
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=2), b.data)
+    assert [0, *(last for _, last in loaded)] == [*(first for first, _ in loaded), b.frames]
+
+
 def test_the_fingerprint_is_the_same_however_it_is_read(long):
     folder, (a, b) = long
     for z in (a, b):
