@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lincae_core.models.blocks import Block, NoiseLevel
 from lincae_core.models.consistency import Preconditioning
@@ -43,6 +45,7 @@ class FrameConfig:
         linear_path: whether a linear analysis makes latents, or a part of them, and the decoder starts from the linear
             synthesis that belongs to it.
         encoder_network: whether the encoder has a network: without one its latents are exactly linear.
+        power_spans: latent frames, odd, over each of which the decoder also reads the mean power of every latent.
     """
 
     latent_dim: int = 64
@@ -65,14 +68,26 @@ class FrameConfig:
     latent_scale: float = 1.0
     linear_path: bool = False
     encoder_network: bool = True
+    power_spans: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:  # noqa: D105
         if not (self.linear_path or self.encoder_network):
             raise ValueError("an encoder needs a linear path or a network")
+        object.__setattr__(self, "power_spans", tuple(self.power_spans))  # a list where it comes from JSON
+        if any(span % 2 == 0 or span < 1 for span in self.power_spans):
+            raise ValueError("power_spans must be odd")
+        if self.power_spans and not self.linear_path:
+            raise ValueError("power_spans need a linear path")
 
-    def to_dict(self) -> dict[str, int | float | bool]:
-        """The fields as a plain dictionary."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a plain dictionary, as JSON gives it back.
+
+        Without `power_spans` where there are none: weights from before there were any keep their fingerprint.
+        """
+        fields = {**asdict(self), "power_spans": list(self.power_spans)}
+        if not self.power_spans:
+            del fields["power_spans"]
+        return fields
 
 
 class EncoderNetwork(nn.Module):
@@ -121,7 +136,8 @@ class LatentDecoder(nn.Module):
 
     Beside the latents it reads them companded by the frontend's exponent, ``z |z|^(alpha - 1)`` with the RMS of the
     frame for ``|z|``: that grows with the gain as the frames it has to predict do. With a linear path it also reads
-    ``ln z^2``: what a linear analysis tells of a band's level is the size of its numbers, not their sign.
+    ``ln z^2``: what a linear analysis tells of a band's level is the size of its numbers, not their sign. A single
+    number tells little, so it may read the logarithm of the mean of ``z^2`` over neighbouring latent frames, too.
     """
 
     def __init__(self, c: FrameConfig) -> None:
@@ -135,13 +151,19 @@ class LatentDecoder(nn.Module):
         self.frame_blocks = nn.ModuleList(Block(c.width, c.kernel, c.expand) for _ in range(c.decoder_frame_blocks))
         self.power = nn.Linear(c.latent_dim, c.latent_width) if c.linear_path else None
         self.linear = LinearSynthesis(c.latent_dim, c.alpha, c.beta) if c.linear_path else None
+        self.power_spans = c.power_spans
+        if c.power_spans:
+            self.mean_power = nn.Linear(len(c.power_spans) * c.latent_dim, c.latent_width, bias=False)
 
     def forward(self, z: Tensor) -> Features:
         """Maps ``[B, K, latent_dim]`` to ``[B, 8 K, width]`` and, with a linear path, ``[B, 8 K, 2048]``."""
         level = z.square().mean(-1, keepdim=True).add(1e-8).sqrt()
         h = self.input(torch.cat([z, z * level ** (self.alpha - 1)], -1))
         if self.power is not None:
-            h = h + self.power((z.float().square() + 1e-4).log())
+            power = z.float().square()
+            h = h + self.power((power + 1e-4).log())
+            if self.power_spans:
+                h = h + self.mean_power(torch.cat([mean_log_power(power, span) for span in self.power_spans], -1))
         for block in self.latent_blocks:
             h = block(h)
         h = self.split(h)
@@ -149,6 +171,12 @@ class LatentDecoder(nn.Module):
         for block in self.frame_blocks:
             h = block(h)
         return (h,) if self.linear is None else (h, self.linear(z))
+
+
+def mean_log_power(power: Tensor, span: int) -> Tensor:
+    """``ln`` of the mean of powers ``[B, K, C]`` over ``span`` neighbours, of which only those that exist count."""
+    mean = F.avg_pool1d(power.transpose(1, 2), span, 1, span // 2, count_include_pad=False)
+    return (mean.transpose(1, 2) + 1e-4).log()
 
 
 class Denoiser(nn.Module):
@@ -232,6 +260,7 @@ class FrameModel(nn.Module):
         features = c.decoder_latent_blocks * reach + math.ceil(
             (c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO
         )
+        features += max(c.power_spans, default=1) // 2
         estimate = (REACH + math.ceil(c.denoiser_blocks * reach / RATIO)) * c.linear_path
         return max(features, estimate)
 

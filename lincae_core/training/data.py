@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from lincae_formats.errors import LincaeError
 
 EXTENSIONS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"}
+SPEEDS = 4  # steps from no change to the fastest: few, as a Fourier transform of a new length is slow at first
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,37 @@ class Clips:
         """Total length in s."""
         return len(self.audio) / 44100
 
-    def crops(self, count: int, samples: int, generator: Generator) -> Tensor:
-        """Random crops ``[count, samples]`` float32 at the loudness of the clips they come from."""
+    def crops(self, count: int, samples: int, generator: Generator, speed: float = 1.0) -> Tensor:
+        """Random crops ``[count, samples]`` float32 at the loudness of the clips they come from.
+
+        Args:
+            count: crops.
+            samples: of each.
+            generator: source of randomness (on the CPU).
+            speed: crops are played up to so many times faster or slower, pitch and all.
+        """
         clip = torch.multinomial(self.chance, count, replacement=True, generator=generator)
-        room = (self.length[clip] - samples).clamp_min(0) + 1
-        offset = (torch.rand(count, generator=generator, dtype=torch.float64) * room).long()
-        where = (self.start[clip] + offset)[:, None] + torch.arange(samples)
-        where = where.clamp_max(len(self.audio) - 1).to(self.audio.device)
-        return self.audio[where].float() * self.gain[clip, None].to(self.audio.device)
+        offset = torch.rand(count, generator=generator, dtype=torch.float64)
+        lengths = torch.full((count,), samples)
+        if speed != 1:
+            turn = torch.randint(-SPEEDS, SPEEDS + 1, (count,), generator=generator) / SPEEDS
+            lengths = torch.minimum((samples * speed**turn).long(), self.length[clip].clamp_min(2))
+        first = self.start[clip] + (offset * ((self.length[clip] - lengths).clamp_min(0) + 1)).long()
+        gain = self.gain[clip, None].to(self.audio.device)
+        if speed == 1:
+            where = (first[:, None] + torch.arange(samples)).clamp_max(len(self.audio) - 1)
+            return self.audio[where.to(self.audio.device)].float() * gain
+        read = [self.audio[a : a + n].float() for a, n in zip(first.tolist(), lengths.tolist(), strict=True)]
+        return torch.stack([resample(x, samples) for x in read]) * gain
 
     def to(self, device: torch.device) -> Clips:
         """The same clips with their audio on another device."""
         return Clips(self.audio.to(device), self.start, self.length, self.gain, self.chance, self.names)
+
+
+def resample(x: Tensor, samples: int) -> Tensor:
+    """A signal ``[n]`` stretched to ``[samples]`` by its Fourier transform: as it were, played at another speed."""
+    return x if len(x) == samples else torch.fft.irfft(torch.fft.rfft(x), n=samples) * (samples / len(x))
 
 
 def find_files(folder: Path) -> list[Path]:

@@ -16,46 +16,56 @@ from lincae_core.models.frame import FrameModel, LinearEncoder
 from lincae_core.models.frontend import BINS, HOP, LEAD, WINDOW
 from lincae_core.models.linear import BESIDE, SPAN
 from lincae_core.training.data import Clips
+from lincae_core.training.recipe import LinearStartSection
 
 LENGTH = (SPAN - 1) * HOP + WINDOW  # samples that a latent frame's functions may cover
 BEFORE = BESIDE * HOP + LEAD  # of these, samples before the latent frame
-PROBE = 8192  # samples of a probe
 EXCERPT_SECONDS = 2.0  # of a clip
 MOST_SECONDS = 1200.0  # of audio that is looked at: enough for a covariance
 PIECE_SECONDS = 120.0  # of excerpts end to end, that many at once
 PROBE_LEVEL = 0.7  # of a principal component's, about, so that they count alike
 
 
-def begin_linear(model: FrameModel, clips: Clips, probes: int, low: float, high: float, seed: int) -> None:
+def begin_linear(model: FrameModel, clips: Clips, start: LinearStartSection, seed: int) -> None:
     """Sets the linear path of a fresh model.
 
     Most latents are principal components of four MDCT frames (Karhunen-Loeve transform): the linear codec of least
-    squared error, which spends everything on the lowest octaves. The last ``probes`` are one function for each of as
-    many mel bands above: noise of that band, whose inner product with the audio is as large as the band is loud.
+    squared error, which spends everything on the lowest octaves. The last ones are probes: see `begin_probes`.
     The synthesis gives back the principal components; what the probes tell is for the networks.
 
     Args:
         model: with a linear path; changed in place.
         clips: the training audio.
-        probes: latents that are probes; fewer than there are latents.
-        low: lowest frequency that is probed, Hz.
-        high: highest, Hz.
+        start: how many probes, and of what.
         seed: of the choice of audio and of the probes' noise.
     """
     assert isinstance(model.encoder, LinearEncoder)
     assert model.decoder.linear is not None
-    components, variances = principal_functions(clips, model.config.latent_dim - probes, seed)
+    components, variances = principal_functions(clips, model.config.latent_dim - start.probes, seed)
     # a quarter of the way from true levels to equal ones: networks learn better, silence stays silent
     scale = variances**-0.25
     scale = scale / (variances.sqrt() * scale).square().mean().sqrt()
-    synthesis = torch.cat([components / scale[:, None], torch.zeros(probes, LENGTH)])
-    noises = probe_functions(probes, low, high, seed)
-    level = _levels(clips, noises, seed).clamp_min(1e-4)
-    analysis = torch.cat([components * scale[:, None], noises * (PROBE_LEVEL / level)[:, None]])
     with torch.no_grad():
-        # <t, x> is a sum over frames, as the windows' squares add up to 1.5 everywhere; Parseval gives 2 / WINDOW
-        model.encoder.linear.weight.copy_(_as_frames(model, analysis).flatten(1) * (2 / WINDOW / 1.5))
-        model.decoder.linear.weight.copy_(_as_frames(model, synthesis).flatten(1).T)
+        model.encoder.linear.weight[: len(components)] = _analysing(model, components * scale[:, None])
+        model.decoder.linear.weight[:, : len(components)] = _as_frames(model, components / scale[:, None]).flatten(1).T
+    begin_probes(model, clips, start, seed)
+
+
+def begin_probes(model: FrameModel, clips: Clips, start: LinearStartSection, seed: int) -> None:
+    """Makes the last latents of a model's linear path probes: noise of a mel band each.
+
+    The inner product of a probe with the audio is as large as its band is loud there; the synthesis gives nothing
+    for it. The arguments are those of `begin_linear`.
+    """
+    assert isinstance(model.encoder, LinearEncoder)
+    assert model.decoder.linear is not None
+    if start.probes:
+        noises = probe_functions(start, seed)
+        level = _levels(clips, noises, seed).clamp_min(1e-4)
+        with torch.no_grad():
+            weight = _analysing(model, noises * (PROBE_LEVEL / level)[:, None])
+            model.encoder.linear.weight[-start.probes :] = weight
+            model.decoder.linear.weight[:, -start.probes :] = 0
 
 
 def principal_functions(clips: Clips, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -74,22 +84,35 @@ def principal_functions(clips: Clips, count: int, seed: int) -> tuple[Tensor, Te
     return torch.from_numpy(out), torch.from_numpy(variances.astype(np.float32))
 
 
-def probe_functions(count: int, low: float, high: float, seed: int) -> Tensor:
-    """Noise of ``count`` neighbouring mel bands under a sine window ``[count, LENGTH]``, of unit norm."""
+def probe_functions(start: LinearStartSection, seed: int) -> Tensor:
+    """Noise of neighbouring mel bands under a sine window ``[probes, LENGTH]``, of unit norm.
+
+    Neighbours take turns at ``start.places`` places, evenly spaced over a latent frame: together they tell when a
+    sound begins, each alone how loud its band is.
+    """
     from librosa import mel_frequencies
 
     random = np.random.default_rng(seed)
-    edges = mel_frequencies(count + 1, fmin=low, fmax=high)
+    edges = mel_frequencies(start.probes + 1, fmin=start.low, fmax=start.high)
     frequency = np.fft.rfftfreq(LENGTH, 1 / 44100)
-    window = np.zeros(LENGTH)
-    start = (LENGTH - PROBE) // 2
-    window[start : start + PROBE] = np.sin(np.pi * (np.arange(PROBE) + 0.5) / PROBE)
-    out = np.zeros((count, LENGTH))
-    for row, floor, ceiling in zip(out, edges, edges[1:], strict=False):
+    out = np.zeros((start.probes, LENGTH))
+    for i, (row, floor, ceiling) in enumerate(zip(out, edges, edges[1:], strict=False)):
         inside = (frequency >= floor) & (frequency < ceiling)
-        row[:] = np.fft.irfft(inside * np.exp(2j * np.pi * random.random(len(frequency))), n=LENGTH) * window
+        noise = np.fft.irfft(inside * np.exp(2j * np.pi * random.random(len(frequency))), n=LENGTH)
+        centre = LENGTH // 2 + round(((i % start.places + 0.5) / start.places - 0.5) * LATENT_HOP)
+        first = min(max(centre - start.length // 2, 0), LENGTH - start.length)
+        row[first : first + start.length] = np.sin(np.pi * (np.arange(start.length) + 0.5) / start.length)
+        row *= noise
         row /= max(float(np.linalg.norm(row)), 1e-12)
     return torch.from_numpy(out.astype(np.float32))
+
+
+def _analysing(model: FrameModel, functions: Tensor) -> Tensor:
+    """Weights ``[n, 16 * 2048]`` whose products with uncompressed frames are those of functions with the audio.
+
+    ``<t, x>`` is a sum over frames, as the windows' squares add up to 1.5 everywhere; Parseval gives ``2 / WINDOW``.
+    """
+    return _as_frames(model, functions).flatten(1) * (2 / WINDOW / 1.5)
 
 
 def _as_frames(model: FrameModel, functions: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from lincae_core.training.csvlog import append_row
 from lincae_core.training.data import Clips
 from lincae_core.training.decoded import DecodedLoss
 from lincae_core.training.initial import start_from
-from lincae_core.training.linear_start import begin_linear
+from lincae_core.training.linear_start import begin_linear, begin_probes
 from lincae_core.training.optimiser import make_optimiser, set_learning_rate
 from lincae_core.training.recipe import Recipe, parse_duration
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
@@ -47,9 +47,11 @@ class Trainer:
         self.model = build(recipe.model.family, fields)
         if recipe.initial:
             start_from(self.model, recipe.initial)
-        elif isinstance(self.model, FrameModel) and self.model.config.linear_path and not self.checkpoint.exists():
-            start = recipe.linear_start
-            begin_linear(self.model, clips, start.probes, start.low, start.high, recipe.seed)
+        if isinstance(self.model, FrameModel) and self.model.config.linear_path and not self.checkpoint.exists():
+            if not recipe.initial:
+                begin_linear(self.model, clips, recipe.linear_start, recipe.seed)
+            elif recipe.linear_start.renew_probes:
+                begin_probes(self.model, clips, recipe.linear_start, recipe.seed)
         self.model.to(device)
         self.decoded = DecodedLoss(recipe.decoded).to(device)
         self.clips = clips.to(device) if device.type == "cuda" else clips
@@ -98,7 +100,7 @@ class Trainer:
         # every draw depends on the seed and the step alone, so a resumed training repeats an unbroken one
         generator = Generator().manual_seed(r.seed * 1_000_003 + self.progress.step)
         frames = r.data.crop_frames
-        x = self.clips.crops(self.batch, frames * HOP + 2 * LEAD, generator)
+        x = self.clips.crops(self.batch, frames * HOP + 2 * LEAD, generator, r.augment.speed)
         x = equalise(x, r.augment.equalise, r.augment.low_pass, generator)
         weights = linearity.draw_mixing_weights(len(x), generator, r.linearity.sources)
         if r.linearity.mixtures == "replace":

@@ -52,9 +52,14 @@ class FrameSection(Section):
     reference_rms: float = Field(0.1, gt=0)
     linear_path: bool = False
     encoder_network: bool = True
+    power_spans: list[Annotated[int, Field(ge=1, le=255)]] = Field([], max_length=8)
 
     @model_validator(mode="after")
     def _consistent(self) -> FrameSection:
+        if any(span % 2 == 0 for span in self.power_spans):
+            raise ValueError("power_spans must be odd")
+        if self.power_spans and not self.linear_path:
+            raise ValueError("power_spans need linear_path")
         if not (self.linear_path or self.encoder_network):
             raise ValueError("an encoder needs linear_path or encoder_network")
         if self.kernel % 2 == 0:
@@ -138,6 +143,7 @@ class AugmentSection(Section):
 
     equalise: float = Field(0.0, ge=0, le=24, description="strength of a random smooth curve, dB")
     low_pass: float = Field(0.0, ge=0, le=1, description="chance of a random low-pass")
+    speed: float = Field(1.0, ge=1, le=2, description="crops are played up to so many times faster or slower")
 
 
 class LinearStartSection(Section):
@@ -146,6 +152,9 @@ class LinearStartSection(Section):
     probes: int = Field(16, ge=0, le=512, description="latents that probe a band each; the others are components")
     low: float = Field(500.0, gt=0, description="lowest frequency that is probed, Hz")
     high: float = Field(17000.0, gt=0, le=22050, description="highest, Hz")
+    length: int = Field(8192, ge=64, le=9728, description="samples of a probe")
+    places: int = Field(1, ge=1, le=8, description="places in a latent frame that the probes of the bands take in turn")
+    renew_probes: bool = Field(False, description="make the probes anew where the weights come from `initial`")
 
 
 class LinearitySection(Section):

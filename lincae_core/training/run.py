@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ def train(
 
     where = choose_device(device)
     folders = [(f.path, f.fraction) for f in resolved.data.folders]
-    shortest = resolved.data.crop_frames * HOP + WINDOW - HOP
+    shortest = math.ceil((resolved.data.crop_frames * HOP + WINDOW - HOP) * resolved.augment.speed)
     rms = resolved.model.reference_rms if resolved.data.loudness == "reference" else None
     clips, held_out = load_clips(folders, rms, shortest, resolved.data.held_out)
     log.info("%.2f h of audio in %d files, %d held out", clips.seconds / 3600, len(clips.names), len(held_out))

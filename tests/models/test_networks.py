@@ -1,5 +1,6 @@
 """The networks' parts: convolutions, preconditioning, noise levels, and how far each output sees."""
 
+import json
 import math
 from contextlib import nullcontext
 
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from lincae_core.models.blocks import Block, NoiseLevel, TimeConv
 from lincae_core.models.consistency import Preconditioning, sample
-from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel
+from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel, mean_log_power
 from lincae_core.models.images import FEW_POINTS, added, convolved, laid_out, mixed, planar, quadrupled, scaled
 
 SMALL = {"width": 16, "latent_width": 16, "latent_dim": 4, "expand": 2}
@@ -155,6 +156,26 @@ def test_sampling_evaluates_at_falling_noise_levels(steps):
     assert drawn == list(range(steps))
 
 
+@pytest.mark.parametrize("span", [1, 3, 27])
+def test_mean_log_power_is_of_the_neighbours_that_exist(span):
+    power = rand(2, 12, 3).square()
+    out = mean_log_power(power, span)
+    assert out.shape == power.shape
+    for k in range(12):
+        mean = power[:, max(k - span // 2, 0) : k + span // 2 + 1].mean(1)
+        assert torch.allclose(out[:, k], (mean + 1e-4).log(), atol=1e-5)
+
+
+def test_a_config_goes_through_json_and_old_ones_stay_what_they_were():
+    config = FrameConfig(linear_path=True, power_spans=(3, 9))
+    again = FrameConfig(**json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert "power_spans" not in FrameConfig().to_dict(), "fingerprints of older weights hold without it"
+    for wrong in ({"power_spans": (2,), "linear_path": True}, {"power_spans": (3,)}):
+        with pytest.raises(ValueError, match="power_spans"):
+            FrameConfig(**wrong)
+
+
 def frames_seen(output, source):
     """Places along time of `source` that `output` depends on at all."""
     (gradient,) = torch.autograd.grad(output.double().square().sum(), source)
@@ -168,6 +189,7 @@ def frames_seen(output, source):
         {"kernel": 3, "encoder_frame_blocks": 0, "encoder_latent_blocks": 1, "denoiser_blocks": 1},
         {"kernel": 9, "encoder_frame_blocks": 3, "decoder_latent_blocks": 0, "decoder_frame_blocks": 2},
         {"linear_path": True, "encoder_network": False},
+        {"linear_path": True, "encoder_network": False, "power_spans": (3, 9), "decoder_latent_blocks": 1},
         {"linear_path": True, "decoder_latent_blocks": 0, "encoder_latent_blocks": 0, "denoiser_blocks": 6},
     ],
 )

@@ -6,7 +6,7 @@ import soundfile as sf
 import torch
 from torch import Generator
 
-from lincae_core.training.data import find_files, is_held_out, load_clips, read_mono
+from lincae_core.training.data import find_files, is_held_out, load_clips, read_mono, resample
 from lincae_formats.errors import LincaeError
 
 RATE = 44100
@@ -67,12 +67,35 @@ def test_crops_are_pieces_of_the_audio(tmp_path):
     assert torch.equal(crops, draw(load((tmp_path, 1.0), rms=float(np.sqrt(np.mean(ramp**2))))[0], 500, 1000))
 
 
+def test_crops_at_other_speeds_have_other_pitches(tmp_path):
+    clips, _ = load((tone(tmp_path / "a" / "a.wav", 1000, 3).parent, 1.0))
+    crops = clips.crops(40, 22050, Generator().manual_seed(0), 2.0)
+    assert crops.shape == (40, 22050)
+    hertz = crops.numpy() * np.hanning(22050)
+    peaks = 2 * np.abs(np.fft.rfft(hertz)).argmax(1)
+    assert peaks.min() == pytest.approx(500, abs=6)
+    assert peaks.max() == pytest.approx(2000, abs=6)
+    assert len(set(peaks)) > 5
+    inside = crops[:, 2000:-2000]  # the ends ring, as a transform takes a crop for a period
+    assert inside.square().mean(1).sqrt().numpy() == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize("samples", [1000, 3000])
+def test_resampling_keeps_a_period(samples):
+    x = torch.sin(2 * torch.pi * 5 * torch.arange(2000) / 2000)
+    assert torch.allclose(
+        resample(x, samples), torch.sin(2 * torch.pi * 5 * torch.arange(samples) / samples), atol=1e-4
+    )
+
+
 def test_crops_stay_inside_their_clip(tmp_path):
     sf.write(tmp_path / "a.wav", np.full(5000, 0.3), RATE)
     sf.write(tmp_path / "b.wav", np.full(5000, -0.3), RATE)
     crops = draw(load((tmp_path, 1.0))[0], 300, 4096)
     assert (crops.sign() == crops[:, :1].sign()).all()
     assert len(crops[:, 0].sign().unique()) == 2
+    faster = load((tmp_path, 1.0))[0].crops(300, 4096, Generator().manual_seed(0), 1.2)
+    assert (faster.sign() == faster[:, :1].sign()).all(), "as much of a short clip as there is"
 
 
 def test_held_out_by_name_alone(tmp_path):

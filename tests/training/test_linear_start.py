@@ -8,8 +8,10 @@ from lincae_core.models.frame import FrameConfig, FrameModel
 from lincae_core.models.frontend import HOP, LEAD
 from lincae_core.training.data import load_clips
 from lincae_core.training.linear_start import LENGTH, begin_linear, principal_functions, probe_functions
+from lincae_core.training.recipe import LinearStartSection
 
 PROBES, LATENTS = 4, 16
+START = LinearStartSection(probes=PROBES)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def model(clips):
     torch.manual_seed(0)
     small = {"width": 16, "latent_width": 16, "expand": 1, "decoder_latent_blocks": 1, "denoiser_blocks": 1}
     made = FrameModel(FrameConfig(latent_dim=LATENTS, linear_path=True, encoder_network=False, **small))
-    begin_linear(made, clips, PROBES, 500, 17000, 0)
+    begin_linear(made, clips, START, 0)
     return made
 
 
@@ -37,7 +39,7 @@ def test_principal_functions_are_orthonormal_and_sorted(clips):
 
 
 def test_probes_stay_in_their_bands():
-    probes = probe_functions(6, 500, 17000, 0)
+    probes = probe_functions(LinearStartSection(probes=6), 0)
     assert torch.allclose(probes.norm(dim=1), torch.ones(6), atol=1e-5)
     power = torch.fft.rfft(probes).abs().square()
     hertz = torch.fft.rfftfreq(LENGTH, 1 / 44100)
@@ -46,6 +48,15 @@ def test_probes_stay_in_their_bands():
     assert float(centres[0]) > 500
     assert float(centres[-1]) < 17000
     assert float((power[:, (hertz < 400) | (hertz > 17500)].sum(1) / power.sum(1)).max()) < 1e-2
+
+
+def test_short_probes_take_turns_over_a_latent_frame():
+    probes = probe_functions(LinearStartSection(probes=8, length=2048, places=4), 0)
+    time = torch.arange(LENGTH)
+    centres = ((probes.square() * time).sum(1) - LENGTH / 2).round()
+    assert centres.tolist() == pytest.approx(2 * [-1536, -512, 512, 1536], abs=300)
+    for probe, centre in zip(probes, [-1536, -512, 512, 1536] * 2, strict=True):
+        assert not probe[(time - LENGTH / 2 - centre).abs() > 1030].any()
 
 
 def test_latents_are_of_one_size_and_tell_of_tones(model, clips):
@@ -84,6 +95,6 @@ def test_a_probe_is_as_large_as_its_band_is_loud(model):
 
 def test_it_is_the_same_every_time(model, clips):
     again = FrameModel(model.config)
-    begin_linear(again, clips, PROBES, 500, 17000, 0)
+    begin_linear(again, clips, START, 0)
     assert torch.equal(again.encoder.linear.weight, model.encoder.linear.weight)
     assert torch.equal(again.decoder.linear.weight, model.decoder.linear.weight)
