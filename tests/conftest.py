@@ -1,8 +1,30 @@
-"""Fixtures for tests of every part."""
+"""Fixtures for tests of every part; makes the helpers importable whatever the import mode; differences at the end."""
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+DIFFERENCE = "largest relative difference"  # a test's property of (what, value)
+
+
+@pytest.fixture
+def differs(record_property):
+    """Notes by how much something differs from its oracle, for the end of the run."""
+    return lambda what, value: record_property(DIFFERENCE, (what, value))
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [
+        r for outcome in ("passed", "failed") for r in terminalreporter.stats.get(outcome, []) if r.when == "call"
+    ]
+    found = [tuple(value) for r in reports for name, value in r.user_properties if name == DIFFERENCE]
+    if found:
+        what, value = max(found, key=lambda pair: pair[1])
+        terminalreporter.write_line(
+            f"parity with the public packages: {len(found)} comparisons, {DIFFERENCE} {value:.1e} ({what})"
+        )
 
 
 @pytest.fixture(scope="session")

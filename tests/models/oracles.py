@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import pytest
 import torch
+from peers import imported
 from torch import nn
 
 
 def linear_cae() -> ModuleType:
     """The Lin-CAE authors' network; skips where it is not installed."""
-    return pytest.importorskip("linear_cae.components.generator", reason="linear-cae 0.1.4 is not installed")
+    return imported("linear_cae.components.generator", "linear-cae 0.1.4")
 
 
 def music2latent() -> ModuleType:
     """Music2Latent's network; skips where it is not installed."""
-    return pytest.importorskip("music2latent.models", reason="music2latent 0.1.8 is not installed")
+    return imported("music2latent.models", "music2latent 0.1.8")
 
 
 def filled(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from peers import imported
 from torch import Generator
 
 from lincae_core.models.consistency import Preconditioning
@@ -13,7 +14,7 @@ from lincae_core.training.schedules import ema_decay, step_size
 
 @pytest.fixture(scope="module")
 def diffusion():
-    module = pytest.importorskip("linear_cae.components.diffusion", reason="linear-cae 0.1.4 is not installed")
+    module = imported("linear_cae.components.diffusion", "linear-cae 0.1.4")
     return module.Diffusion(total_iters=800_000, end_exp=2.0)
 
 
