@@ -1,15 +1,16 @@
 """`lincae mix`, `gain`, `invert`, `subtract` and `residual`: arithmetic on latents, at the speed of a file copy."""
 
 import math
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import jsontext
 from .command import add
-from .errors import usage_error
-from .lats import check_output, note_position, opened, write
-from .mapping import each
+from .errors import failure, usage_error
+from .lats import check_output, note_position, opened, rounded, write
+from .mapping import each, each_with
 from .options import Batch, FilesFrom, Force, Json, LatInputs, LatOutput, LogOption, Null, Overwrite, SampleRate
 from .parsing import (
     format_time,
@@ -20,10 +21,15 @@ from .parsing import (
     parse_rate,
     split_placed,
 )
+from .paths import open_source
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from lincae_formats import LatReader
     from lincae_formats.curve import Gain
     from lincae_formats.pool import Pooled
+    from lincae_formats.signal import Lazy
     from lincae_formats.timeline import Position
 
 LENGTHS = ("longest", "shortest", "first")
@@ -58,7 +64,12 @@ def register(app: typer.Typer) -> None:
         'lincae gain song.lat --curve "0:-inf 2:0dB 58:0dB 60:-inf" -o shaped.lat',
     )
     add(app, invert, "lincae invert vocals.lat -o flipped.lat")
-    add(app, subtract, "lincae subtract song.lat vocals.lat -o karaoke.lat")
+    add(
+        app,
+        subtract,
+        "lincae subtract song.lat vocals.lat -o karaoke.lat",
+        "lincae subtract songs/ karaoke/ -o vocals/",
+    )
     add(
         app,
         residual,
@@ -172,14 +183,22 @@ def subtract(
     parts: Parts,
     output: LatOutput = None,
     sample_rate: SampleRate = None,
-    force: Force = False,
+    jobs: Batch = "auto",
+    log: LogOption = None,
+    force: Overwrite = False,
 ) -> None:
     """Take .lat files out of a mixture.
 
-    The result is as long as the mixture. Beginnings are rounded to frames (93 ms), with a note.
+    The result is as long as the mixture. Beginnings are rounded to frames (93 ms), with a note. From each file of a
+    folder of mixtures those of the same name in folders of parts are taken.
     """
     rate = None if sample_rate is None else parse_rate(sample_rate, "--sample-rate")
     placed = [split_placed(part) for part in parts]
+    if os.path.isdir(whole):
+        _subtract_folders(whole, placed, output, rate, jobs, log, force)
+        return
+    if log is not None:
+        raise usage_error("lincae subtract: --log is about folders", "leave it out")
     names = [whole, *(path for path, _, _ in placed)]
     target = check_output(names, output, force, "subtract")
 
@@ -191,6 +210,47 @@ def subtract(
         result = lazy.subtract(first, rest, gains, offsets=offsets, sample_rate=rate)
         _note(rest, places)
         write(result, target, force)
+
+
+def _subtract_folders(
+    whole: str,
+    placed: list[tuple[str, float, float]],
+    output: str | None,
+    rate: int | None,
+    jobs: str,
+    log: str | None,
+    force: bool,
+) -> None:
+    for folder, _, _ in placed:
+        if not os.path.isdir(folder):
+            hint = "name a folder with a part for each" if os.path.exists(folder) else f"see: ls {whole}"
+            raise failure(f"{whole} is a folder and {folder} is none", hint)
+        if output is not None and os.path.realpath(output) == os.path.realpath(folder):
+            raise usage_error(f"{folder} is an input and cannot be the output too", "give another -o")
+    gains = [factor for _, factor, _ in placed]
+
+    from lincae_formats import LatReader, lazy
+    from lincae_formats.fingerprint import Fingerprint
+    from lincae_formats.timeline import offset
+
+    def make(mixture: "LatReader", stack: "ExitStack") -> "tuple[Lazy, list[str]]":
+        below = os.path.relpath(mixture.name, whole)
+        paths = [os.path.join(folder, below) for folder, _, _ in placed]
+        parts = [stack.enter_context(LatReader(open_source(path, "a .lat file"))) for path in paths]
+        for reader in (mixture, *parts):
+            reader.follow(Fingerprint(reader.header))  # hashed as it is read, for the history
+        places = [offset(part.header, at, part.name) for part, (_, _, at) in zip(parts, placed, strict=True)]
+        result = lazy.subtract(mixture, parts, gains, offsets=[place.frame for place in places], sample_rate=rate)
+        notes = [
+            rounded(f"the beginning of {folder},", place)
+            for (folder, _, _), place in zip(placed, places, strict=True)
+            if not place.exact
+        ]
+        return result, notes
+
+    each_with(
+        "subtract", [whole], output, make, files_from=None, null=False, jobs=jobs, log=log, force=force,
+    )  # fmt: skip
 
 
 def residual(

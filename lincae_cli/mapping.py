@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lincae_formats.signal import Lazy
 
 Make = Callable[["LatReader"], "tuple[Lazy, list[str]]"]
+MakeWith = Callable[["LatReader", ExitStack], "tuple[Lazy, list[str]]"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,25 @@ def each(
         lats, output, files_from, null, jobs, log, force: The command line's.
         make: From an open file to what is to be written.
     """
+    each_with(
+        command, lats, output, lambda reader, _: make(reader),
+        files_from=files_from, null=null, jobs=jobs, log=log, force=force,
+    )  # fmt: skip
+
+
+def each_with(
+    command: str,
+    lats: list[str] | None,
+    output: str | None,
+    make: MakeWith,
+    *,
+    files_from: str | None,
+    null: bool,
+    jobs: str,
+    log: str | None,
+    force: bool,
+) -> None:
+    """As `each`, for what needs other files beside each: they are put on the stack, which is closed after the write."""
     as_json = parse_log(log, "--log")
     processes = 0 if jobs == "auto" else parse_int(jobs, "--jobs", 1, 1024)
     operands, output = split_output(lats or [], output)
@@ -101,18 +122,18 @@ def each(
         )
 
 
-def _apply(make: Make, job: Job, force: bool) -> Report:
+def _apply(make: MakeWith, job: Job, force: bool) -> Report:
     from lincae_formats import LatReader
 
     began = time.monotonic()
-    with LatReader(paths.open_source(job.source, "a .lat file")) as reader:
-        result, notes = make(reader)
+    with ExitStack() as stack, LatReader(paths.open_source(job.source, "a .lat file")) as reader:
+        result, notes = make(reader, stack)
         write(result, job.target, force)
         header = result.header
     return Report(header.duration, time.monotonic() - began, header.channels, header.sample_rate, tuple(notes))
 
 
-def _finished(make: Make, job: Job) -> float:
+def _finished(make: MakeWith, job: Job) -> float:
     """The seconds of audio in a target that is there, whole, and what would be written.
 
     Raises:
@@ -121,8 +142,8 @@ def _finished(make: Make, job: Job) -> float:
     from lincae_formats import LatError, LatReader, TargetExistsError, verify
 
     hint = "add --force to overwrite it, or move it away"
-    with LatReader(job.source) as source:
-        wanted, _ = make(source)
+    with ExitStack() as stack, LatReader(job.source) as source:
+        wanted, _ = make(source, stack)
         if os.stat(job.source).st_mtime_ns > os.stat(job.target).st_mtime_ns:
             raise TargetExistsError(f"{job.target} exists already and is older than {job.source}", hint)
         try:

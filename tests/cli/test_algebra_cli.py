@@ -67,6 +67,59 @@ def test_subtract_takes_gains_and_beginnings_too(cli, ab):
     np.testing.assert_allclose(read_lat("rest.lat").data[:, :, :5], ab[0].data, atol=6e-3)
 
 
+def test_folders_are_subtracted_name_by_name(cli):
+    wholes = {name: make_lat(cli.folder / "mixes" / name, i) for i, name in enumerate(("a.lat", "x/b.lat"))}
+    parts = {name: make_lat(cli.folder / "parts" / name, 9 + i) for i, name in enumerate(wholes)}
+    make_lat(cli.folder / "parts" / "more.lat")  # nothing is to be taken out by it
+    cli.ok("subtract", "mixes/", "parts:0.5", "-o", "rest")
+    for name, whole in wholes.items():
+        np.testing.assert_allclose(read_lat(f"rest/{name}").data, whole.data - 0.5 * parts[name].data, atol=6e-3)
+        cli.ok("subtract", f"mixes/{name}", f"parts/{name}:0.5", "-o", "one.lat", "--force")
+        assert (cli.folder / "one.lat").read_bytes() == (cli.folder / "rest" / name).read_bytes()
+    assert not (cli.folder / "rest" / "more.lat").exists()
+
+
+def test_folders_are_subtracted_again_only_where_a_part_changed(cli):
+    for i, name in enumerate(("a", "b")):
+        make_lat(cli.folder / f"mixes/{name}.lat", i)
+        make_lat(cli.folder / f"parts/{name}.lat", 9 + i)
+    cli.ok("subtract", "mixes", "parts", "-o", "rest")
+    before = (cli.folder / "rest/a.lat").stat().st_mtime_ns
+    assert cli.noted("subtract", "mixes", "parts", "-o", "rest") == [
+        "2 of 2 files were finished already; --force makes them anew"
+    ]
+    assert (cli.folder / "rest/a.lat").stat().st_mtime_ns == before
+    (cli.folder / "parts/b.lat").unlink()
+    make_lat(cli.folder / "parts/b.lat", 77)
+    code, _, err = cli.run("subtract", "mixes", "parts", "-o", "rest")
+    assert code == 1
+    assert "rest/b.lat exists already and is not this result of mixes/b.lat" in err
+    assert "1 of 2 files failed" in err
+
+
+def test_a_mixture_without_its_part_is_reported_and_stops_nothing(cli):
+    for name in ("a", "b", "c"):
+        make_lat(cli.folder / f"mixes/{name}.lat")
+    make_lat(cli.folder / "parts/a.lat")
+    make_lat(cli.folder / "parts/c.lat", fingerprint="sha256:" + "ef" * 32)
+    code, _, err = cli.run("subtract", "mixes", "parts", "-o", "rest")
+    assert code == 1
+    assert "parts/b.lat: no such file" in err
+    assert "parts/c.lat" in err
+    assert "2 of 3 files failed; the others are done" in err
+    assert sorted(p.name for p in (cli.folder / "rest").iterdir()) == ["a.lat"]
+
+
+def test_what_cannot_be_meant_by_folders_is_refused(cli, ab):
+    make_lat(cli.folder / "mixes/a.lat")
+    make_lat(cli.folder / "parts/a.lat")
+    assert "mixes is a folder and a.lat is none" in cli.refused(1, "subtract", "mixes", "a.lat", "-o", "rest")
+    assert "is an input" in cli.refused(2, "subtract", "mixes", "parts", "-o", "parts/", "--force")
+    assert "is an input" in cli.refused(2, "subtract", "mixes", "parts", "-o", "mixes", "--force")
+    assert "about folders" in cli.refused(2, "subtract", "a.lat", "b.lat", "-o", "c.lat", "--log", "json")
+    assert "there is no output" in cli.refused(2, "subtract", "mixes", "parts")
+
+
 @pytest.mark.parametrize(
     ("given", "factor"),
     [
