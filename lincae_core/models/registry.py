@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def user_models() -> Path:
 
 def available() -> list[ModelInfo]:
     """The models that ship, then the user's, by name; a name that ships cannot be taken by another."""
-    found = [read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))]
+    found = by_version([read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))])
     names = {m.name for m in found}
     try:
         own = sorted(user_models().glob("*.safetensors"))
@@ -107,6 +108,13 @@ def available() -> list[ModelInfo]:
     return found
 
 
+def by_version(models: list[ModelInfo]) -> list[ModelInfo]:
+    """The same models, sorted; of those of one name the newest keeps it, the others are called `<name>-<version>`."""
+    ordered = sorted(models, key=lambda m: (m.name, [-int(n) for n in re.findall(r"\d+", m.version)]))
+    newest = {m.name: m for m in reversed(ordered)}
+    return [m if m is newest[m.name] else replace(m, name=f"{m.name}-{m.version}") for m in ordered]
+
+
 def resolve(name_or_path: str | Path) -> ModelInfo:
     """A model by name, or by the path of a weights file.
 
@@ -114,7 +122,8 @@ def resolve(name_or_path: str | Path) -> ModelInfo:
         LincaeError: there is no such model.
     """
     text = os.fspath(name_or_path)
-    models = {m.name: m for m in available()}
+    shipped_or_own = available()
+    models = {f"{m.name}-{m.version}": m for m in shipped_or_own} | {m.name: m for m in shipped_or_own}
     if text in models:
         return models[text]
     if Path(text).is_file():
@@ -188,4 +197,4 @@ def load(name_or_path: str | Path | ModelInfo = DEFAULT_MODEL, device: str = "au
     info = name_or_path if isinstance(name_or_path, ModelInfo) else resolve(name_or_path)
     where = choose_device(device)
     model, metadata = load_weights(info.path)
-    return Autoencoder(model, metadata, where)
+    return Autoencoder(model, {**metadata, "name": info.name}, where)

@@ -7,7 +7,7 @@ from torch import nn
 
 from lincae_core.models.blocks import Block
 from lincae_core.models.families import Model
-from lincae_core.models.frame import FrameModel
+from lincae_core.models.frame import FrameModel, LinearEncoder
 from lincae_core.models.registry import resolve
 from lincae_core.models.weights import load_weights
 from lincae_formats.errors import LincaeError
@@ -16,8 +16,8 @@ from lincae_formats.errors import LincaeError
 def start_from(model: Model, name_or_path: str) -> None:
     """Gives a model the weights of one that is at hand; blocks that are new begin as the identity.
 
-    A network may have more blocks than the one it starts from, and read more of the latents: what is new adds nothing
-    at first, so the networks do at the first step what they did.
+    A network may have more blocks than the one it starts from, read more of the latents, or stand beside a linear
+    encoder that had none: what is new adds nothing at first, so the model does at the first step what it did.
 
     Args:
         model: fresh; changed in place.
@@ -55,4 +55,6 @@ def _silent(model: Model) -> dict[str, nn.Module]:
     }
     if isinstance(model, FrameModel) and model.decoder.power_spans:
         parts["decoder.mean_power."] = model.decoder.mean_power
+    if isinstance(model.encoder, LinearEncoder) and model.encoder.network is not None:
+        parts["encoder.network."] = model.encoder.network.output
     return parts

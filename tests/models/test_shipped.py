@@ -1,5 +1,6 @@
 """What the shipped model promises, on the demo's stems: homogeneity to rounding, additivity, a card that fits."""
 
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -65,12 +66,29 @@ def test_a_stem_by_subtraction_decodes_as_well_as_the_stem(model, stems):
     assert mss(pulled, vocals[0], 44100) < 1.02 * mss(alone, vocals[0], 44100)
 
 
-def test_the_model_before_is_there_under_its_version():
-    info = registry.resolve("frame-0.2")
-    assert (info.name, info.version) == ("frame-0.2", "0.2")
+@pytest.mark.parametrize(
+    ("version", "fingerprint"),
+    [
+        ("0.2", "sha256:4f3ac1f82157084dc0b541a26065c893415c4056d81a452c39533e96c6335f6a"),
+        ("0.3", "sha256:e2b8af0b8075b7602447f2bb342a6abe0d2cfd09534bb8586278f61268f485ac"),
+    ],
+)
+def test_the_models_before_are_there_under_their_versions(version, fingerprint):
+    info = registry.resolve(f"frame-{version}")
+    assert (info.name, info.version, info.fingerprint) == (f"frame-{version}", version, fingerprint)
     before = registry.load(info)
-    assert before.fingerprint == "sha256:4f3ac1f82157084dc0b541a26065c893415c4056d81a452c39533e96c6335f6a"
+    assert (before.name, before.fingerprint) == (f"frame-{version}", fingerprint)
+    assert registry.find_fingerprint(fingerprint, "frame", "a.lat") == info
     assert decode_array(before, encode_array(before, np.zeros((1, 5000), np.float32)), 5000).shape == (1, 5000)
+
+
+def test_the_newest_version_has_the_bare_name():
+    info = registry.resolve("frame")
+    assert registry.resolve(f"frame-{info.version}") == info, "a script may pin the version"
+    older = [replace(info, name="frame", version=v) for v in ("0.9", "0.10", "0.2")]
+    assert [(m.name, m.version) for m in registry.by_version([*older, replace(info, name="a", version="1")])] == [
+        ("a", "1"), ("frame", "0.10"), ("frame-0.9", "0.9"), ("frame-0.2", "0.2"),
+    ]  # fmt: skip
 
 
 def test_latents_have_about_unit_variance(model, stems):

@@ -102,6 +102,10 @@ def test_a_larger_network_begins_as_the_one_it_grows_from(audio, tmp_path):
         was = before.denoise(noise, torch.tensor([1.0]), before.decoder(z))
         now = grown.denoise(noise, torch.tensor([1.0]), grown.decoder(z))
     assert torch.allclose(now, was, atol=1e-6)
+    beside = build("frame", {**LINEAR, "encoder_network": True}).eval()
+    start_from(beside, str(source))
+    with torch.no_grad():
+        assert torch.allclose(beside.encoder(noise), before.encoder(noise), atol=1e-6)
     with pytest.raises(LincaeError, match="another shape"):  # what is smaller cannot do what it did
         start_from(build("frame", {**LINEAR, "decoder_latent_blocks": 0}), str(source))
 

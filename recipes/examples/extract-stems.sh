@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Stems from mixes and their accompaniments: stem = mix - accompaniment, file by file of the same name.
+#
+# Run it again after an interruption, or from cron: what is finished is checked and left. Files that fail are told on
+# stderr and stop nothing. Exit codes: 0, 1 when files failed, 2 for wrong usage.
+set -euo pipefail
+
+usage() {
+  cat <<'EOF'
+usage: extract-stems.sh MIXES ACCOMPANIMENTS OUT [wav|flac|ogg]
+
+  MIXES, ACCOMPANIMENTS  folders of audio or of .lat files (where there are .lat files, only they are taken),
+                         alike but for the extensions: MIXES/a/b.flac goes with ACCOMPANIMENTS/a/b.wav
+  OUT                    a folder; the stems come to OUT/stems, .lat files made on the way to OUT/latents
+  wav|flac|ogg           write the stems as audio, too, to OUT/audio
+EOF
+}
+
+case ${1-} in -h | --help) usage; exit 0 ;; esac
+if [ $# -lt 3 ] || [ $# -gt 4 ]; then usage >&2; exit 2; fi
+case ${4-wav} in wav | flac | ogg) ;; *) usage >&2; exit 2 ;; esac
+
+# A path that no program takes for an option.
+plain() { case $1 in -*) printf './%s' "$1" ;; *) printf '%s' "$1" ;; esac }
+mixes=$(plain "$1/") accompaniments=$(plain "$2/") out=$(plain "$3") audio=${4-}
+
+for folder in "$mixes" "$accompaniments"; do
+  if [ ! -d "$folder" ]; then echo "extract-stems.sh: $folder: no such folder" >&2; exit 2; fi
+done
+
+status=0
+# Goes on after failures of single files (1), and ends at anything else.
+attempt() {
+  local code=0
+  "$@" || code=$?
+  if [ "$code" -gt 1 ]; then exit "$code"; fi
+  if [ "$code" -eq 1 ]; then status=1; fi
+}
+
+# Sets `lats` to the folder of .lat files that a folder stands for.
+latents() {
+  lats=$1
+  if [ -z "$(find "$1" -type f -iname '*.lat' -print -quit)" ]; then
+    lats=$out/latents/$2
+    attempt lincae encode -o "$lats/" -- "$1"
+  fi
+}
+
+latents "$mixes" mixes
+mixes=$lats
+latents "$accompaniments" accompaniments
+accompaniments=$lats
+
+attempt lincae subtract -o "$out/stems/" -- "$mixes" "$accompaniments"
+if [ -n "$audio" ] && [ -d "$out/stems" ]; then
+  attempt lincae decode --format "$audio" -o "$out/audio/" -- "$out/stems"
+fi
+exit "$status"
