@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from lincae_core.training.linear_start import begin_linear, begin_probes
 from lincae_core.training.optimiser import make_optimiser, set_learning_rate
 from lincae_core.training.recipe import Recipe, parse_duration
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
+
+log = logging.getLogger("lincae")
 
 
 class Trainer:
@@ -122,8 +125,7 @@ class Trainer:
         set_learning_rate(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         moved = [t.to(self.device, non_blocking=True) for t in (weights, gains, noise, chosen, student, teacher)]
-        loss = self.loss(x, *moved)
-        loss.backward()
+        loss = self._backward(x, *moved)
         self.consistent = False
         norm = self._clip()
         self.optimiser.step()
@@ -131,6 +133,24 @@ class Trainer:
         self._average()
         self.consistent = True
         return float(loss.detach()), norm
+
+    def _backward(self, *batch: Tensor) -> Tensor:
+        """The loss of a batch, whose gradients it leaves; where torch cannot compile it, it is computed as is."""
+        if self.loss != self._loss:
+            from torch._dynamo.exc import TorchDynamoException
+
+            try:
+                loss = self.loss(*batch)
+                loss.backward()  # compiled when it is first needed, so it can fail there
+                return loss
+            except TorchDynamoException as e:
+                reason = str(e).strip().partition("\n")[0][:200]
+                log.warning("torch.compile failed, training goes on without it: %s", reason)
+                self.loss = self._loss
+                self.optimiser.zero_grad(set_to_none=True)
+        loss = self.loss(*batch)
+        loss.backward()
+        return loss
 
     def _noise(self, count: int, frames: int, generator: Generator) -> Tensor:
         """Unit Gaussian ``[count, frames, 2048]``, drawn where it is needed: a CPU would keep a GPU waiting."""

@@ -267,3 +267,32 @@ def test_rows_after_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
     path.write_text("step,loss\n10,1.0\n20,0.9\n30,0.8\n4")
     drop_rows_after(path, 20)
     assert path.read_text() == "step,loss\n10,1.0\n20,0.9\n"
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_where_torch_cannot_compile_training_goes_on_without(audio, tmp_path, monkeypatch, caplog, where):
+    from torch._dynamo.exc import TorchDynamoException
+
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            raise TorchDynamoException("no compiler\nmany lines")
+
+    def compiled(function):
+        def run(*batch):
+            if where == "forward":
+                raise TorchDynamoException("no compiler\nmany lines")
+            return Broken.apply(function(*batch))
+
+        return run
+
+    plain = train(SMOKE, tmp_path / "plain", overrides=short(audio, compile="off"), device="cpu")
+    monkeypatch.setattr(torch, "compile", compiled)
+    weights = train(SMOKE, tmp_path / "compiled", overrides=short(audio, compile="on"), device="cpu")
+    messages = [r.message for r in caplog.records if "compile" in r.message]
+    assert messages == ["torch.compile failed, training goes on without it: no compiler"]
+    assert weights.read_bytes() == plain.read_bytes()
