@@ -87,6 +87,7 @@ def evaluate(
     from lincae_core.evaluation.runner import evaluate as run
     from lincae_core.evaluation.systems import Options, choose_systems
     from lincae_core.evaluation.written import SUBTYPES
+    from lincae_formats.errors import LincaeError
 
     kind = parse_choice(subtype, "--subtype", SUBTYPES)
     folder = Path(data)
@@ -96,13 +97,17 @@ def evaluate(
     settings = Settings(seconds=limit, gains=factors or GAINS, steps=count, seed=noise, subtype=kind)
     with _Line() as line:
         results, failures = run(folder, some, systems, Path(out), settings, device=device, say=line.show)
-    if results["systems"]:
+    if results["systems"] and not results["measures"]:
+        failures.append(
+            LincaeError(f"{data}: all that was read is silent, nothing can be measured", "give other tracks")
+        )
+    elif results["systems"]:
         _report(results, Path(out), wanted)
     for error in failures:
         errors.show(error)
     if failures:
         total = len(some) * len(systems)
-        if total > 1:
+        if total > 1 and results["measures"]:
             errors.say("error", f"{len(failures)} of {total} measurements failed; the others are done")
         raise typer.Exit(errors.FAILURE)
 

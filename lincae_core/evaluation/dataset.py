@@ -100,7 +100,8 @@ def find_tracks(folder: Path, names: Sequence[str] = ()) -> list[Track]:
         UsageError: one of `names` is not among the tracks.
     """
     if not folder.is_dir():
-        raise LincaeError(f"{folder}: no such folder", "give --data a folder of tracks, each a folder of stems")
+        what = "a file, not a folder" if folder.exists() else "no such folder"
+        raise LincaeError(f"{folder}: {what}", "give --data a folder of tracks, each a folder of stems")
     found = _tracks_in(folder) or _tracks_in(folder / "test") or _tracks_in(folder / "train")
     if not found:
         itself = _track(folder)
@@ -180,8 +181,9 @@ def _read(path: Path, seconds: float | None) -> np.ndarray:
 
 
 def _read_packed(path: Path, seconds: float | None) -> dict[str, np.ndarray]:
-    if shutil.which("ffmpeg") is None:
-        raise LincaeError(f"{path}: reading {PACKED} needs ffmpeg, which is not installed", "install ffmpeg")
+    for program in ("ffmpeg", "ffprobe"):
+        if shutil.which(program) is None:
+            raise LincaeError(f"{path}: reading {PACKED} needs {program}, which is not installed", "install ffmpeg")
     try:
         import stempeg
     except ImportError:

@@ -21,6 +21,7 @@ import numpy as np
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio
 from lincae_core.evaluation.mss import mss_segments
 from lincae_core.evaluation.sdr import by_segments, sdr, si_sdr
+from lincae_core.evaluation.segments import is_silent
 from lincae_core.evaluation.systems.base import Latent, System
 from lincae_core.evaluation.written import FLOAT, as_written
 
@@ -114,7 +115,8 @@ class Session:
 def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep | None = None) -> list[Measure]:
     """All the protocols that the system and the track allow.
 
-    A system without arithmetic of latents is reconstructed only; additivity needs two stems.
+    A system without arithmetic of latents is reconstructed only; additivity needs two stems. A silent
+    mixture has no relative errors, as a silent segment has no distance.
 
     Args:
         session: the system and the track.
@@ -123,11 +125,14 @@ def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep |
     """
     found = list(reconstruction(session, keep))
     if session.system.linear:
+        heard = not is_silent(session.audio.mixture)
         found += homogeneity(session, gains, keep)
-        found.append(encoder_homogeneity(session, gains))
+        if heard:
+            found.append(encoder_homogeneity(session, gains))
         if len(session.audio.stems) > 1:
             found += additivity(session, keep)
-            found.append(encoder_additivity(session))
+            if heard:
+                found.append(encoder_additivity(session))
             found += separation(session, keep)
     return [m for m in found if m.values]
 

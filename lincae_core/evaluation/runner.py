@@ -13,6 +13,7 @@ import numpy as np
 
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Track
 from lincae_core.evaluation.media import excerpt, keep_example, safe_name
+from lincae_core.evaluation.mss import WINDOWS_MS
 from lincae_core.evaluation.protocols import Session, measure_track
 from lincae_core.evaluation.results import MEDIA, Settings, gather, write_results
 from lincae_core.evaluation.systems.base import System
@@ -21,7 +22,9 @@ from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError
 
 RESULTS = "results.json"
-PROTOCOL = 1  # goes up when the same system on the same track would be measured differently
+PROTOCOL = 2  # goes up when the same system on the same track would be measured differently
+
+SHORTEST = WINDOWS_MS[-1] / 1000  # s of a track
 
 Say = Callable[[str], None]
 
@@ -102,6 +105,11 @@ def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
 
 def _measure(system: System, track: Track, settings: Settings, out: Path, device: str) -> dict[str, Any]:
     audio = track.load(settings.seconds)
+    if len(audio.mixture) < SHORTEST * SAMPLE_RATE:
+        raise LincaeError(
+            f"{track.name}: {len(audio.mixture)} samples, too short to measure: the longest window is {SHORTEST:g} s",
+            "leave the track out with --tracks" if settings.seconds is None else "give a longer --seconds",
+        )
     session, span = Session(system.for_track(track), audio, device, settings.subtype), excerpt(audio)
     examples: list[dict[str, object]] = []
 

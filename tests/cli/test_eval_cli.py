@@ -195,6 +195,7 @@ WRONG = [
     ("", 2, "--data is missing; for example: lincae eval --data"),
     ("--data none", 1, "none: no such folder"),
     ("--data empty", 1, "empty: no tracks in it"),
+    ("--data note.txt", 1, "note.txt: a file, not a folder"),
     ("--data music --tracks Aple", 2, "did you mean --tracks Apple"),
     ("--data music --model fram", 1, "did you mean --model frame"),
     ("--data music --model lin-cae", 1, "lincae models pull lin-cae"),
@@ -239,3 +240,11 @@ def test_one_line_that_names_the_remedy(lincae, here, line, code, remedy):
 def test_as_a_process(here):
     shutil.rmtree(here / "music" / "Apple")
     assert "no track but Pear, ripe" in refused(1, "eval", "--data", "music", "--model", "klt", cwd=here)
+
+
+def test_silence_alone_is_no_result(lincae, here):
+    for name in ("drums", "vocals"):
+        sf.write(here / "music" / "Apple" / f"{name}.flac", np.zeros(RATE), RATE)
+    code, out, err = lincae("--data", "music", "--tracks", "Apple", "--model", "identity", "--model", "opus")
+    assert (code, out, len(err)) == (1, "", 1)
+    assert "all that was read is silent" in err[0]

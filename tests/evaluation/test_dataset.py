@@ -146,8 +146,15 @@ def pack(folder, signals, streams=("mixture", "drums", "bass", "other", "vocals"
     return target
 
 
-def test_musdb_stem_mp4(tmp_path):
+@pytest.fixture
+def stempeg():
+    if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
+        pytest.skip("ffmpeg is not installed")  # without it stempeg cannot even be imported
     pytest.importorskip("stempeg", reason="the package stempeg is not installed")
+
+
+@pytest.mark.usefixtures("stempeg")
+def test_musdb_stem_mp4(tmp_path):
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "A Song").mkdir()
     signals = stems(1.0)
@@ -164,14 +171,17 @@ def test_musdb_stem_mp4(tmp_path):
     assert "packed" not in find_tracks(tmp_path / "music")[0].files
 
 
-def test_damaged_stem_mp4(tmp_path, monkeypatch):
-    pytest.importorskip("stempeg", reason="the package stempeg is not installed")
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("ffmpeg is not installed")
+@pytest.mark.usefixtures("stempeg")
+def test_damaged_stem_mp4(tmp_path):
     (tmp_path / "A.stem.mp4").write_bytes(b"no film")
     (track,) = find_tracks(tmp_path)
     with pytest.raises(LincaeError, match=r"A\.stem\.mp4: cannot read its stems"):
         track.load()
+
+
+def test_stem_mp4_without_ffmpeg(tmp_path, monkeypatch):
+    (tmp_path / "A.stem.mp4").write_bytes(b"no film")
+    (track,) = find_tracks(tmp_path)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(LincaeError, match="needs ffmpeg"):
         track.load()

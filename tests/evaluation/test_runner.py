@@ -200,3 +200,12 @@ def test_safe_names_are_one_folder_and_differ(name):
     assert len(safe) < 100
     assert safe_name(safe.rpartition("-")[0] or "x") != safe
     assert safe_name("plain name-1.0") == "plain name-1.0"
+
+
+def test_a_track_shorter_than_a_window_is_named(data, out):
+    write_track(data / "C", 0.04, ("drums", "vocals"))
+    results, failures = evaluate(data, out, Identity())
+    assert [str(e) for e in failures] == [
+        "C: 1764 samples, too short to measure: the longest window is 0.05 s; leave the track out with --tracks"
+    ]
+    assert results["data"]["tracks"] == ["A", "B"]
