@@ -16,16 +16,23 @@ usage: extract-stems.sh MIXES ACCOMPANIMENTS OUT [wav|flac|ogg]
 EOF
 }
 
-case ${1-} in -h | --help) usage; exit 0 ;; esac
-if [ $# -lt 3 ] || [ $# -gt 4 ]; then usage >&2; exit 2; fi
-case ${4-wav} in wav | flac | ogg) ;; *) usage >&2; exit 2 ;; esac
-
-# A path that no program takes for an option.
-plain() { case $1 in -*) printf './%s' "$1" ;; *) printf '%s' "$1" ;; esac }
-mixes=$(plain "$1/") accompaniments=$(plain "$2/") out=$(plain "$3") audio=${4-}
-
+case ${1-} in -h | --help) usage && exit 0 ;; esac
+if [ $# -lt 3 ] || [ $# -gt 4 ]; then usage >&2 && exit 2; fi
+case ${4-wav} in wav | flac | ogg) ;; *) usage >&2 && exit 2 ;; esac
+mixes=$1 accompaniments=$2 out=$3 audio=${4-}
+case $mixes in -*) mixes=./$mixes ;; esac # no option of anything
+case $accompaniments in -*) accompaniments=./$accompaniments ;; esac
+case $out in -*) out=./$out ;; esac
 for folder in "$mixes" "$accompaniments"; do
-  if [ ! -d "$folder" ]; then echo "extract-stems.sh: $folder: no such folder" >&2; exit 2; fi
+  if [ ! -d "$folder" ]; then
+    printf 'extract-stems.sh: %s: no such folder\n' "$folder" >&2
+    exit 2
+  fi
+  mkdir -p "$out"
+  case $(cd -P -- "$out" && pwd)/ in "$(cd -P -- "$folder" && pwd)"/*)
+    printf 'extract-stems.sh: %s lies in %s; name another OUT\n' "$out" "$folder" >&2
+    exit 2 ;;
+  esac
 done
 
 status=0
@@ -37,10 +44,10 @@ attempt() {
   if [ "$code" -eq 1 ]; then status=1; fi
 }
 
-# Sets `lats` to the folder of .lat files that a folder stands for.
+# Sets `lats` to the folder of .lat files that folder $1 stands for: itself, or what is made of its audio.
 latents() {
   lats=$1
-  if [ -z "$(find "$1" -type f -iname '*.lat' -print -quit)" ]; then
+  if [ -z "$(find -H "$1" -type f -iname '*.lat' -print -quit)" ]; then
     lats=$out/latents/$2
     attempt lincae encode -o "$lats/" -- "$1"
   fi
@@ -50,9 +57,10 @@ latents "$mixes" mixes
 mixes=$lats
 latents "$accompaniments" accompaniments
 accompaniments=$lats
+if [ ! -d "$mixes" ] || [ ! -d "$accompaniments" ]; then exit 1; fi # nothing could be encoded, which was told
 
 attempt lincae subtract -o "$out/stems/" -- "$mixes" "$accompaniments"
-if [ -n "$audio" ] && [ -d "$out/stems" ]; then
+if [ -n "$audio" ] && [ -n "$(find "$out/stems" -name '*.lat' -print -quit)" ]; then
   attempt lincae decode --format "$audio" -o "$out/audio/" -- "$out/stems"
 fi
 exit "$status"
