@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -235,7 +236,7 @@ def _subtract_folders(
 
     def make(mixture: "LatReader", stack: "ExitStack") -> "tuple[Lazy, list[str]]":
         below = os.path.relpath(mixture.name, whole)
-        paths = [os.path.join(folder, below) for folder, _, _ in placed]
+        paths = [str(Path(folder, below)) for folder, _, _ in placed]  # parts/ and parts are one name in histories
         parts = [stack.enter_context(LatReader(open_source(path, "a .lat file"))) for path in paths]
         for reader in (mixture, *parts):
             reader.follow(Fingerprint(reader.header))  # hashed as it is read, for the history

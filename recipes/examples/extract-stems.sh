@@ -23,6 +23,7 @@ mixes=$1 accompaniments=$2 out=$3 audio=${4-}
 case $mixes in -*) mixes=./$mixes ;; esac # no option of anything
 case $accompaniments in -*) accompaniments=./$accompaniments ;; esac
 case $out in -*) out=./$out ;; esac
+out=${out%"${out##*[!/]}"} # without / at the end
 for folder in "$mixes" "$accompaniments"; do
   if [ ! -d "$folder" ]; then
     printf 'extract-stems.sh: %s: no such folder\n' "$folder" >&2

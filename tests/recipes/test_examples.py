@@ -138,7 +138,7 @@ def test_stems_from_audio_to_audio(script):
     for gone in ("stems/a.lat", "audio/a.flac", "audio/album/b.flac"):
         (Path("out") / gone).unlink()
     code, out, err = script("extract-stems.sh", "mixes/", "karaoke/", "out/", "flac")
-    assert (code, out) == (0, "")
+    assert (code, out) == (0, ""), err
     assert all("were finished already" in line for line in err.splitlines())
     assert contents("out") == before
     again = {k for k, v in times("out").items() if v != changed[k]}
