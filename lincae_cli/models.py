@@ -112,7 +112,7 @@ def import_model(
     ] = None,
     scale: Annotated[
         str | None,
-        typer.Option("--scale", metavar="X", help="Factor on its latents; by default the published one of that name."),
+        typer.Option("--scale", metavar="X", help="Factor on its latents; by default the published one."),
     ] = None,
     force: Force = False,
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from lincae_core.models.hub import PUBLISHED
 from lincae_core.models.published import convert
 from lincae_core.models.registry import SHIPPED, ModelInfo, read_info, user_models
 from lincae_core.models.unet import UnetConfig
@@ -72,10 +73,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except OSError as e:
         raise LincaeError(f"{path}: cannot read the checkpoint ({e.strerror})") from None
     except Exception as e:  # damaged archives and refused pickles raise whatever their reader does
-        reason = " ".join(str(e).split())
-        if "weights_only" in reason or "Unsupported" in reason:
+        if "weights_only" in str(e) or "Unsupported" in str(e):
             raise LincaeError(f"{path}: holds code or objects, not weights alone; it was not read") from None
-        raise LincaeError(f"{path}: not a checkpoint ({reason[:100] or type(e).__name__})", "get it again") from None
+        raise LincaeError(f"{path}: not a checkpoint, or a damaged one ({type(e).__name__})", "get it again") from None
     for key in ("gen_state_dict", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
@@ -201,13 +201,15 @@ def import_file(
         path: lincae weights, or a checkpoint of Music2Latent's network (`.pth`, `.pt`, `.safetensors`); the Lin-CAE
             authors' `*_kwargs_last.yaml` beside it are taken into account.
         family: `unet` for a checkpoint; not needed for lincae weights.
-        name: of the model; by default that in the file, or the file's own.
-        scale: factor on the latents; by default the published one of that name, else 1.
+        name: of the model; by default that in the file, that of the published folder it lies in, or the file's own.
+        scale: factor on the latents; by default the published one of that name, else of that folder, else 1.
         force: replace a model of that name.
 
     Raises:
         LincaeError: the file is no such thing, or the name is taken.
     """
+    if path.is_dir():
+        raise LincaeError(f"{path}: a folder", "name the checkpoint in it")
     if not path.is_file():
         raise LincaeError(f"{path}: no such file")
     info = _lincae_info(path)
@@ -229,9 +231,10 @@ def import_file(
         raise LincaeError(f"{path}: not lincae weights", "for a checkpoint of Music2Latent's network: --as unet")
     if family != "unet":
         raise LincaeError(f"{path}: no checkpoint can be imported as {family}", "type --as unet")
-    name = name or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "imported"
+    known = published_name(path)
+    name = name or known or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "imported"
     check_target(name, force)
-    factor = scale if scale is not None else LATENT_SCALE.get(name, 1.0)
+    factor = scale if scale is not None else LATENT_SCALE.get(name, LATENT_SCALE.get(known, 1.0))
     beside = {part: path.with_name(f"{part}_kwargs_last.yaml") for part in KWARGS}
     if beside["generator"].is_file():
         kwargs = read_kwargs({k: v for k, v in beside.items() if v.is_file()})
@@ -239,6 +242,12 @@ def import_file(
     else:
         config = UnetConfig(latent_scale=factor)
     return install(read_state(path), config, name, Origin(str(path)), force=force)
+
+
+def published_name(path: Path) -> str:
+    """The name of the published weights whose folder on the hub, such as `0a3afbec_weights`, a file lies in; or ''."""
+    folder = path.resolve().parent.name
+    return next((n for n, p in PUBLISHED.items() if n in LATENT_SCALE and f"{folder}/{path.name}" == p.files[0]), "")
 
 
 def _lincae_info(path: Path) -> ModelInfo | None:

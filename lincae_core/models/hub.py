@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lincae_core.models.registry import PULLABLE, ModelInfo, user_models
+from lincae_core.models.registry import PULLABLE, SHIPPED, ModelInfo, user_models
 from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 
@@ -73,6 +73,8 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
         LincaeError: huggingface_hub is not installed, no network, a damaged file, or a checkpoint of another shape.
     """
     if name not in PUBLISHED:
+        if (SHIPPED / f"{name}.safetensors").exists():
+            raise UsageError(f"{name} ships with lincae: there is nothing to pull", f"see lincae models show {name}")
         near = get_close_matches(name, PULLABLE, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PULLABLE)}"
         raise UsageError(f"no published model {name!r}", hint)
@@ -148,7 +150,11 @@ def _download(name: str, file: str) -> Path:
     except RepositoryNotFoundError:
         raise LincaeError(f"{name}: the hub has no {repo}, or not for you", "if it is gated: hf auth login") from None
     except HfHubHTTPError as e:
-        raise LincaeError(f"{name}: the hub refused {file} ({_status(e)})", "try again later") from None
+        status = getattr(getattr(e, "response", None), "status_code", None)
+        if status == 404:
+            hint = f"upgrade lincae, or: lincae models import FILE --as unet --name {name}"
+            raise LincaeError(f"{name}: {repo} on the hub has no {file}", hint) from None
+        raise LincaeError(f"{name}: the hub refused {file} (status {status or '?'})", "try again later") from None
     except Exception as e:  # whatever breaks a connection
         if not _is_unreachable(e):
             reason = " ".join(str(e).split())[:120] or type(e).__name__
@@ -166,10 +172,6 @@ def _is_unreachable(error: Exception) -> bool:
     """Whether no one answered; the class depends on the HTTP library that huggingface_hub uses."""
     names = {c.__name__ for c in type(error).__mro__}
     return bool(names & {"TransportError", "ConnectionError", "LocalEntryNotFoundError"})
-
-
-def _status(error: Any) -> str:
-    return f"status {getattr(getattr(error, 'response', None), 'status_code', '?')}"
 
 
 def _check(name: str, path: Path) -> None:

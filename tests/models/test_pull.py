@@ -130,6 +130,14 @@ def test_no_network(tmp_path):
     one_line(lincae(None, tmp_path, "models", "pull", "m2l"), 1, "m2l: cannot reach the hub", "models import")
 
 
+def test_nothing_to_pull(tmp_path):
+    one_line(lincae(None, tmp_path, "models", "pull", "frame"), 2, "frame ships with lincae", "models show frame")
+
+
+def test_a_file_that_the_hub_has_no_more(hub, tmp_path):
+    one_line(lincae(hub, tmp_path, "models", "pull", "m2l"), 1, REPO, "has no 1511f18a_weights/", "models import")
+
+
 def test_unknown_name(tmp_path):
     one_line(lincae(None, tmp_path, "models", "pull", "lincae"), 2, "no published model", "did you mean lin-cae?")
 
@@ -217,6 +225,18 @@ def test_import(checkpoint, models, tmp_path):
     info = checkpoints.import_file(checkpoint, "unet", "lin-cae-2", 7.0, force=True)
     assert info.config["latent_scale"] == 7
     assert {m.name for m in available()} >= {"frame", "lin-cae-2"}
+
+
+def test_the_published_folder_says_what_it_is(tiny_checkpoint, models, tmp_path):
+    folder = tmp_path / "0a3afbec_weights"
+    folder.mkdir()
+    for path, content in tiny_checkpoint[1].items():
+        (folder / Path(path).name).write_bytes(content)
+    info = checkpoints.import_file(folder / Path(PTH).name, "unet")
+    assert (info.name, info.config["latent_scale"]) == ("lin-cae", 33)
+    assert checkpoints.import_file(folder / Path(PTH).name, "unet", "mine").config["latent_scale"] == 33
+    with pytest.raises(LincaeError, match=r"0a3afbec_weights: a folder; name the checkpoint in it"):
+        checkpoints.import_file(folder, "unet")
 
 
 def test_import_lincae_weights(tiny_model, models):
