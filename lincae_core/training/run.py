@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from lincae_core.training.csvlog import drop_rows_after
+from lincae_core.training.lock import only_training_in
 from lincae_core.training.recipe import Recipe, load_recipe
 from lincae_formats.errors import LincaeError
 
@@ -53,17 +55,26 @@ def train(
         The exported weights.
 
     Raises:
-        LincaeError: wrong recipe, no audio, a damaged or foreign checkpoint, a full disk.
+        LincaeError: wrong recipe, no audio, another training in `out`, a damaged or foreign checkpoint, a full disk.
     """
     resolved, text = resolve(recipe, overrides, budget)
     out = Path(out) if out else Path("runs") / resolved.name
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for leftover in out.glob(".checkpoint.safetensors.*.tmp"):  # of a run that was killed while saving
-            leftover.unlink(missing_ok=True)
-    except OSError as e:
-        raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another --out") from None
+    with ExitStack() as held:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(only_training_in(out))
+            for leftover in out.glob(".checkpoint.safetensors.*.tmp"):  # of a run that was killed while saving
+                leftover.unlink(missing_ok=True)
+        except OSError as e:
+            raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another --out") from None
+        return _train(resolved, text, out, resume, device, report)
 
+
+def _train(
+    resolved: Recipe, text: str, out: Path, resume: bool, device: str,
+    report: Callable[[float, dict[str, float]], None] | None,
+) -> Path:  # fmt: skip
+    """`train` in a folder that is held."""
     from lincae_core.models.device import choose_device
     from lincae_core.models.frontend import HOP, WINDOW
     from lincae_core.training.data import load_clips

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from lincae_core.models.registry import load
 from lincae_core.training.csvlog import drop_rows_after
 from lincae_core.training.data import load_clips
+from lincae_core.training.lock import only_training_in
 from lincae_core.training.loop import Trainer
 from lincae_core.training.run import resolve, train
 from lincae_core.training.schedules import learning_rate
@@ -186,6 +187,7 @@ def test_not_resuming_starts_anew(audio, tmp_path):
 CHILD = """
 import sys
 from pathlib import Path
+from lincae_core.training.lock import only_training_in
 from lincae_core.training.run import drop_rows_after, train
 overrides = dict(a.split("=", 1) for a in sys.argv[3:])
 train(Path(sys.argv[1]), Path(sys.argv[2]), overrides=overrides, device="cpu")
@@ -296,3 +298,12 @@ def test_where_torch_cannot_compile_training_goes_on_without(audio, tmp_path, mo
     messages = [r.message for r in caplog.records if "compile" in r.message]
     assert messages == ["torch.compile failed, training goes on without it: no compiler"]
     assert weights.read_bytes() == plain.read_bytes()
+
+
+def test_two_trainings_do_not_share_a_folder(audio, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    with only_training_in(out), pytest.raises(LincaeError, match="another training writes there"):
+        train(SMOKE, out, overrides=short(audio), device="cpu")
+    assert not list(out.iterdir())
+    assert train(SMOKE, out, overrides=short(audio), device="cpu").is_file()
