@@ -10,6 +10,8 @@ from .header import Header
 class Fingerprint:
     """SHA-256 over stored latents, chunk after chunk in time; within a chunk of time, channel after channel.
 
+    The zeros of chunks without anything else are positive.
+
     Attributes:
         frames: How many frames were hashed so far, from the beginning.
     """

@@ -8,7 +8,7 @@ from fractions import Fraction
 from .errors import HeaderError, ShapeError
 
 FORMAT = "lincae-lat"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 MAJOR = 1
 
 MAX_CHANNELS = 64

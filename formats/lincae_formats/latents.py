@@ -11,6 +11,7 @@ import numpy as np
 from .errors import DTypeError, LatError, ShapeError
 from .fingerprint import Fingerprint
 from .header import Header
+from .silence import unmarked
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ class Latents:
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(self.data, dtype="<f2" if self.dtype == "float16" else "<f4")
         found = Fingerprint(self.header)
-        found.feed(0, stored)
+        found.feed(0, unmarked(stored, self.header.chunk_frames))
         return str(found)
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:

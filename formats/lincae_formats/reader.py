@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from h5py import h5a, h5d, h5g, h5s, h5t
 
-from . import hdf5, signal
+from . import hdf5, signal, silence
 from . import history as histories
 from .errors import (
     ChecksumError,
@@ -93,7 +93,7 @@ class LatReader:
         Chunks are read whole, and the last ones are held: whoever reads in order reads every chunk once.
 
         Raises:
-            ChecksumError: the stored bytes are damaged.
+            ChecksumError: the stored bytes are damaged, or became zeros.
             NonFiniteError: NaN or infinity among them.
             LatError: the range is not inside the file.
         """
@@ -172,6 +172,8 @@ class LatReader:
             hdf5.check_length(self._file, self._size, self.name)
         if not all_finite(stored):
             raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", hdf5.COPY_HINT)
+        if silence.unmark(stored, self.header.chunk_frames) and self._marked:
+            raise ChecksumError(f"{self.name}: a hole: zeros where latents were: the file is damaged", hdf5.COPY_HINT)
         if self._hashed is not None:
             self._hashed.feed(start, stored)
         return stored
@@ -204,6 +206,7 @@ class LatReader:
                 f"{self.name}: .lat version {version}, this program reads {MAJOR}.x",
                 "pip install --upgrade lincae",
             )
+        self._marked = int(parts[1]) >= 1  # silence is told from a hole
 
     def _read_facts(self, root: h5g.GroupID) -> dict[str, Any]:
         kinds = {

@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 import numpy as np
 from h5py import h5d, h5g, h5p, h5s
 
-from . import hdf5, signal
+from . import hdf5, signal, silence
 from . import history as histories
 from ._version import __version__
 from .atomic import atomic_path
@@ -167,6 +167,8 @@ class LatWriter:
         self._pending, self._pending_frames = [data[:, :, at:]], self._pending_frames - at
 
     def _write_frames(self, data: np.ndarray) -> None:
+        """Writes whole chunks, or the last one."""
+        data = silence.marked(data, self.header.chunk_frames)
         space = h5s.create_simple(self.header.shape)
         for channel in range(data.shape[0]):
             part = np.ascontiguousarray(data[channel : channel + 1])

@@ -1,4 +1,4 @@
-"""Makes the `.lat` files of this folder and expected.json.
+"""Makes the `.lat` files of the current version of the format in this folder, and expected.json.
 
 Run once per version of the format; the files of old versions are never remade.
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lincae_formats import Header, Latents, LatReader, mix, read_lat, write_lat
+from lincae_formats.header import FORMAT_VERSION
 
 WRITER = "lincae 0.1.0"  # written into the vectors; stays when lincae's version moves on
 FINGERPRINT = "sha256:" + "0123456789abcdef" * 4
@@ -28,18 +29,24 @@ def latents(seed: int, header: Header, **facts: object) -> Latents:
 
 
 def vectors() -> dict[str, Latents]:
-    """File name -> contents."""
+    """What file names say after the version -> contents."""
     mono = Header(44100, 20_000, "test-model", FINGERPRINT, latent_dim=8, latent_scale=1.5)
     encoded = ({"op": "encode", "source": "naïve.wav", "model": "test-model"},)
     a = latents(1, replace(mono, channels=2), dtype="float32", name="a.lat", history=encoded)
     b = latents(2, replace(mono, num_samples=9_000), name="b.lat")
     mixed = replace(mix([a, b], [1.0, -0.5]), tags={"title": "Größe", "empty": "", "note": "two\nlines"})
+    pauses = latents(7, replace(mono, num_samples=4096 * 700, channels=2, latent_dim=2))
+    data = pauses.data.copy()
+    data[1], data[0, :, 234:468] = 0.0, -0.0  # every chunk of one channel, and one of the other
+    silence = Latents(np.zeros((1, 8, 1), np.float32), replace(mono, num_samples=1), dtype="float32")
     return {
-        "v1.0-mono-float16.lat": latents(3, mono, history=encoded),
-        "v1.0-stereo-float32-mix.lat": mixed,
-        "v1.0-one-sample.lat": latents(4, replace(mono, num_samples=1)),
-        "v1.0-48000hz.lat": latents(5, replace(mono, sample_rate=48000, num_samples=48_001)),
-        "v1.0-two-chunks.lat": latents(6, replace(mono, num_samples=4096 * 257, latent_dim=2)),
+        "mono-float16.lat": latents(3, mono, history=encoded),
+        "stereo-float32-mix.lat": mixed,
+        "one-sample.lat": latents(4, replace(mono, num_samples=1)),
+        "48000hz.lat": latents(5, replace(mono, sample_rate=48000, num_samples=48_001)),
+        "two-chunks.lat": latents(6, replace(mono, num_samples=4096 * 257, latent_dim=2)),
+        "silent-chunks.lat": replace(pauses, data=data),
+        "silent-sample.lat": silence,
     }
 
 
@@ -64,8 +71,11 @@ def describe(path: Path) -> dict[str, object]:
 def main(folder: Path) -> None:
     """Writes every vector and expected.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    expected = {}
-    for name, z in vectors().items():
+    known = json.loads(Path(__file__).with_name("expected.json").read_text(encoding="utf-8"))
+    version = f"v{FORMAT_VERSION}-"
+    expected = {name: facts for name, facts in known.items() if not name.startswith(version)}
+    for kind, z in vectors().items():
+        name = version + kind
         write_lat(z, folder / name, overwrite=True, writer=WRITER)
         expected[name] = describe(folder / name)
     text = json.dumps(expected, indent=1, sort_keys=True) + "\n"

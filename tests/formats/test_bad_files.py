@@ -118,7 +118,8 @@ def test_versions(bad):
         r"version 2\.0.*upgrade",
     )
     refused(raw_file(bad, attributes={"format_version": text("one")}), HeaderError, "MAJOR.MINOR")
-    future = raw_file(bad, attributes={"format_version": text("1.7"), "unknown": np.int64(1)})
+    facts = {"format_version": text("1.7"), "unknown": np.int64(1)}
+    future = raw_file(bad, attributes=facts, latents=np.ones((1, 8, 5), "<f2"))
     assert read_lat(future).frames == 5
 
 
