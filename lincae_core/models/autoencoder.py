@@ -106,7 +106,7 @@ class Autoencoder:
         low, high = first + before - left, first + before + count + right
         parts = []
         for group in self._groups(self.model.windows(low, high, first, first + len(x))):
-            frames = self._decode(joined([cut(x, w, first) for w in group]), group, channel, steps, seed)
+            frames, group = self._decode(joined([cut(x, w, first) for w in group]), group, channel, steps, seed)
             parts += [
                 v[(w.low - w.start) * RATIO : (w.high - w.start) * RATIO] for v, w in zip(frames, group, strict=True)
             ]
@@ -119,9 +119,12 @@ class Autoencoder:
         keep = slice(skip, skip + count * size)
         return (blocks[keep] / weight[keep] * scale).cpu().numpy()
 
-    def _decode(self, z: Tensor, group: list[Window], channel: int, steps: int, seed: int) -> Tensor:
-        """Latents ``[W, K, latent_dim]`` of windows to frames ``[W, 8 K, 2048]``."""
-        features = self.model.decoder(z)
+    def _decode(
+        self, z: Tensor, group: list[Window], channel: int, steps: int, seed: int
+    ) -> tuple[Tensor, list[Window]]:
+        """Latents ``[W, K, latent_dim]`` of windows to frames ``[W, 8 N, 2048]``, and the parts these belong to."""
+        features: Any
+        features, group = self.model.features(z, group)
 
         def noise(step: int) -> Tensor:
             parts = [frame_noise(seed, channel, step, w.start, w.stop, RATIO * FRAME) for w in group]
@@ -130,7 +133,7 @@ class Autoencoder:
         def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
             return self.model.denoise(noisy, sigma, features)
 
-        return sample(denoise, noise, self.model.preconditioning, steps)
+        return sample(denoise, noise, self.model.preconditioning, steps), group
 
     def _groups(self, windows: list[Window]) -> Iterator[list[Window]]:
         size = BATCH.get(self.device.type, 1)

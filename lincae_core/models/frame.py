@@ -155,8 +155,15 @@ class LatentDecoder(nn.Module):
         if c.power_spans:
             self.mean_power = nn.Linear(len(c.power_spans) * c.latent_dim, c.latent_width, bias=False)
 
-    def forward(self, z: Tensor) -> Features:
-        """Maps ``[B, K, latent_dim]`` to ``[B, 8 K, width]`` and, with a linear path, ``[B, 8 K, 2048]``."""
+    def forward(self, z: Tensor, before: int = 0, after: int = 0) -> Features:
+        """Maps ``[B, K, latent_dim]`` to ``[B, 8 N, width]`` and, with a linear path, ``[B, 8 N, 2048]``.
+
+        Args:
+            z: latents of K frames.
+            before: latent frames at the start that are context only, which the features leave out.
+            after: the same at the end; N is what is left of K.
+        """
+        last = z.shape[1] - after
         level = z.square().mean(-1, keepdim=True).add(1e-8).sqrt()
         h = self.input(torch.cat([z, z * level ** (self.alpha - 1)], -1))
         if self.power is not None:
@@ -166,11 +173,15 @@ class LatentDecoder(nn.Module):
                 h = h + self.mean_power(torch.cat([mean_log_power(power, span) for span in self.power_spans], -1))
         for block in self.latent_blocks:
             h = block(h)
-        h = self.split(h)
+        h = self.split(h[:, before:last])
         h = h.reshape(h.shape[0], -1, h.shape[-1] // RATIO)
         for block in self.frame_blocks:
             h = block(h)
-        return (h,) if self.linear is None else (h, self.linear(z))
+        if self.linear is None:
+            return (h,)
+        low, high = max(before - REACH, 0), min(last + REACH, z.shape[1])
+        estimate = self.linear(z[:, low:high])
+        return h, estimate[:, RATIO * (before - low) : RATIO * (last - low)]
 
 
 def mean_log_power(power: Tensor, span: int) -> Tensor:
@@ -253,20 +264,38 @@ class FrameModel(nn.Module):
         return max(network * c.encoder_network, REACH * c.linear_path)
 
     @property
+    def frame_context(self) -> int:
+        """Latent frames on either side that they depend on through the blocks at the frame rate alone."""
+        c = self.config
+        return math.ceil((c.decoder_frame_blocks + c.denoiser_blocks) * (c.kernel // 2) / RATIO)
+
+    @property
     def decoder_context(self) -> int:
         """Latent frames on either side that the STFT frames of a latent frame depend on."""
         c = self.config
         reach = c.kernel // 2
-        features = c.decoder_latent_blocks * reach + math.ceil(
-            (c.decoder_frame_blocks + c.denoiser_blocks) * reach / RATIO
-        )
-        features += max(c.power_spans, default=1) // 2
+        features = max(c.power_spans, default=1) // 2 + c.decoder_latent_blocks * reach + self.frame_context
         estimate = (REACH + math.ceil(c.denoiser_blocks * reach / RATIO)) * c.linear_path
         return max(features, estimate)
 
     def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
         """One window: all there is, from ``first`` to ``last``, for the latent frames ``low`` to ``high``."""
         return [Window(first, last, low, high)]
+
+    def features(self, z: Tensor, seen: list[Window]) -> tuple[Features, list[Window]]:
+        """What the latent-side decoder gives for windows, and the part of each that it gives it for.
+
+        The blocks at the latent rate reach far and cost little, those at the frame rate the reverse: these get no more
+        of the context than they reach.
+
+        Args:
+            z: latents of the windows, ``[W, K, latent_dim]``.
+            seen: the windows, of one shape.
+        """
+        first = seen[0]
+        before = max(first.low - self.frame_context - first.start, 0)
+        after = max(first.stop - first.high - self.frame_context, 0)
+        return self.decoder(z, before, after), [Window(w.start + before, w.stop - after, w.low, w.high) for w in seen]
 
     def denoise(self, x: Tensor, sigma: Tensor, features: Features) -> Tensor:
         """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""

@@ -271,6 +271,10 @@ class UnetModel(nn.Module):
         """
         return windows(low, high, WINDOW, MARGIN)
 
+    def features(self, z: Tensor, seen: list[Window]) -> tuple[list[Tensor], list[Window]]:
+        """What the latent-side decoder gives for windows ``[W, K, latent_dim]``, all of which the denoiser sees."""
+        return self.decoder(z), seen
+
     def denoise(self, x: Tensor, sigma: Tensor, features: list[Tensor]) -> Tensor:
         """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
         p, s = self.preconditioning, sigma[:, None, None]

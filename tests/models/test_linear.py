@@ -10,7 +10,7 @@ from lincae_core.models.autoencoder import Autoencoder
 from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel
 from lincae_core.models.frontend import HOP, LEAD, Frontend
 from lincae_core.models.linear import REACH, LinearAnalysis, LinearSynthesis, magnitude_power
-from lincae_core.stream import decode_array, encode_array
+from lincae_core.stream import decode_array, decode_range, encode_array, latent_levels
 
 SMALL = {
     "width": 16, "latent_width": 16, "latent_dim": 8, "expand": 1, "decoder_latent_blocks": 1, "denoiser_blocks": 1,
@@ -114,3 +114,23 @@ def test_the_estimate_goes_through_where_decoding_starts():
         features = model.decoder(z)
         out = model.denoise(torch.zeros(1, 4 * RATIO, FRAME), torch.tensor([model.config.sigma_max]), features)
     assert relative(out, features[1]) < 1e-2
+
+
+@pytest.mark.parametrize("stretch", [1, 5])
+@pytest.mark.parametrize("shape", [{}, {"power_spans": (3, 9), "decoder_latent_blocks": 3, "decoder_frame_blocks": 2}])
+def test_a_stretch_sees_all_it_depends_on_and_computes_no_more(shape, stretch):
+    """Blocks at the frame rate run over a stretch and what they reach, not over the whole of the context."""
+    torch.manual_seed(0)
+    model = FrameModel(FrameConfig(**{**SMALL, **shape})).eval()
+    codec = Autoencoder(model, {"name": "a", "version": "0", "fingerprint": ""}, torch.device("cpu"))
+    z, frames = rand(1, 8, 40).numpy(), []
+    whole = decode_array(codec, z, 40 * 4096)
+    plain = model.denoiser.forward
+    model.denoiser.forward = lambda x, *more: frames.append(x.shape[1]) or plain(x, *more)
+    blocks = decode_range(
+        codec, lambda a, b: z[:, :, a:b], 40, latent_levels([z]), 12 * 4096, 22 * 4096, stretch=stretch
+    )
+    part = np.concatenate(list(blocks), 1)
+    scale = float(np.abs(whole).max())
+    assert np.abs(part - whole[:, 12 * 4096 : 22 * 4096]).max() < 1e-5 * scale
+    assert set(frames) == {RATIO * (stretch + 2 + 2 * model.frame_context)}
