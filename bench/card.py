@@ -1,6 +1,6 @@
 """Writes a model's card from what its training and its scoring left behind; no figure is typed by hand.
 
-python bench/card.py RUN_DIR SCORE.json --hardware "2 CPU cores" -o lincae_core/weights/frame.md
+python bench/card.py RUN_DIR SCORE.json --hardware "2 CPU cores" -o lincae_core/weights/frame-0.4.md
 """
 
 from __future__ import annotations
@@ -57,6 +57,13 @@ def method(recipe: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def begins(recipe: dict[str, Any]) -> str:
+    """What the training began from, a line; nothing where it began from scratch."""
+    if not recipe["initial"]:
+        return ""
+    return f"- Began from the weights of `{recipe['initial']}`, which have a card of their own.\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of the training")
@@ -85,7 +92,7 @@ An audio autoencoder: 64 numbers for every 4096 samples at 44.1 kHz, per channel
 - Method: {method(recipe)}.
 - Data: 625 clips of up to 38 s (6.6 h) of free music, speech and drums, from packages of the Debian archive (game music for
   the most part); {data["held_out"]:.0%} of the files held out.
-- Budget: {float(last["elapsed_s"]) / 60:.0f} minutes, {int(last["step"])} steps of {data["batch"]} crops of
+{begins(recipe)}- Budget: {float(last["elapsed_s"]) / 60:.0f} minutes, {int(last["step"])} steps of {data["batch"]} crops of
   {data["crop_frames"]} STFT frames and as many mixtures.
 - Hardware: {a.hardware}.
 - Recipe: `{a.recipe or f"recipes/{info.name}.yaml"}`.
@@ -93,8 +100,8 @@ An audio autoencoder: 64 numbers for every 4096 samples at 44.1 kHz, per channel
 ## Scores
 
 On three tracks of 30 s that were not trained on (Software-Entwicklungskit, CC0), mono, by `score_linearity.py`. MSS is the
-multi-scale spectral distance; smaller is better. Designs were compared on a third of these tracks (`recipes/EXPERIMENTS.md`), so
-other music may come out somewhat worse.
+multi-scale spectral distance; smaller is better. Up to version 0.3 designs were compared on a third of these tracks, later ones on
+held-out clips of the training data (`recipes/EXPERIMENTS.md`), so other music may come out somewhat worse.
 
 | measure | value |
 |---|---|

@@ -20,7 +20,7 @@ import common
 
 STEMS = Path("..") / "shared" / "stems"
 MUSIC = Path("..") / "shared" / "corpus"
-ABLATION = Path("bench") / "weights" / "frame-nonlinear.safetensors"
+ABLATION = Path("runs") / "ablation" / "frame-nonlinear.safetensors"
 OUT = Path("build") / "eval"
 SPEED = "speed"  # the table left out: bench/decode_speed.py measures that on a quiet machine
 
@@ -30,12 +30,24 @@ def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--data", type=Path, default=STEMS, help="tracks with stems")
     options.add_argument("--music", type=Path, default=MUSIC, help="what the models were trained on, for a second KLT")
-    options.add_argument("--ablation", default=str(ABLATION), help="weights trained without the linearity tricks")
+    options.add_argument(
+        "--ablation",
+        default=str(ABLATION),
+        help="weights trained without the linearity tricks (recipes/frame-nonlinear.yaml)",
+    )
     options.add_argument("--slow", default="random:unet", help="the system with a run of its own; '' for none")
     options.add_argument("--slow-seconds", type=float, default=3.0, help="s of each track for it")
     options.add_argument("--out", type=Path, default=OUT, help="where parts, excerpts and the page are kept")
     a = options.parse_args()
-    models = [a.model, a.ablation, "opus", "klt", *([f"klt:{a.music}"] if a.music.is_dir() else [])]
+    if not Path(a.ablation).is_file():
+        print(f"{a.ablation}: not there, so left out; train it by recipes/frame-nonlinear.yaml", file=sys.stderr)
+    models = [
+        a.model,
+        *([a.ablation] if Path(a.ablation).is_file() else []),
+        "opus",
+        "klt",
+        *([f"klt:{a.music}"] if a.music.is_dir() else []),
+    ]
     part: list[str] = []
     if a.quick:
         a.slow, models, part = "", [a.model, "opus"], ["--seconds", "2", "--tracks", "Lithium"]
