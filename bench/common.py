@@ -110,11 +110,14 @@ def median_seconds(work: Callable[[], object], runs: int) -> dict[str, float | i
     }
 
 
-def run(command: list[str], environment: dict[str, str]) -> None:
-    """Runs a command; ends the benchmark with its message when it fails."""
+def run(command: list[str], environment: dict[str, str]) -> float:
+    """Runs a command, whose wall-clock seconds are returned; ends the benchmark with its message when it fails."""
+    began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    elapsed = time.perf_counter() - began
     if done.returncode:
-        sys.exit(f"{shlex.join(command)}: exit {done.returncode}\n{done.stderr}")
+        sys.exit(f"{shlex.join(command)[:500]}: exit {done.returncode}\n{done.stderr}")
+    return elapsed
 
 
 @contextmanager

@@ -10,9 +10,7 @@ import os
 import shlex
 import shutil
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import common
@@ -76,12 +74,7 @@ def timed(command: list[str], environment: dict[str, str], out: Path) -> float:
     """Wall-clock seconds of a whole process, from a quiet disk and an empty output folder."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
-    began = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    elapsed = time.perf_counter() - began
-    if done.returncode:
-        sys.exit(f"{shlex.join(command)[:200]}: exit {done.returncode}\n{done.stderr}")
-    return elapsed
+    return common.run(command, environment)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import common
@@ -50,7 +48,7 @@ def main() -> None:
                 path.unlink()
     peaks = {(r["command"], r["minutes"]): r["peak_mb"] for r in rows}
     ratios = {c: round(peaks[c, lengths[1]] / peaks[c, lengths[0]], 3) for c in ("encode", "decode")}
-    figures = {"measured_with": _means(), "rows": rows, "peak_ratio_long_to_short": ratios}
+    figures = {"measured_with": means(), "rows": rows, "peak_ratio_long_to_short": ratios}
     common.save("memory", figures, a.results, a.model)
 
 
@@ -73,18 +71,15 @@ def measure(command: list[str], environment: dict[str, str], note: Path) -> tupl
         wrapped = [str(TIME), "-v", "-o", str(note), *command]
     else:
         wrapped = [sys.executable, "-c", CHILD, str(note), *command]
-    began = time.perf_counter()
-    done = subprocess.run(wrapped, capture_output=True, text=True, env=environment)
-    elapsed = time.perf_counter() - began
-    if done.returncode:
-        sys.exit(f"{shlex.join(command)}: exit {done.returncode}\n{done.stderr}")
+    elapsed = common.run(wrapped, environment)
     lines = note.read_text(encoding="utf-8").splitlines()
     kilobytes = next(line for line in lines if "Maximum resident" in line or line.isdigit())
     os.unlink(note)
     return int(kilobytes.rpartition(":")[2]) * 1024, elapsed
 
 
-def _means() -> str:
+def means() -> str:
+    """How peaks are measured here."""
     return "/usr/bin/time -v" if TIME.exists() else "getrusage(RUSAGE_CHILDREN)"
 
 

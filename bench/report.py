@@ -19,6 +19,7 @@ from lincae_core.evaluation.report import from_json, markdown_of
 GET_PEER = "pip install --no-deps --target build/peers linear-cae==0.1.4"
 # What the project asks of itself: name of the command, limit in s.
 CLI_BARS = {"lincae info": 0.3, "lincae mix of four": 0.4}
+COPY_BAR = 0.25
 DECODE_RATIO_BAR = 50
 UNET_RATIO_BAR = 2.5
 MEMORY_BAR = "under 1500 MB, and within 10 % of the short file's"
@@ -152,6 +153,39 @@ def _cli(figures: dict[str, Any]) -> str:
         f"{audio['times_the_mix']:.0f} times as long** as\n`lincae mix`. That is an estimate: 4 x "
         f"{audio['decode_one_s']:.2f} s + {audio['encode_one_s']:.2f} s, from one decode and one encode measured in a "
         "process\nthat had the model loaded already; the adding itself and loading are left out."
+    )
+
+
+def _library(figures: dict[str, Any]) -> str:
+    body = [
+        [
+            f"`{row['command']}`",
+            *(f"{row[key]:.2f}" for key in ("median_s", "min_s", "max_s")),
+            f"{row['mb_per_s']:.0f}",
+            f"**{row['of_cp']:.2f}**",
+            f"{row['of_cp_sync']:.2f}",
+        ]
+        for row in figures["rows"]
+    ]
+    head = ["command", "median s", "best s", "worst s", "MB/s read", "speed, `cp` = 1", "speed, `cp` and `sync` = 1"]
+    size = f"{figures['bytes'] / 1e6:.0f} MB"
+    return (
+        f"{figures['files']} `.lat` files of {figures['file_minutes']} min, mono, {size}: whole processes by turns, "
+        f"{figures['rounds']} of each after one that does\nnot count. `gain` and `fade` write as many files, `mix` and "
+        f"`concat` one. Asked for: at least {COPY_BAR:g} of `cp`'s speed. `cp` leaves in\nmemory what the system "
+        "writes later; lincae waits until each file is on the disk.\n\n" + table.rows(head, body)
+    )
+
+
+def _extraction(figures: dict[str, Any]) -> str:
+    body = [[row["way"], *(f"{row[key]:.2f}" for key in ("median_s", "min_s", "max_s"))] for row in figures["rows"]]
+    return (
+        f"{figures['files']} mixes and their accompaniments made of the demo's stems, mono, "
+        f"{figures['audio_s'] / figures['files']:.0f} s each on average: total times, whole\nprocesses by turns, "
+        f"{figures['rounds']} of each way.\n\n"
+        + table.rows(["way", "median s", "best s", "worst s"], body)
+        + f"\n\nOn `.lat` files the script is **{figures['times_as_fast']:.0f} times as fast** as the faster way by "
+        "audio. From audio it has to encode mixes and\naccompaniments, where subtracting the audio costs nothing."
     )
 
 
@@ -291,6 +325,21 @@ def _memory(figures: dict[str, Any]) -> str:
     )
 
 
+def _arrangement(figures: dict[str, Any]) -> str:
+    body = [
+        [f"{row['minutes']:g}", *(f"{row[key]:.1f}" for key in ("peak_mb", "worst_peak_mb", "elapsed_s", "worst_s"))]
+        for row in figures["rows"]
+    ]
+    return (
+        f"`lincae render song.yaml -o song.lat`: {figures['tracks']} mono tracks with gains, curves and offsets, half "
+        f"of them\non a bus. Whole processes by turns, {figures['runs']} of each, peak resident size by "
+        f"`{figures['measured_with']}`.\n\n"
+        + table.rows(["a track's min", "median peak MB", "worst peak MB", "median s", "worst s"], body)
+        + f"\n\nMedian peak of the long song over that of the short one: {figures['peak_ratio_long_to_short']:.3f}. "
+        "Asked for: constant memory."
+    )
+
+
 def _sizes(figures: dict[str, Any]) -> str:
     body = [
         [
@@ -336,10 +385,13 @@ SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
     ),
     ("eval", "Systems compared", _evaluation, "python bench/evaluation.py --data FOLDER"),
     ("cli_speed", "Speed of the command line", _cli, "python bench/cli_speed.py"),
+    ("library", "A library of files", _library, "python bench/library.py"),
+    ("extraction", "Extracting stems", _extraction, "python bench/extraction.py"),
     ("decode_speed", "Speed of the codec", _codec, "python bench/decode_speed.py"),
     ("unet_speed", "Speed of the paper's network", _unet, "python bench/unet_speed.py"),
     ("training_speed", "Speed of training", _training, "python bench/training_speed.py"),
     ("memory", "Memory", _memory, "python bench/memory.py"),
+    ("arrangement", "Memory of an arrangement", _arrangement, "python bench/arrangement.py"),
     ("sizes", "File sizes", _sizes, "python bench/sizes.py"),
 )
 

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import common
 import linearity
+import report
 
-ALL = ("evaluation", "cli_speed", "decode_speed", "training_speed", "memory", "sizes", "linearity")
+ALL = (
+    "evaluation",
+    "cli_speed",
+    "library",
+    "extraction",
+    "decode_speed",
+    "unet_speed",
+    "training_speed",
+    "memory",
+    "arrangement",
+    "sizes",
+    "linearity",
+)
 
 
 def main() -> None:
@@ -34,22 +48,27 @@ def main() -> None:
     }
     for pair in a.score or []:
         extra["linearity"] += ["--score", pair]
+    peers = a.peer or common.ROOT / "build" / "peers"
+    missing = {
+        "evaluation": "" if a.stems.is_dir() else f"{a.stems} is not there; name it: --stems PATH",
+        "linearity": "" if a.tool.is_file() else f"{a.tool} is not there; name it: --tool PATH",
+        "unet_speed": ""
+        if peers.is_dir() or find_spec("linear_cae")
+        else f"linear-cae is not there; {report.GET_PEER}",
+    }
     failed = []
     for name in a.only:
-        if name == "evaluation" and not a.stems.is_dir():
-            print(f"evaluation: skipped, {a.stems} is not there; name it: --stems PATH", file=sys.stderr)
-            continue
-        if name == "linearity" and not a.tool.is_file():
-            print(f"linearity: skipped, {a.tool} is not there; name it: --tool PATH", file=sys.stderr)
+        if missing.get(name):
+            print(f"{name}: skipped, {missing[name]}", file=sys.stderr)
             continue
         print(f"== {name}", file=sys.stderr)
         script = str(Path(__file__).with_name(f"{name}.py"))
         if subprocess.run([sys.executable, script, *shared, *extra.get(name, [])]).returncode:
             failed.append(name)
-    report = [sys.executable, str(Path(__file__).with_name("report.py")), "--results", str(a.results)]
+    writing = [sys.executable, str(Path(__file__).with_name("report.py")), "--results", str(a.results)]
     if a.quick:
-        report += ["--output", str(a.results / "BENCHMARKS.md")]
-    failed += ["report"] if subprocess.run(report).returncode else []
+        writing += ["--output", str(a.results / "BENCHMARKS.md")]
+    failed += ["report"] if subprocess.run(writing).returncode else []
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
