@@ -124,8 +124,10 @@ def render(
                 typer.echo(f"\nvariants: {', '.join(loaded.song.variants)}")
             return
         if song.rounded:
-            what = f"{song.rounded} times lie between two frames and were rounded by up to {1000 * song.worst:.0f} ms"
-            errors.say("note", f"{loaded.name}: {what}; --dry-run shows what is used")
+            many = f"{song.rounded} times lie between two frames and were"
+            what = many if song.rounded > 1 else "a time lies between two frames and was"
+            by = f"rounded by up to {1000 * song.worst:.0f} ms"
+            errors.say("note", f"{loaded.name}: {what} {by}; --dry-run shows what is used")
         models = Models(device)
         heard = [r for r in results if r.audio]
         info = models.matching(song.header, heard[0].target, model) if heard else None
@@ -149,9 +151,10 @@ def _load(arrangement: str) -> "tuple[Loaded, Path]":
             return load(sys.stdin.buffer.read().decode("utf-8-sig"), "<stdin>"), Path()
         except UnicodeDecodeError as e:
             raise failure(f"<stdin>: not text in UTF-8 ({e})", "save it as UTF-8") from None
-    if os.path.isdir(arrangement) or not os.path.exists(arrangement):
-        what = "is a folder" if os.path.isdir(arrangement) else "no such file"
-        raise failure(f"{arrangement}: {what}", nearest(arrangement))
+    if os.path.isdir(arrangement):
+        raise failure(f"{arrangement} is a folder", f"name an arrangement in it; see: ls {arrangement}")
+    if not os.path.exists(arrangement):
+        raise failure(f"{arrangement}: no such file", nearest(arrangement))
     if arrangement.lower().endswith(".lat"):
         raise usage_error(f"{arrangement} is no arrangement", f"did you mean: lincae mix {arrangement} -o out.lat")
     return load(Path(arrangement)), Path(arrangement).parent
@@ -168,10 +171,17 @@ def _results(loaded: "Loaded", output: str | None, chosen: list[str], format: st
         return []
     if _is_folder(output):
         suffix = f".{format.lower().removeprefix('.')}"
+        audio = suffix != f".{LATENTS}"
+        if audio:
+            from lincae_core.audio.formats import WRITE_EXTENSIONS
+
+            if suffix not in WRITE_EXTENSIONS:
+                known = ", ".join([LATENTS, *(extension.removeprefix(".") for extension in WRITE_EXTENSIONS)])
+                raise usage_error(f"--format {format!r} is unknown", f"use one of {known}")
         everything: list[str | None] = [*chosen] if chosen else [None, *loaded.song.variants]
         stem = loaded.song.name or (Path(loaded.name).stem if loaded.name != "<stdin>" else "song")
         return [
-            _Result(name, str(Path(output) / f"{stem}{f'-{name}' if name else ''}{suffix}"), _is_audio(f"x{suffix}"))
+            _Result(name, str(Path(output) / f"{stem}{f'-{name}' if name else ''}{suffix}"), audio)
             for name in everything
         ]
     if len(chosen) > 1:

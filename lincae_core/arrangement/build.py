@@ -52,10 +52,9 @@ class Song:
         self._loaded, self._song = loaded, loaded.song
         self._folder, self._pool, self._outside = folder, pool, allow_outside
         self._files: dict[str, Pooled] = {}
+        self._patterns: list[Pooled] = []  # the first file, and the first of several channels
         self.rounded, self.worst = 0, 0.0
         self._placed = {name: self._place(name, track) for name, track in self._song.tracks.items()}
-        files = list(self._files.values())
-        check_compatible([f.header for f in files], [f.name for f in files], sample_rate=self._song.sample_rate)
         self.header = self._header()
 
     def variant(self, name: str | None = None) -> tuple[Signal, Outline]:
@@ -163,10 +162,19 @@ class Song:
         path = locate(self._loaded, key, text, self._folder, self._outside)
         if str(path) not in self._files:
             try:
-                self._files[str(path)] = self._pool.open(path, text)
+                self._files[str(path)] = self._checked(self._pool.open(path, text))
             except LincaeError as e:
                 raise self._named(key, e) from None
         return self._files[str(path)]
+
+    def _checked(self, file: Pooled) -> Pooled:
+        """The file, which belongs to those before it."""
+        for other in self._patterns:
+            names = [other.name, file.name]
+            check_compatible([other.header, file.header], names, sample_rate=self._song.sample_rate)
+        if not self._patterns or file.header.channels > max(other.header.channels for other in self._patterns):
+            self._patterns.append(file)
+        return file
 
     def _note(self, position: Position) -> Position:
         if not position.exact:
@@ -178,7 +186,8 @@ class Song:
         """The error, with the line and the key if it does not name them yet."""
         if error.message.startswith(f"{self._loaded.name}: line "):
             return error
-        return self._loaded.error(key, error.message, error.hint)
+        hint = error.hint.replace("add --sample-rate ", "add sample_rate: ") if error.hint else None
+        return self._loaded.error(key, error.message, hint)
 
 
 class _Heard:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from lincae_formats.errors import LincaeError
 
 from .document import MAX_BYTES, Document, Key
-from .schema import MASTER, MAX_NESTED, Arrangement
+from .schema import MASTER, MAX_NESTED, Arrangement, NotTogether
 
 _EXAMPLE = "see: lincae render --help"
 # pydantic's words for these are about Python.
@@ -114,6 +114,9 @@ def _first(name: str, document: Document, error: ValidationError) -> LincaeError
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if path and path[-1] == "[key]":
         path, more = path[:-1], f", not {str(path[-2])!r}{more}"
+    reason = first.get("ctx", {}).get("error")
+    if isinstance(reason, NotTogether):
+        path = (*path, reason.key)
     if kind == "extra_forbidden":
         known = _section(path[:-1]).model_fields
         return _error(name, document, path, f"unknown key{more}", nearest(str(path[-1]), known))

@@ -18,6 +18,15 @@ MAX_GAIN = 1e6  # 120 dB: beyond is a slip of the pen
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
 
 
+class NotTogether(ValueError):
+    """A value that does not go with another one; `key` is where it stands."""
+
+    def __init__(self, key: str, message: str) -> None:
+        """With the key's own name, not its path."""
+        super().__init__(message)
+        self.key = key
+
+
 def _text_or_number(value: Any, what: str) -> str | float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is not {what}")
@@ -120,7 +129,7 @@ class Volume(Section):
         try:
             _ = self.automation
         except LatError as e:
-            raise ValueError(e.message) from None
+            raise NotTogether("curve", str(e)) from None
         return self
 
 
@@ -162,7 +171,8 @@ class Track(Fades):
     @model_validator(mode="after")
     def _ordered(self) -> Track:
         if self.end is not None and self.end <= (self.start or 0.0):
-            raise ValueError(f"end {self.end:g} s is not after start {self.start or 0:g} s")
+            what = f"{self.end:g} s is not after the start, {self.start or 0:g} s"
+            raise NotTogether("end", f"{what}; give a later one")
         return self
 
 

@@ -133,6 +133,12 @@ def test_an_arrangement_comes_through_a_pipe_too(cli, stems, monkeypatch):
     assert read_lat("pipe.lat").data.tobytes() == read_lat("file.lat").data.tobytes()
 
 
+def test_one_time_that_is_rounded_is_noted(cli, stems):
+    (cli.folder / "s.yaml").write_text("tracks: {a: {file: vocals.lat, offset: 1}}")
+    (note,) = cli.noted("render", "s.yaml", "-o", "out.lat")
+    assert note == "s.yaml: a time lies between two frames and was rounded by up to 22 ms; --dry-run shows what is used"
+
+
 def test_the_length_can_be_told(cli, stems):
     for length, samples in (("4.5", 198_450), ("1:00", 60 * 44100)):
         (cli.folder / "s.yaml").write_text(f"length: {length}\ntracks: {{a: {{file: vocals.lat}}}}")
@@ -203,10 +209,10 @@ def test_audio_is_what_decoding_the_latents_gives(cli, tiny_model, monkeypatch):
         (("offset: 0:02", "offset: 1e99"), "line 6: tracks.bass.offset: '1e99' is not a time"),
         (("offset: 0:02", "offset: 99999999"), "line 6: tracks.bass.offset: 99999999 is beyond 100 hours"),
         (("offset: 0:02", "offset: -100"), "line 3: tracks.bass: stems/bass.lat: moved to before its beginning"),
-        (("start: 1, end: 2", "start: 2, end: 1"), "line 9: tracks.take2: end 1 s is not after start 2 s"),
+        (("start: 1, end: 2", "start: 2, end: 1"), "line 9: tracks.take2.end: 1 s is not after the start, 2 s; give"),
         (("start: 1, end: 2", "start: 100"), "line 9: tracks.take2: vocals.lat holds no frame from 100 s on"),
         (('"0:0dB 3:0dB 4:-inf"', '"0:0dB 3:x"'), "line 7: tracks.bass.curve: the curve '0:0dB 3:x' has the point"),
-        (('"0:0dB 3:0dB 4:-inf"', '"3:0dB 0:0dB"'), "line 3: tracks.bass: a curve goes back from 3 s to 0 s"),
+        (('"0:0dB 3:0dB 4:-inf"', '"3:0dB 0:0dB"'), "line 7: tracks.bass.curve: a curve goes back from 3 s to 0 s;"),
         (('"0:0dB 3:0dB 4:-inf"', "7"), "line 7: tracks.bass.curve: write a curve as text"),
         (("bus: band}", "bus: bnad}"), "line 2: tracks.drums.bus: there is no bus 'bnad'; did you mean band"),
         (("band: {gain: -1dB}", "band: {bus: band}"), "line 11: buses.band.bus: feeds itself: band -> band"),
@@ -339,13 +345,14 @@ def test_only_regular_files_are_read(cli, stems):
         ("render", 2, "YAML is missing"),
         ("render song.yaml", 2, "--dry-run"),
         ("render song.yml -o out.lat", 1, "did you mean song.yaml"),
-        ("render stems -o out.lat", 1, "is a folder"),
+        ("render stems -o out.lat", 1, "stems is a folder; name an arrangement in it; see: ls stems"),
         ("render vocals.lat -o out.lat", 2, "lincae mix vocals.lat"),
         ("render song.yaml -o out.xyz", 2, ".wav"),
         ("render song.yaml --variant karoke -o out.lat", 2, "did you mean karaoke"),
         ("render song.yaml --variant karaoke --variant second -o out.lat", 2, "-o out/"),
         ("render song.yaml -o out.lat --format flac", 2, "-o out.flac"),
         ("render song.yaml -o out.lat --subtype FLOAT", 2, "-o song.wav"),
+        ("render song.yaml -o out/ --format xyz", 2, "--format 'xyz' is unknown; use one of lat, wav,"),
         ("render song.yaml -o none/out.lat", 1, "mkdir -p"),
         ("render song.yaml -o song.yaml --force", 2, ".wav"),
         ("render song.yaml -o out.wav", 1, "not at hand"),
@@ -364,8 +371,22 @@ def test_files_that_do_not_belong_together_are_named(cli, stems):
     make_lat(cli.folder / "other.lat", fingerprint="sha256:" + "00" * 32, model="n")
     (cli.folder / "s.yaml").write_text("tracks: {a: {file: vocals.lat}, b: {file: other.lat, mute: true}}")
     line = cli.refused(1, "render", "s.yaml", "-o", "out.lat")
-    assert "vocals.lat" in line
-    assert "other.lat" in line
+    assert (
+        "s.yaml: line 1: tracks.b.file: vocals.lat and other.lat come from models m and n; encode other.lat's" in line
+    )
+    make_lat(cli.folder / "mono.lat")
+    make_lat(cli.folder / "wide.lat", channels=3)
+    (cli.folder / "s.yaml").write_text(
+        "tracks:\n" + "".join(f"  {n}: {{file: {n}.lat}}\n" for n in ("mono", "vocals", "wide"))
+    )
+    line = cli.refused(1, "render", "s.yaml", "-o", "out.lat")
+    assert "line 4: tracks.wide.file: vocals.lat has 2 channels, wide.lat has 3; encode one of them" in line
+    make_lat(cli.folder / "slow.lat", sample_rate=48000)
+    (cli.folder / "s.yaml").write_text("tracks:\n  a: {file: mono.lat}\n  b: {file: slow.lat}\n")
+    line = cli.refused(1, "render", "s.yaml", "-o", "out.lat")
+    assert "line 3: tracks.b.file: mono.lat is at 44100 Hz, slow.lat at 48000 Hz; add sample_rate: 44100" in line
+    (cli.folder / "s.yaml").write_text("sample_rate: 44100\ntracks: {a: {file: mono.lat}, b: {file: slow.lat}}")
+    cli.ok("render", "s.yaml", "-o", "together.lat")
     damaged = cli.folder / "vocals.lat"
     damaged.write_bytes(damaged.read_bytes()[:500])
     line = cli.refused(1, "render", "song.yaml", "-o", "out.lat")
