@@ -28,7 +28,7 @@ class Outcomes:
 
     def done(self, job: Job, report: Any) -> None:
         """A file was written."""
-        self._progress.end(job.source, True)
+        self._progress.end(job.source, True, report.seconds)
         speed = report.seconds / max(report.elapsed, 1e-9)
         took = f"{format_time(round(report.seconds, 3))} of audio in {report.elapsed:.1f} s, {speed:.0f}x real time"
         self._progress.note(f"{job.source} -> {job.target}  {took}")

@@ -80,10 +80,18 @@ class Progress:
 
         return advance
 
-    def end(self, name: str, worked: bool) -> None:
-        """Removes a file's bar and counts it as done with; unless it was worked on, its audio counts no more."""
+    def end(self, name: str, worked: bool, seconds: float = 0.0) -> None:
+        """Removes a file's bar and counts it as done with.
+
+        Args:
+            name: The file.
+            worked: Whether it was worked on; its audio counts no more if not.
+            seconds: Its audio, counted here if it had no bar, s.
+        """
         if name in self._tasks:
             self._bars.remove_task(self._tasks.pop(name))
+        elif self._whole is not None:
+            self._whole.advance(seconds)
         if self._whole is not None:
             self._whole.end(name, worked)
 

@@ -62,6 +62,14 @@ def test_nothing_is_drawn_where_it_is_not_wanted(monkeypatch, stderr):
     assert screen.getvalue() == ""
 
 
+def test_audio_of_files_without_a_bar_counts_when_they_end(monkeypatch):
+    terminal = use(monkeypatch, Terminal())
+    with Progress(["a.lat", "b.lat"], {"a.lat": 100.0, "b.lat": 60.0}.__getitem__) as progress:
+        progress.end("a.lat", True, 100.0)
+        time.sleep(0.2)
+    assert re.search(r"1/2 files .* 1:40 of 2:40, \d+x real time", shown(terminal))
+
+
 def test_stopping_ends_the_work(monkeypatch):
     with Progress() as progress:
         bar = progress.bar("a")
