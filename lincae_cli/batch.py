@@ -128,7 +128,8 @@ class _Told(Exception):
 def _summary(failed: int, files: int, folders: int) -> str:
     parts = [f"{folders} folder{'s' if folders > 1 else ''} could not be read"] if folders else []
     parts += [f"{failed} of {files} files failed"] if failed or not folders else []
-    return f"{' and '.join(parts)}; the others are done"
+    rest = "" if failed == files else "; the others are done"
+    return f"{' and '.join(parts)}{rest}"
 
 
 def _in_turn(items: Sequence[Item], attempt: Callable[[Item], Exception | None]) -> list[Exception]:

@@ -106,7 +106,9 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
         inputs.many = True
         inside = list(_expand(inputs, operand, suffixes))
         if not inside:
-            raise failure(f"{operand} matches no {kind} files", f"it takes {_some(suffixes)} files")
+            fixed, _ = _split_glob(operand)
+            hint = f"see: ls {fixed}" if fixed.is_dir() else nearest(str(fixed))
+            raise failure(f"{operand} matches no {kind} files", hint)
         inputs.found += inside
     else:
         inputs.found.append(Found(operand, Path(Path(operand).name)))
@@ -137,9 +139,7 @@ def _walk(inputs: Inputs, folder: Path, base: Path, suffixes: Collection[str]) -
 
 
 def _expand(inputs: Inputs, pattern: str, suffixes: Collection[str]) -> Iterable[Found]:
-    parts = Path(pattern).parts
-    count = next((i for i, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
-    fixed, wild = Path(*parts[:count]), parts[count:]
+    fixed, wild = _split_glob(pattern)
     if "**" in wild:
         # glob would follow links to folders, round and round.
         for found in _walk(inputs, fixed, fixed, suffixes):
@@ -153,6 +153,13 @@ def _expand(inputs: Inputs, pattern: str, suffixes: Collection[str]) -> Iterable
             yield from _walk(inputs, path, fixed, suffixes)
         elif path.suffix.lower() in suffixes and not _special(path):
             yield Found(str(path), path.relative_to(fixed))
+
+
+def _split_glob(pattern: str) -> tuple[Path, tuple[str, ...]]:
+    """The folder that a glob begins in, and the parts from its first wildcard on."""
+    parts = Path(pattern).parts
+    count = next((i for i, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
+    return Path(*parts[:count]), parts[count:]
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

@@ -206,7 +206,7 @@ def _note_gaps(parts: "list[tuple[str, Header]]") -> None:
     gaps = [(name, silence) for name, header in parts if (silence := silence_after(header))]
     if gaps:
         name, silence = max(gaps, key=lambda gap: gap[1])
-        more = f", and {len(gaps) - 1} more parts by less" if len(gaps) > 1 else ""
+        more = f", and {len(gaps) - 1} more by less" if len(gaps) > 1 else ""
         errors.say(
             "note", f"{name} is followed by {1000 * silence:.0f} ms of silence, to the end of its last frame{more}"
         )

@@ -53,6 +53,6 @@ def decoded_span(
     first = 0 if start is None else round(start * rate)
     last = total if end is None else min(round(end * rate), total)
     if first < 0 or first >= total or last <= first:
-        shown = f"{start or 0:g} to {header.duration if end is None else end:g} s"
+        shown = f"{start or 0:g} {'s and later' if end is None else f'to {end:g} s'}"
         raise UsageError(f"{name}: {shown} is not within its {header.duration:.6g} s", "check --start and --end")
     return Span(first, last, rate)

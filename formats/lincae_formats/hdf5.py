@@ -97,7 +97,10 @@ def end_of_file(head: bytes, name: str, size: int | None) -> int:
     if not head:
         raise TruncatedError(f"{name}: the file is empty", COPY_HINT)
     if head[:8] != SIGNATURE[: len(head)]:
-        raise NotHDF5Error(f"{name}: not a .lat file (no HDF5 signature)", f"make one: lincae encode {name}")
+        make = f"make one: lincae encode {'- -' if name.startswith('<') else name}"
+        raise NotHDF5Error(
+            f"{name}: not a .lat file (no HDF5 signature)", COPY_HINT if name.lower().endswith(".lat") else make
+        )
     if len(head) < _HEAD:
         raise TruncatedError(f"{name}: the file is cut short after {len(head)} bytes", COPY_HINT)
     at = _END_OF_FILE.get(head[8])

@@ -147,7 +147,7 @@ class LatWriter:
             if self.dtype == "float16":
                 raise OverflowFloat16Error(
                     f"{self.name}: a latent of {peak:.6g} is beyond float16 ({FLOAT16_MAX:.0f})",
-                    "use --dtype float32",
+                    "lower the gain, or encode with --dtype float32",
                 )
             raise NonFiniteError(f"{self.name}: a latent of {peak:.6g} is beyond float32")
         return stored

@@ -230,7 +230,9 @@ def test_a_damaged_operand_leaves_no_output(cli, ab):
 
 
 def test_what_is_beyond_float16_says_what_to_do(cli, ab):
-    assert "--dtype float32" in cli.refused(1, "gain", "a.lat", "--db", "120", "-o", "loud.lat")
+    assert "; lower the gain, or encode with --dtype float32" in cli.refused(
+        1, "gain", "a.lat", "--db", "120", "-o", "loud.lat"
+    )
     assert not (cli.folder / "loud.lat").exists()
 
 

@@ -132,6 +132,12 @@ def test_thousands_of_files_are_planned_in_seconds(tree):
     assert time.process_time() - began < 10
 
 
+def test_a_glob_that_matches_nothing_says_where_to_look(tree):
+    for glob, hint in (("in/*/*.mp3", "see: ls in"), ("*.mp3", r"see: ls \."), ("inn/**/*.wav", "did you mean in")):
+        with pytest.raises(LincaeError, match=f"matches no audio files; {hint}$"):
+            plan(glob)
+
+
 def test_an_empty_folder_is_an_error(tree):
     Path("empty").mkdir()
     with pytest.raises(LincaeError, match="empty holds no audio files"):
@@ -156,6 +162,9 @@ def test_a_bad_item_does_not_stop_the_others(capsys, jobs):
         "lincae: error: 6.wav: bad; throw it away",
         "lincae: error: 2 of 7 files failed; the others are done",
     ]
+    with pytest.raises(typer.Exit):
+        batch.run([3, 6], work, jobs=jobs)
+    assert capsys.readouterr().err.splitlines()[-1] == "lincae: error: 2 of 2 files failed", "there are no others"
 
 
 def test_a_single_item_raises_its_own_error():

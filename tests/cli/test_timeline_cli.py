@@ -47,7 +47,7 @@ def test_parts_put_together_again_are_the_whole(cli, song):
 def test_concat_notes_the_silence_after_a_part(cli, song):
     make_lat(cli.folder / "b.lat", 2, channels=2, num_samples=4096 * 3 - 1000)
     (note,) = cli.noted("concat", "b.lat", "song.lat", "song.lat", "-o", "out.lat")
-    assert note == "song.lat is followed by 31 ms of silence, to the end of its last frame, and 1 more parts by less"
+    assert note == "song.lat is followed by 31 ms of silence, to the end of its last frame, and 1 more by less"
     out = read_lat("out.lat")
     assert out.num_samples == (3 + 108) * 4096 + 441_000
     np.testing.assert_array_equal(out.data[0, :, 3:111], song.data[0])

@@ -57,9 +57,12 @@ def test_empty_and_foreign_files(bad):
     refused(bad, TruncatedError, "empty")
     for junk in (b"RIFF" + bytes(1000), b"\x89HDX", b"#!/bin/sh\n", bytes(5000)):
         bad.write_bytes(junk)
-        refused(bad, NotHDF5Error, "not a .lat file")
-        with pytest.raises(NotHDF5Error):
+        refused(bad, NotHDF5Error, "not a .lat file .*; copy or encode it again")
+        with pytest.raises(NotHDF5Error, match="; make one: lincae encode - -"):
             read_lat(io.BytesIO(junk))
+    song = bad.rename(bad.with_name("song.wav"))
+    with pytest.raises(NotHDF5Error, match=r"; make one: lincae encode \S*song\.wav"):
+        read_lat(song)
 
 
 def test_truncated_anywhere(good, bad):
