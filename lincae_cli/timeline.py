@@ -180,7 +180,7 @@ def fade(
 
     def make(reader: "LatReader") -> "tuple[Lazy, list[str]]":
         result = lazy.gain(reader, Fade(reader.header.duration, rise, fall, chosen))
-        return result, _short(reader.header, {"--in": rise, "--out": fall})
+        return result, _fade_notes(reader.header, {"--in": rise, "--out": fall})
 
     each(
         "fade", lats, output, make, files_from=files_from, null=null, jobs=jobs, log=log, force=force,
@@ -191,9 +191,11 @@ def _note(option: str, position: "Position") -> list[str]:
     return [] if position.exact else [rounded(option, position)]
 
 
-def _short(header: "Header", fades: dict[str, float]) -> list[str]:
+def _fade_notes(header: "Header", fades: dict[str, float]) -> list[str]:
     frame = header.samples_per_frame / header.model_sample_rate
-    return [
+    asked = " and ".join(f"{option} {seconds:g} s" for option, seconds in fades.items() if seconds)
+    long = sum(fades.values()) > header.duration  # the same words for every file of a batch: they are said once
+    return [f"{asked}: longer than a file, which never reaches its full level"] * long + [
         f"{option} {seconds:g} s is shorter than a frame ({1000 * frame:.0f} ms) and hardly heard"
         for option, seconds in fades.items()
         if 0 < seconds < frame

@@ -23,6 +23,7 @@ LINES = [
     "train --help",
     "mix a.lat b.lat:-6dB -o mix.lat",
     "gain a.lat --db -6 -o gain.lat",
+    "invert a.lat -o invert.lat",
     "subtract a.lat b.lat -o sub.lat",
     "residual a.lat b.lat",
     "slice a.lat --end 0.3 -o slice.lat",

@@ -75,6 +75,9 @@ def test_fades(cli, song):
     np.testing.assert_allclose(read_lat("faded.lat").data, song.data * factors, rtol=1e-3, atol=1e-6)
     (note,) = cli.noted("fade", "song.lat", "--in", "0.05", "-o", "click.lat")
     assert "shorter than a frame (93 ms)" in note
+    (note,) = cli.noted("fade", "song.lat", "--in", "6", "--out", "5", "-o", "never.lat")
+    assert note == "--in 6 s and --out 5 s: longer than a file, which never reaches its full level"
+    cli.ok("fade", "song.lat", "--in", "5", "--out", "5", "-o", "just.lat")
 
 
 def test_folders_are_mirrored_and_notes_are_said_once(cli, song):
