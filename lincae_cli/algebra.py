@@ -308,6 +308,8 @@ def _gain(db: str | None, factor: str | None, curve: str | None, lines: str) -> 
     if len(texts) > 1:
         first, second = list(texts)[:2]
         raise usage_error(f"{first} and {second} say the same thing twice", f"keep one: {first} {texts[first]}")
+    if lines != LINES[0] and curve is None:
+        raise usage_error("--lines is about a curve", 'add --curve "0:-80dB 2:0dB"')
     if db is not None:
         return parse_decibels(db, "--db")
     if factor is not None:

@@ -78,7 +78,7 @@ def decode(
     models = Models(device)
     if model is not None:
         models.info(model)
-    work = paths.plan(inputs, output, new_suffix=suffix, force=force)
+    work = paths.plan(inputs, output, new_suffix=suffix, force=force, suffixes=WRITE_EXTENSIONS)
     for job in work:
         if job.target != STDIO and Path(job.target).suffix.lower() not in WRITE_EXTENSIONS and format is None:
             find_format(job.target, job.target, None)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import batch, errors, paths
-from .errors import usage_error
 from .inputs import gather
 from .lats import check_name, reuse_memory, write
 from .operands import split_output
@@ -81,8 +80,6 @@ def each_with(
     operands, output = split_output(lats or [], output)
     inputs = gather(operands, files_from, null, suffixes={".lat"}, kind=".lat", missing=f"lincae {command}: LAT")
     output = check_name(output, command)
-    if inputs.many and output.lower().endswith(".lat") and not os.path.isdir(output):
-        raise usage_error(f"-o {output} is one file, and there are several inputs", f"give a folder: -o {output[:-4]}/")
     work = paths.plan(inputs, output, new_suffix=".lat", force=force)
 
     def do(job: Job) -> Report:

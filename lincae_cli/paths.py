@@ -25,7 +25,9 @@ def expand(operands: Sequence[str], suffixes: Collection[str], kind: str) -> lis
     return gather(operands, suffixes=suffixes, kind=kind, missing=kind).found
 
 
-def plan(inputs: Inputs, output: str | None, *, new_suffix: str, force: bool) -> list[Job]:
+def plan(
+    inputs: Inputs, output: str | None, *, new_suffix: str, force: bool, suffixes: Collection[str] = ()
+) -> list[Job]:
     """Decides what is written where, and refuses what cannot be meant.
 
     Without `output` a file is written beside its source. With several inputs `output` is a folder, in which
@@ -36,15 +38,20 @@ def plan(inputs: Inputs, output: str | None, *, new_suffix: str, force: bool) ->
         output: A file, a folder or `-`.
         new_suffix: Extension of the files written, with its dot.
         force: Whether existing files may be replaced.
+        suffixes: Other extensions that tell a file from a folder that is still to be made.
 
     Raises:
-        UsageError: one file would be written twice, or onto an input; `-` does not fit.
+        UsageError: one file would be written twice, or onto an input; `-`, or the name of a file, does not fit.
         TargetExistsError, LincaeError: a file exists, or cannot be written.
     """
     many = inputs.many
     into_folder = output is not None and output != STDIO and (many or _is_folder(output))
     if into_folder and output is not None and os.path.exists(output) and not os.path.isdir(output):
         raise usage_error(f"-o {output} is a file, and there are several inputs", f"give a folder: -o {output}.d/")
+    if many and output is not None and not _is_folder(output):
+        name, suffix = os.path.splitext(output)
+        if suffix.lower() in (new_suffix, *suffixes):
+            raise usage_error(f"-o {output} is one file, and there are several inputs", f"give a folder: -o {name}/")
     if output == STDIO and len(inputs.found) > 1:
         raise usage_error(f"{len(inputs.found)} files cannot all go to stdout", "give a folder: -o FOLDER/")
     jobs = [Job(f.path, _target(f, output, into_folder, new_suffix)) for f in inputs.found]
