@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import agreement
 import common
 import table
 
@@ -22,6 +23,7 @@ CLI_BARS = {"lincae info": 0.3, "lincae mix of four": 0.4}
 COPY_BAR = 0.25
 DECODE_RATIO_BAR = 50
 UNET_RATIO_BAR = 2.5
+UNET_HALF_BAR = 1e-2  # largest relative difference
 MEMORY_BAR = "under 1500 MB, and within 10 % of the short file's"
 BEGINNINGS = ("linearity", "separation")  # tables shown of the run on the tracks' beginnings
 LINEARITY = (
@@ -65,7 +67,11 @@ def report(results: Path) -> str:
         path = results / f"{name}.json"
         if path.is_file():
             record = json.loads(path.read_text(encoding="utf-8"))
-            body = f"{section(record['figures'])}\n\n{_origin(record)}"
+            body = section(record["figures"])
+            if name == "eval" and (other := results / "linearity.json").is_file():
+                scores = json.loads(other.read_text(encoding="utf-8"))["figures"]
+                body += agreement.sentence(scores, record["figures"])
+            body += f"\n\n{_origin(record)}"
         else:
             body = f"Not measured yet. To measure: `{command}`"
         parts.append(f"## {title}\n\n{body}")
@@ -276,7 +282,29 @@ def _unet(figures: dict[str, Any]) -> str:
         + f"\n\nThat window is {work:.0f} GFLOP by definition: {work / theirs:.0f} GFLOP/s for the peer, and "
         f"{work / mine:.0f} for `unet`, which does the same with fewer\nmultiplications. A product of two 2048 x 2048 "
         f"matrices reached {peak:.0f} GFLOP/s in the same run: at that rate the network by\ndefinition, and nothing "
-        f"beside it, would be {theirs * peak / work:.2f} times as fast as the peer."
+        f"beside it, would be {theirs * peak / work:.2f} times as fast as the peer." + _half(figures.get("bfloat16"))
+    )
+
+
+def _half(figures: dict[str, Any] | None) -> str:
+    """What bfloat16 would bring the paper's network, and by how much it would differ."""
+    if figures is None:
+        return ""
+    body = [
+        [
+            way,
+            *(f"{f['seconds'][who]:.3f}" for who in ("theirs", "float32", "ours")),
+            f"**{f['times_faster']['theirs']:.2f}**",
+            f"{f['largest_relative_difference']:.1e}",
+        ]
+        for way, f in figures.items()
+    ]
+    head = ["in bfloat16", "peer, s", "`unet`, s", "in bfloat16, s", "times faster than the peer"]
+    return (
+        "\n\nWhat decoding one window would take in bfloat16, in turns with the others:\n\n"
+        + table.rows([*head, "largest relative difference"], body)
+        + "\n\n"
+        f"Asked for: at most {UNET_HALF_BAR:g} of difference; so on a CPU `unet` computes in float32."
     )
 
 

@@ -1,14 +1,15 @@
 """The `unet` family beside the network of `linear-cae` 0.1.4: the same random weights, in turns on the same threads.
 
 Compared are the bare networks on one identical window; each package's own way through one length of audio (the peer's
-as it comes, all of it at once, and in chunks of the windows' length); and where the time of one window goes. Get the
-peer with
+as it comes, all of it at once, and in chunks of the windows' length); where the time of one window goes; and what
+bfloat16, which `unet` does not compute in, would bring. Get the peer with
 
     pip install --no-deps --target build/peers linear-cae==0.1.4
 """
 
 from __future__ import annotations
 
+import copy
 import statistics
 import sys
 import time
@@ -28,7 +29,7 @@ from training_speed import peak
 from lincae_core.models.autoencoder import Autoencoder
 from lincae_core.models.frontend import BINS
 from lincae_core.models.published import convert
-from lincae_core.models.unet import WINDOW, UnetConfig, UnetModel, to_frames
+from lincae_core.models.unet import WINDOW, UnetConfig, UnetModel, to_frames, to_image
 from lincae_core.stream import decode_array, encode_array
 
 TIMES = 8 * WINDOW  # STFT frames in a window
@@ -42,7 +43,7 @@ KINDS = (  # by what a kernel's name contains
     ("nearest neighbours", ("upsample",)),
     ("sums, scales and copies", ("",)),
 )
-Call = Callable[[], object]
+Call = Callable[[], Any]
 
 
 def main() -> None:
@@ -71,6 +72,7 @@ def main() -> None:
             what: {**turns(pair, a.runs), "largest_relative_difference": differences[what]}
             for what, pair in calls.items()
         }
+        figures["bfloat16"] = bfloat16(ours.model, calls["decode"], a.runs)
         figures["profile"] = {name: shares(call, a.runs) for name, call in calls["decode"].items()}
         figures["audio"] = audio(ours, peer, a.seconds, a.audio_runs)
     figures["peak_gflop_s"] = peak(torch.device("cpu"), "float32")
@@ -81,15 +83,12 @@ def main() -> None:
 def window(model: Any, peer: Any) -> tuple[dict[str, dict[str, Call]], dict[str, float]]:
     """Both networks on one window, decoding (pyramid and one evaluation) and encoding; how far their results differ."""
     print(f"one window: {WINDOW} latent frames", file=sys.stderr)
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 2, BINS, TIMES, generator=generator)
-    frames = to_frames(image.transpose(2, 3)).contiguous()
-    z = torch.tanh(torch.randn(1, WINDOW, 64, generator=generator))
-    sigma = model.config.sigma_max
+    frames, z, sigma = inputs()
+    image = to_image(frames).transpose(2, 3).contiguous()
     calls: dict[str, dict[str, Call]] = {
         "decode": {
-            "ours": lambda: model.denoise(sigma * frames, torch.tensor([sigma]), model.decoder(z)),
-            "theirs": lambda: peer.forward_generator(z.mT, sigma * image, sigma),
+            "ours": lambda: model.denoise(sigma * frames, sigma, model.decoder(z)),
+            "theirs": lambda: peer.forward_generator(z.mT, sigma * image, float(sigma)),
         },
         "encode": {
             "ours": lambda: model.encoder(frames),
@@ -99,6 +98,38 @@ def window(model: Any, peer: Any) -> tuple[dict[str, dict[str, Call]], dict[str,
     mine, truth = calls["decode"]["ours"](), to_frames(calls["decode"]["theirs"]().transpose(2, 3))
     latents, true_latents = calls["encode"]["ours"](), calls["encode"]["theirs"]().mT
     return calls, {"decode": difference(mine, truth), "encode": difference(latents, true_latents)}
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit noise as frames, latents and the noise level of one window."""
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(1, TIMES, 2 * BINS, generator=generator)
+    return frames, torch.tanh(torch.randn(1, WINDOW, 64, generator=generator)), torch.tensor([UnetConfig().sigma_max])
+
+
+def bfloat16(model: UnetModel, decode: Mapping[str, Call], runs: int) -> common.Figures:
+    """Decoding one window in bfloat16, in turns with the peer and with `unet` as it is; how far the results differ."""
+    print("one window in bfloat16", file=sys.stderr)
+    half = copy.deepcopy(model).bfloat16()  # channels last: images of another type than float32 are laid out so
+    p, (frames, z, sigma) = model.preconditioning, inputs()
+
+    def denoised(pyramid: list[torch.Tensor]) -> torch.Tensor:
+        low = [image.bfloat16().contiguous(memory_format=torch.channels_last) for image in pyramid]
+        inner = half.denoiser((p.c_in(sigma) * sigma * frames).bfloat16(), sigma.bfloat16(), low)
+        return p.c_skip(sigma) * sigma * frames + p.c_out(sigma) * inner
+
+    truth = to_frames(decode["theirs"]().transpose(2, 3))
+    ways: dict[str, Callable[[], torch.Tensor]] = {
+        "the denoiser alone": lambda: denoised(model.decoder(z)),
+        "all of it": lambda: denoised(half.decoder(z.bfloat16())),
+    }
+    return {
+        way: {
+            **turns({"ours": call, "theirs": decode["theirs"], "float32": decode["ours"]}, runs),
+            "largest_relative_difference": difference(call(), truth),
+        }
+        for way, call in ways.items()
+    }
 
 
 def audio(ours: Autoencoder, peer: Any, seconds: float, runs: int) -> common.Figures:
