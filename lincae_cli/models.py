@@ -9,6 +9,7 @@ import typer
 from . import jsontext
 from .command import Group, add, example
 from .errors import failure, say, usage_error
+from .inputs import nearest
 from .options import Force, Json
 
 
@@ -128,6 +129,8 @@ def import_model(
             factor = 0.0
         if not 0 < factor < float("inf"):
             raise usage_error(f"--scale {scale} is no number above 0", "for example: --scale 33")
+    if not Path(file).exists():
+        raise failure(f"{file}: no such file", nearest(file))
     from lincae_core.models.checkpoints import import_file
 
     info = import_file(Path(file), family, name, factor, force=force)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lincae_core.models.hub import PUBLISHED
 from lincae_core.models.published import convert
-from lincae_core.models.registry import SHIPPED, ModelInfo, read_info, user_models
+from lincae_core.models.registry import ModelInfo, read_info, ships, user_models
 from lincae_core.models.unet import UnetConfig
 from lincae_core.models.weights import load_weights, save_weights
 from lincae_formats.atomic import atomic_path
@@ -73,15 +73,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except OSError as e:
         raise LincaeError(f"{path}: cannot read the checkpoint ({e.strerror})") from None
     except Exception as e:  # damaged archives and refused pickles raise whatever their reader does
-        if "weights_only" in str(e) or "Unsupported" in str(e):
-            raise LincaeError(f"{path}: holds code or objects, not weights alone; it was not read") from None
+        if _was_saved_by_torch(path) and ("weights_only" in str(e) or "Unsupported" in str(e)):
+            raise LincaeError(
+                f"{path}: holds code or objects, not weights alone; it was not read",
+                "save its state_dict() alone: torch.save(model.state_dict(), FILE)",
+            ) from None
         raise LincaeError(f"{path}: not a checkpoint, or a damaged one ({type(e).__name__})", "get it again") from None
     for key in ("gen_state_dict", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(k, str) for k in state):
-        raise LincaeError(f"{path}: not a checkpoint: it holds no named tensors")
+        raise LincaeError(f"{path}: not a checkpoint: it holds no named tensors", "name the file of the weights")
     return dict(state)
+
+
+def _was_saved_by_torch(path: Path) -> bool:
+    """Whether a file begins as a ZIP archive does or as a pickle; text, audio and the like do not."""
+    with open(path, "rb") as file:
+        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def config_from_kwargs(kwargs: Mapping[str, Mapping[str, Any]], latent_scale: float, source: str) -> UnetConfig:
@@ -184,7 +193,7 @@ def check_target(name: str, force: bool) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise LincaeError(f"{name!r} cannot be a model's name", "lower-case letters, digits, . _ -: --name my-model")
-    if (SHIPPED / f"{name}.safetensors").exists():
+    if ships(name):
         raise LincaeError(f"{name} is the name of a model that ships", "choose another: --name my-model")
     target = user_models() / f"{name}.safetensors"
     if target.exists() and not force:
@@ -211,7 +220,7 @@ def import_file(
     if path.is_dir():
         raise LincaeError(f"{path}: a folder", "name the checkpoint in it")
     if not path.is_file():
-        raise LincaeError(f"{path}: no such file")
+        raise LincaeError(f"{path}: no such file", f"see: ls {path.parent}")
     info = _lincae_info(path)
     if info is not None:
         if family not in (None, info.family):

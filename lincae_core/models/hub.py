@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lincae_core.models.registry import PULLABLE, SHIPPED, ModelInfo, user_models
+from lincae_core.models.registry import PULLABLE, ModelInfo, ships, user_models
 from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 
@@ -73,7 +73,7 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
         LincaeError: huggingface_hub is not installed, no network, a damaged file, or a checkpoint of another shape.
     """
     if name not in PUBLISHED:
-        if (SHIPPED / f"{name}.safetensors").exists():
+        if ships(name):
             raise UsageError(f"{name} ships with lincae: there is nothing to pull", f"see lincae models show {name}")
         near = get_close_matches(name, PULLABLE, 1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PULLABLE)}"

@@ -89,9 +89,19 @@ def user_models() -> Path:
     return Path(root) / "lincae" / "models"
 
 
+def shipped() -> list[ModelInfo]:
+    """The models that come with the package, by name."""
+    return by_version([read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))])
+
+
+def ships(name: str) -> bool:
+    """Whether a model that comes with the package answers to a name, with its version or without."""
+    return any(name in (m.name, f"{m.name}-{m.version}") for m in shipped())
+
+
 def available() -> list[ModelInfo]:
     """The models that ship, then the user's, by name; a name that ships cannot be taken by another."""
-    found = by_version([read_info(p) for p in sorted(SHIPPED.glob("*.safetensors"))])
+    found = shipped()
     names = {m.name for m in found}
     try:
         own = sorted(user_models().glob("*.safetensors"))

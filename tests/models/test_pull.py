@@ -16,6 +16,7 @@ from hub_stand_in import StandIn, running
 from oracles import filled, linear_cae, music2latent, relative
 from safetensors.torch import save
 
+from lincae_cli.app import main
 from lincae_core.models import checkpoints, registry
 from lincae_core.models.registry import available, load, read_info, resolve
 from lincae_core.models.unet import to_frames
@@ -85,6 +86,20 @@ def one_line(done, code, *words):
         assert word in lines[0]
 
 
+@pytest.fixture
+def refused(models, tmp_path, monkeypatch, capsys):
+    """Runs a line that needs no hub in this process, in tmp_path; it must end with a code and one line."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(code, *words, line):
+        capsys.readouterr()
+        found = main(list(line))
+        one_line(subprocess.CompletedProcess(line, found, "", capsys.readouterr().err), code, *words)
+        assert not list(models.glob("*"))
+
+    return run
+
+
 def test_pull_end_to_end(hub, tiny_checkpoint, tmp_path, models, capsys):
     done = lincae(hub, tmp_path, "models", "pull", "lin-cae")
     assert done.returncode == 0, done.stderr
@@ -130,16 +145,16 @@ def test_no_network(tmp_path):
     one_line(lincae(None, tmp_path, "models", "pull", "m2l"), 1, "m2l: cannot reach the hub", "models import")
 
 
-def test_nothing_to_pull(tmp_path):
-    one_line(lincae(None, tmp_path, "models", "pull", "frame"), 2, "frame ships with lincae", "models show frame")
+def test_nothing_to_pull(refused):
+    refused(2, "frame ships with lincae", "models show frame", line=["models", "pull", "frame"])
 
 
 def test_a_file_that_the_hub_has_no_more(hub, tmp_path):
     one_line(lincae(hub, tmp_path, "models", "pull", "m2l"), 1, REPO, "has no 1511f18a_weights/", "models import")
 
 
-def test_unknown_name(tmp_path):
-    one_line(lincae(None, tmp_path, "models", "pull", "lincae"), 2, "no published model", "did you mean lin-cae?")
+def test_unknown_name(refused):
+    refused(2, "no published model", "did you mean lin-cae?", line=["models", "pull", "lincae"])
 
 
 @pytest.mark.parametrize(
@@ -270,7 +285,7 @@ def test_a_hostile_pickle_is_not_run(tmp_path, models):
             torch.save({"gen_state_dict": {"a": torch.zeros(1)}, "b": Boom()}, path)
         else:
             path.write_bytes(content)
-        with pytest.raises(LincaeError, match=r"not weights alone|not a checkpoint"):
+        with pytest.raises(LincaeError, match=r"not weights alone; it was not read; save its state_dict"):
             checkpoints.import_file(path, "unet")
     assert not Path("/tmp/lincae-was-here").exists()
     assert not list(models.glob("*"))
@@ -281,22 +296,28 @@ def test_a_hostile_pickle_is_not_run(tmp_path, models):
     [
         ("a.pth", b"", ["--as", "unet"], ["a.pth", "not a checkpoint"]),
         ("a.pth", b"x" * 100, ["--as", "unet"], ["a.pth"]),
+        ("a.pth", b"# a text, no weights", ["--as", "unet"], ["a.pth: not a checkpoint", "get it again"]),
         ("a.pth", b"x", [], ["not lincae weights", "--as unet"]),
         ("a.pth", b"x", ["--as", "frame"], ["as frame", "--as unet"]),
         ("a.pth", b"x", ["--as", "unet", "--name", "../up"], ["cannot be a model's name"]),
-        ("a.pth", b"x", ["--as", "unet", "--name", "frame"], ["ships"]),
+        ("a.pth", b"x", ["--as", "unet", "--name", "frame"], ["frame is the name of a model that ships"]),
+        ("a.pth", b"x", ["--as", "unet", "--name", f"frame-{resolve('frame').version}"], ["model that ships"]),
         ("a.safetensors", b"x" * 100, ["--as", "unet"], ["a.safetensors", "not a checkpoint"]),
     ],
 )
-def test_files_that_are_no_weights(tmp_path, models, name, content, arguments, words):
+def test_files_that_are_no_weights(tmp_path, refused, name, content, arguments, words):
     (tmp_path / name).write_bytes(content)
-    one_line(lincae(None, tmp_path, "models", "import", name, *arguments), 1, *words)
-    assert not list(models.glob("*"))
+    refused(1, *words, line=["models", "import", name, *arguments])
 
 
-def test_wrong_scale(tmp_path):
+def test_a_file_that_is_not_there_has_its_neighbour_named(tmp_path, refused):
+    (tmp_path / "model.pth").write_bytes(b"x")
+    refused(1, "modle.pth: no such file", "model.pth", line=["models", "import", "modle.pth", "--as", "unet"])
+
+
+def test_wrong_scale(refused):
     for scale in ("0", "-1", "nan", "inf", "much"):
-        one_line(lincae(None, tmp_path, "models", "import", "a.pth", "--scale", scale), 2, "--scale")
+        refused(2, "--scale", line=["models", "import", "a.pth", "--scale", scale])
 
 
 def test_truncated_checkpoint(checkpoint, models):
