@@ -12,6 +12,9 @@ from eval_helpers import Affine
 from lincae_core.evaluation import runner
 from lincae_core.evaluation.dataset import find_tracks
 from lincae_core.evaluation.report import (
+    Cell,
+    Row,
+    Table,
     from_json,
     render_csv,
     render_latex,
@@ -236,6 +239,15 @@ def test_the_page_says_whose_figures_are_whose(page):
     assert labels == list(LINEARITY)
     assert [cell.split()[0] for cell in page.rows[start + 4][1:]] == [f"{v:.2f}" for v in LINEARITY["Lin-CAE"]]
     assert Odd.label in page.text  # escaped
+
+
+def test_figures_that_read_the_same_are_marked_the_same():
+    from lincae_core.evaluation.report.html import _table
+
+    figures = {"a": 0.00014, "b": 0.00012, "c": 0.2, "identity": 0.0, None: 0.0}
+    rows = tuple(Row(str(name), "measured" if name else "paper", (Cell(v),), name) for name, v in figures.items())
+    page = _table(Table("t", "T", ("Error",), rows, 3, "lower", ""))
+    assert re.findall(r'<td>(\w+)</td><td class="best">0\.000</td>', page) == ["a", "b"]
 
 
 def test_a_page_of_many_tracks_has_players_of_some(results, base, tmp_path, monkeypatch):

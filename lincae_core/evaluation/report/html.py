@@ -109,24 +109,29 @@ def _table(table: Table) -> str:
     )
 
 
-def _row(row: Row, table: Table, best: list[float | None]) -> str:
+def _row(row: Row, table: Table, best: list[str | None]) -> str:
     widths = [max(len(text_of(r.cells[i], table)[1]) for r in table.rows) for i in range(len(table.columns))]
     cells = []
     for i, cell in enumerate(row.cells):
-        mark = ' class="best"' if row.system and cell.value is not None and cell.value == best[i] else ""
         value, margin = text_of(cell, table)
+        mark = ' class="best"' if _competes(row) and value == best[i] else ""
         # room for the interval in every row, so that the figures stand below each other
         room = f' <span style="min-width: {widths[i]}ch">{margin}</span>' if widths[i] else ""
         cells.append(f"<td{mark}>{value}{room}</td>")
     return f'<tr class="{row.source}"><td>{html.escape(row.label)}</td>{"".join(cells)}</tr>'
 
 
-def _best(table: Table, column: int) -> float | None:
-    rows = [r for r in table.rows if r.system not in (None, "identity")]
-    values = [v for r in rows if (v := r.cells[column].value) is not None]
-    if table.better is None or len(values) < 2:
+def _best(table: Table, column: int) -> str | None:
+    """The best measured figure of a column as it is shown, so that what reads the same is marked the same."""
+    cells = [cell for r in table.rows if _competes(r) and (cell := r.cells[column]).value is not None]
+    if table.better is None or len(cells) < 2:
         return None
-    return min(values) if table.better == "lower" else max(values)
+    pick = min if table.better == "lower" else max
+    return text_of(pick(cells, key=lambda cell: cell.value or 0.0), table)[0]
+
+
+def _competes(row: Row) -> bool:
+    return row.system not in (None, "identity")
 
 
 def _systems(results: dict[str, Any]) -> str:
