@@ -27,7 +27,8 @@ def convert(state: Mapping[str, Tensor], config: UnetConfig, source: str) -> dic
         LincaeError: a name is missing or left over, or a tensor has another shape.
     """
     theirs = {k.removeprefix("generator."): v for k, v in state.items() if k != "frontend.window"}
-    ours = UnetModel(config).state_dict()
+    with torch.device("meta"):  # names and shapes alone
+        ours = UnetModel(config).state_dict()
     names = dict(_names(config))
     missing = sorted(v for k, v in names.items() if k in ours and v not in theirs)
     surplus = sorted(theirs.keys() - set(names.values()))

@@ -12,7 +12,7 @@ from lincae_core.evaluation.sdr import LIMIT_DB
 from lincae_core.evaluation.systems.identity import Identity
 
 
-def track(names=STEMS, seconds=1.5):
+def track(names=STEMS, seconds=0.6):
     signals = stems(seconds, names)
     return Audio(signals, np.sum(list(signals.values()), axis=0, dtype=np.float32))
 

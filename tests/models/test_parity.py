@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,13 +35,19 @@ class Theirs:
     clipped: bool = False  # whether that audio is held within full scale
 
 
-def lin_cae(name, seed):
-    linear_cae()
+@cache
+def lin_cae_network():
+    """The network of all three of the paper's models, which differ in their weights alone."""
+    return filled(linear_cae().UNet(hop=512))
+
+
+def lin_cae(name):
+    network = lin_cae_network()
     from linear_cae import Autoencoder as Peer
 
-    peer = Peer({"hop_size": 512, "n_fft_factor": 4, "alpha_rescale": 0.65, "beta_rescale": 0.34}, {"hop": 512}, {},
+    peer = Peer({"hop_size": 512, "n_fft_factor": 4, "alpha_rescale": 0.65, "beta_rescale": 0.34}, PEER_TINY, {},
                 name=name).eval()  # fmt: skip
-    network = filled(peer.generator, seed)
+    peer.generator = network
 
     def draw(x, z, steps):
         return peer.diffusion.reverse_diffusion(network, x, steps, latents=z / peer.scale_factor)
@@ -48,8 +55,8 @@ def lin_cae(name, seed):
     return Theirs(network, peer.encode, draw, peer.frontend.to_waveform)
 
 
-def music2latent_public(name, seed):
-    network = filled(music2latent().UNet(), seed)
+def music2latent_public(name):
+    network = filled(music2latent().UNet(), seed=1)
     from music2latent import audio, hparams_inference, inference, utils
 
     scale = hparams_inference.sigma_rescale
@@ -66,17 +73,36 @@ def music2latent_public(name, seed):
 PUBLISHED = {"lin-cae": lin_cae, "lin-cae-2": lin_cae, "m2l": lin_cae, "music2latent": music2latent_public}
 
 
+PEER_TINY = {
+    "hop": 512, "base_channels": 8, "multipliers_list": [1, 1, 2, 2, 2], "bottleneck_base_channels": 16,
+    "num_bottleneck_layers": 1, "cond_channels": 16,
+}  # fmt: skip
+
+
 def ours(state, config):
     model = UnetModel(config)
     model.load_state_dict(convert(state, config, "oracle"))
     return model.eval()
 
 
+@lru_cache(1)
+def our_network(theirs):
+    """`unet` with the weights of a public network."""
+    return ours(theirs.state_dict(), UnetConfig())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks_are_let_go():
+    yield
+    lin_cae_network.cache_clear()
+    our_network.cache_clear()
+
+
 @pytest.fixture(scope="module", params=PUBLISHED)
 def pair(request):
     name = request.param
-    theirs = PUBLISHED[name](name, seed=list(PUBLISHED).index(name))
-    return ours(theirs.network.state_dict(), UnetConfig(latent_scale=LATENT_SCALE[name])), theirs, name
+    theirs = PUBLISHED[name](name)
+    return our_network(theirs.network), theirs, name
 
 
 @pytest.fixture
@@ -105,7 +131,7 @@ def test_parameter_for_parameter(pair):
 def test_latents(pair, compare):
     model, theirs, name = pair
     audio = 0.1 * torch.randn(1, 512 * FRAMES + 1536, generator=torch.Generator().manual_seed(1))
-    z = model.encoder(model.frontend.analyse(audio)) * model.config.latent_scale
+    z = model.encoder(model.frontend.analyse(audio)) * LATENT_SCALE[name]
     truth = theirs.encode(audio).transpose(1, 2)
     assert float(truth.std()) > 0.1
     compare(f"{name}, latents", z, truth)
@@ -119,12 +145,12 @@ def test_what_is_decoded_from_the_same_noise(pair, steps, compare):
     model, theirs, name = pair
     p, shape = model.preconditioning, (1, 2, BINS, FRAMES)
     torch.manual_seed(steps)
-    z = model.config.latent_scale * torch.tanh(torch.randn(1, 64, FRAMES // 8))
+    z = LATENT_SCALE[name] * torch.tanh(torch.randn(1, 64, FRAMES // 8))
     truth = theirs.sample(p.sigma_max * torch.randn(shape), z, steps)
     torch.manual_seed(steps)
     torch.randn(z.shape)
     noise = [torch.randn(shape) for _ in range(steps)]
-    features = model.decoder(z.transpose(1, 2) / model.config.latent_scale)
+    features = model.decoder(z.transpose(1, 2) / LATENT_SCALE[name])
     frames = sample(
         lambda noisy, sigma: model.denoise(noisy, sigma, features),
         lambda step: to_frames(noise[step].transpose(2, 3)),
@@ -148,12 +174,7 @@ TINY = {
 
 
 def tiny_oracle():
-    return filled(
-        linear_cae().UNet(
-            hop=512, base_channels=8, multipliers_list=[1, 1, 2, 2, 2], bottleneck_base_channels=16,
-            num_bottleneck_layers=1, cond_channels=16,
-        )
-    )  # fmt: skip
+    return filled(linear_cae().UNet(**PEER_TINY))
 
 
 @pytest.mark.parametrize("way", [torch.inference_mode, torch.no_grad, torch.enable_grad])
