@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles; what matters is whether it can be read
+            state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as e:
         raise LincaeError(f"{path}: cannot read the checkpoint ({e.strerror})") from None
     except Exception as e:  # damaged archives and refused pickles raise whatever their reader does
