@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -116,9 +117,21 @@ def test_resolved_recipe_is_kept(smoke, audio):
     assert kept["consistency"]["log_sigma_std"] == 2.0
 
 
-def test_rerun_of_a_finished_training_gives_the_same_weights(audio, tmp_path):
-    first = train(SMOKE, tmp_path, overrides=short(audio), device="cpu").read_bytes()
-    assert train(SMOKE, tmp_path, overrides=short(audio), device="cpu").read_bytes() == first
+@pytest.fixture(scope="module")
+def four_steps(audio, tmp_path_factory):
+    """The folder of a training of four steps."""
+    return train(SMOKE, tmp_path_factory.mktemp("four") / "run", overrides=short(audio), device="cpu").parent
+
+
+@pytest.fixture
+def trained(four_steps, tmp_path):
+    """A copy of that folder, to spoil."""
+    return Path(shutil.copytree(four_steps, tmp_path / "run"))
+
+
+def test_rerun_of_a_finished_training_gives_the_same_weights(audio, tmp_path, trained):
+    first = (trained / "smoke.safetensors").read_bytes()
+    assert train(SMOKE, trained, overrides=short(audio), device="cpu").read_bytes() == first
     elsewhere = train(SMOKE, tmp_path / "b", overrides=short(audio), device="cpu").read_bytes()
     assert elsewhere == first
     assert train(SMOKE, tmp_path / "c", overrides=short(audio, seed=1), device="cpu").read_bytes() != first
@@ -153,35 +166,33 @@ def refused(out, audio, *words, **more):
         assert word in text
 
 
-def test_checkpoint_of_another_recipe(audio, tmp_path):
-    train(SMOKE, tmp_path, overrides=short(audio), device="cpu")
-    kept = (tmp_path / "checkpoint.safetensors").read_bytes()
-    refused(tmp_path, audio, "another recipe", optimiser__learning_rate=2e-3)
-    refused(tmp_path, audio, "another recipe", model__width=40)
-    assert (tmp_path / "checkpoint.safetensors").read_bytes() == kept
-    train(SMOKE, tmp_path, overrides=short(audio, report__validation_files=3), device="cpu")  # changes no weights
+def test_checkpoint_of_another_recipe(audio, trained):
+    kept = (trained / "checkpoint.safetensors").read_bytes()
+    refused(trained, audio, "another recipe", optimiser__learning_rate=2e-3)
+    refused(trained, audio, "another recipe", model__width=40)
+    assert (trained / "checkpoint.safetensors").read_bytes() == kept
+    train(SMOKE, trained, overrides=short(audio, report__validation_files=3), device="cpu")  # changes no weights
 
 
 @pytest.mark.parametrize("keep", [0, 7, 0.5, -1])
-def test_truncated_checkpoint(audio, tmp_path, keep):
-    fresh = train(SMOKE, tmp_path, overrides=short(audio), device="cpu").read_bytes()
-    path = tmp_path / "checkpoint.safetensors"
+def test_truncated_checkpoint(audio, trained, keep):
+    fresh = (trained / "smoke.safetensors").read_bytes()
+    path = trained / "checkpoint.safetensors"
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if 0 < keep < 1 else keep])
-    refused(tmp_path, audio, "damaged")
+    refused(trained, audio, "damaged")
     if keep == 0.5:
-        again = train(SMOKE, tmp_path, resume=False, overrides=short(audio), device="cpu")
+        again = train(SMOKE, trained, resume=False, overrides=short(audio), device="cpu")
         assert again.read_bytes() == fresh
-        assert rows(tmp_path / "metrics.csv")[0]["step"] <= 4
-        assert len({row["step"] for row in rows(tmp_path / "metrics.csv")}) == len(rows(tmp_path / "metrics.csv"))
+        assert rows(trained / "metrics.csv")[0]["step"] <= 4
+        assert len({row["step"] for row in rows(trained / "metrics.csv")}) == len(rows(trained / "metrics.csv"))
 
 
-def test_not_resuming_starts_anew(audio, tmp_path):
-    train(SMOKE, tmp_path, overrides=short(audio), device="cpu")
+def test_not_resuming_starts_anew(audio, tmp_path, trained):
     changes = short(audio, 6, seed=5)
-    anew = train(SMOKE, tmp_path, resume=False, overrides=changes, device="cpu").read_bytes()
+    anew = train(SMOKE, trained, resume=False, overrides=changes, device="cpu").read_bytes()
     assert anew == train(SMOKE, tmp_path / "b", overrides=changes, device="cpu").read_bytes()
-    assert rows(tmp_path / "metrics.csv")[-1]["step"] == 6
+    assert rows(trained / "metrics.csv")[-1]["step"] == 6
 
 
 CHILD = """
@@ -272,7 +283,7 @@ def test_rows_after_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
-def test_where_torch_cannot_compile_training_goes_on_without(audio, tmp_path, monkeypatch, caplog, where):
+def test_where_torch_cannot_compile_training_goes_on_without(audio, tmp_path, four_steps, monkeypatch, caplog, where):
     from torch._dynamo.exc import TorchDynamoException
 
     class Broken(torch.autograd.Function):
@@ -292,12 +303,11 @@ def test_where_torch_cannot_compile_training_goes_on_without(audio, tmp_path, mo
 
         return run
 
-    plain = train(SMOKE, tmp_path / "plain", overrides=short(audio, compile="off"), device="cpu")
     monkeypatch.setattr(torch, "compile", compiled)
     weights = train(SMOKE, tmp_path / "compiled", overrides=short(audio, compile="on"), device="cpu")
     messages = [r.message for r in caplog.records if "compile" in r.message]
     assert messages == ["torch.compile failed, training goes on without it: no compiler"]
-    assert weights.read_bytes() == plain.read_bytes()
+    assert weights.read_bytes() == (four_steps / "smoke.safetensors").read_bytes()
 
 
 def test_two_trainings_do_not_share_a_folder(audio, tmp_path):
