@@ -10,7 +10,7 @@ from common import fuzz, one_line
 from lincae_formats import LincaeError
 
 SEED = b"""
-title: Song
+name: Song
 tracks:
   drums: {file: drums.lat, gain: -3dB, bus: rhythm}
   bass:
