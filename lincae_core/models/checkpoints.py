@@ -16,15 +16,14 @@ from torch import Tensor
 
 from lincae_core.models.hub import PUBLISHED
 from lincae_core.models.published import convert
-from lincae_core.models.registry import ModelInfo, read_info, ships, user_models
+from lincae_core.models.registry import ModelInfo, check_target, read_info
 from lincae_core.models.unet import UnetConfig
 from lincae_core.models.weights import load_weights, save_weights
 from lincae_formats.atomic import atomic_path
-from lincae_formats.errors import LincaeError, TargetExistsError
+from lincae_formats.errors import LincaeError
 
 LATENT_SCALE = {"lin-cae": 33.0, "lin-cae-2": 40.0, "m2l": 15.0, "music2latent": 1 / 0.06}
 KWARGS = ("frontend", "generator", "diffusion")  # the Lin-CAE authors' files `<part>_kwargs_last.yaml`
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 # What the authors' generator can be told, and what this network is; other values make another network.
 _FIXED = {
@@ -186,22 +185,6 @@ def install(state: Mapping[str, Tensor], config: UnetConfig, name: str, origin: 
     except OSError as e:
         raise LincaeError(f"{target.parent}: cannot write there ({e.strerror})", "set LINCAE_MODELS") from None
     return read_info(target)
-
-
-def check_target(name: str, force: bool) -> Path:
-    """The file that a model of this name would become.
-
-    Raises:
-        LincaeError: no name for a model, or it is taken.
-    """
-    if not _NAME.fullmatch(name):
-        raise LincaeError(f"{name!r} cannot be a model's name", "lower-case letters, digits, . _ -: --name my-model")
-    if ships(name):
-        raise LincaeError(f"{name} is the name of a model that ships", "choose another: --name my-model")
-    target = user_models() / f"{name}.safetensors"
-    if target.exists() and not force:
-        raise TargetExistsError(f"{name} is here already ({target})", "add --force to replace it")
-    return target
 
 
 def import_file(

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lincae_core.models.registry import PULLABLE, ModelInfo, ships, user_models
+from lincae_core.models.registry import PULLABLE, ModelInfo, check_target, ships, user_models
 from lincae_formats.atomic import atomic_path
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 
@@ -80,11 +80,13 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
         raise UsageError(f"no published model {name!r}", hint)
     if name == "stable-audio-vae":
         return _pull_vae(name, force)
+    check_target(name, force)
+    published = PUBLISHED[name]
+    paths = [_download(name, file) for file in published.files]
     from lincae_core.models.checkpoints import (
         KWARGS,
         LATENT_SCALE,
         Origin,
-        check_target,
         config_from_kwargs,
         install,
         read_kwargs,
@@ -92,9 +94,6 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
     )
     from lincae_core.models.unet import UnetConfig
 
-    check_target(name, force)
-    published = PUBLISHED[name]
-    paths = [_download(name, file) for file in published.files]
     scale = LATENT_SCALE[name]
     if len(paths) > 1:
         kwargs = read_kwargs(dict(zip(KWARGS, paths[1:], strict=True)))

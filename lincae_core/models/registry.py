@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lincae_formats.atomic import atomic_path
-from lincae_formats.errors import LincaeError
+from lincae_formats.errors import LincaeError, TargetExistsError
 
 if TYPE_CHECKING:
     from lincae_core.models.autoencoder import Autoencoder
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "frame"
 SHIPPED = Path(__file__).parent.parent / "weights"
 PULLABLE = ("lin-cae", "lin-cae-2", "m2l", "music2latent", "stable-audio-vae")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_HEADER = 16 << 20  # bytes
 
 
@@ -97,6 +98,22 @@ def shipped() -> list[ModelInfo]:
 def ships(name: str) -> bool:
     """Whether a model that comes with the package answers to a name, with its version or without."""
     return any(name in (m.name, f"{m.name}-{m.version}") for m in shipped())
+
+
+def check_target(name: str, force: bool) -> Path:
+    """The file that a model of this name would become.
+
+    Raises:
+        LincaeError: no name for a model, or it is taken.
+    """
+    if not _NAME.fullmatch(name):
+        raise LincaeError(f"{name!r} cannot be a model's name", "lower-case letters, digits, . _ -: --name my-model")
+    if ships(name):
+        raise LincaeError(f"{name} is the name of a model that ships", "choose another: --name my-model")
+    target = user_models() / f"{name}.safetensors"
+    if target.exists() and not force:
+        raise TargetExistsError(f"{name} is here already ({target})", "add --force to replace it")
+    return target
 
 
 def available() -> list[ModelInfo]:

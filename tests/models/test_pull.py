@@ -67,11 +67,12 @@ def models(tmp_path, monkeypatch):
     return tmp_path / "models"
 
 
-def lincae(hub, tmp_path, *arguments):
+def lincae(hub, tmp_path, *arguments, **more):
     environment = {
         **os.environ, "HF_ENDPOINT": hub.endpoint if hub else "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf"),
         "LINCAE_MODELS": str(tmp_path / "models"), "HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "127.0.0.1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "formats"), os.environ.get("PYTHONPATH", "")]),
+        **more,
     }  # fmt: skip
     return subprocess.run(
         [sys.executable, "-m", "lincae_cli", *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True
@@ -121,9 +122,9 @@ def test_pull_end_to_end(hub, tiny_checkpoint, tmp_path, models, capsys):
     one_line(lincae(hub, tmp_path, "models", "pull", "lin-cae"), 1, "lin-cae is here already", "--force")
 
 
-def test_the_latents_are_scaled_as_published(hub, tiny_checkpoint, tmp_path, models):
+def test_the_latents_are_scaled_as_published(checkpoint, tiny_checkpoint, models):
     """The authors' own encode, on samples where both see the same frames."""
-    lincae(hub, tmp_path, "models", "pull", "lin-cae")
+    checkpoints.import_file(checkpoint, "unet", "lin-cae")
     model, theirs = load("lin-cae", "cpu"), tiny_checkpoint[0]
     audio = np.random.default_rng(0).normal(0, 0.1, 8 * 4096 + 1536).astype(np.float32)
     ours = model.encode_stretch(audio, 1.0, first=-1, before=1, count=6)
@@ -143,6 +144,14 @@ def test_a_damaged_file_is_refused_and_got_anew(hub, tmp_path, models):
 
 def test_no_network(tmp_path):
     one_line(lincae(None, tmp_path, "models", "pull", "m2l"), 1, "m2l: cannot reach the hub", "models import")
+
+
+def test_what_the_hub_has_not_is_known_before_torch_is_imported(tmp_path):
+    done = lincae(None, tmp_path, "models", "pull", "m2l", PYTHONPROFILEIMPORTTIME="1")
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 1
+    assert "lincae_core.models.hub" in names
+    assert "torch" not in names
 
 
 def test_nothing_to_pull(refused):
@@ -178,15 +187,22 @@ def test_several_at_once_one_bad(hub, tmp_path, models):
 
 
 def test_another_network_on_the_hub(hub, tmp_path, models):
-    hub.files[f"{FOLDER}/generator_kwargs_last.yaml"] = yaml.safe_dump({**TINY, "hop": 256}).encode()
-    one_line(lincae(hub, tmp_path, "models", "pull", "lin-cae"), 1, "hop 256", "not Music2Latent's network")
     hub.files[f"{FOLDER}/generator_kwargs_last.yaml"] = yaml.safe_dump({**TINY, "base_channels": 16}).encode()
-    hub.commit = "1" * 40
     one_line(lincae(hub, tmp_path, "models", "pull", "lin-cae"), 1, "has shape", "another configuration")
-    hub.files[f"{FOLDER}/generator_kwargs_last.yaml"] = b"[1, 2"
-    hub.commit = "2" * 40
-    one_line(lincae(hub, tmp_path, "models", "pull", "lin-cae"), 1, "generator_kwargs_last.yaml", "YAML")
     assert not list(models.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (yaml.safe_dump({**TINY, "hop": 256}), ["hop 256", "not Music2Latent's network"]),
+        ("[1, 2", ["generator_kwargs_last.yaml", "YAML"]),
+        ("[1, 2]", ["generator_kwargs_last.yaml", "not a list of settings"]),
+    ],
+)
+def test_settings_of_another_network(checkpoint, refused, content, words):
+    checkpoint.with_name("generator_kwargs_last.yaml").write_text(content)
+    refused(1, *words, line=["models", "import", str(checkpoint), "--as", "unet"])
 
 
 def test_music2latent_of_published_size(tmp_path, models):
