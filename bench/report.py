@@ -139,6 +139,17 @@ def _measured_only(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "rows": [row for row in found["rows"] if row["source"] == "measured"], "note": ""}
 
 
+def _held_out(figures: dict[str, Any]) -> str:
+    body = [
+        [r["model"], f"{r['mss']:.3f}", f"{r['snr_db']:.2f}", f"`{r['fingerprint'][7:19]}`"] for r in figures["rows"]
+    ]
+    return (
+        f"The beginnings, {figures['seconds']:g} s each, of {figures['files']} clips of the training audio that no "
+        "training saw, encoded and decoded, mono. Designs are\ncompared here (`recipes/EXPERIMENTS.md`). Other tracks "
+        "of the same albums were trained on.\n\n" + table.rows(["model", "MSS", "SNR, dB", "fingerprint"], body)
+    )
+
+
 def _cli(figures: dict[str, Any]) -> str:
     commands = figures["commands"]
     body = [
@@ -411,6 +422,7 @@ SECTIONS: tuple[tuple[str, str, Section, str], ...] = (
         "python bench/linearity.py --tool PATH/score_linearity.py --stems FOLDER --score shipped=frame "
         "--score ablation=WEIGHTS",
     ),
+    ("held_out", "Held-out clips", _held_out, "python bench/held_out.py --score frame --score frame-0.3"),
     ("eval", "Systems compared", _evaluation, "python bench/evaluation.py --data FOLDER"),
     ("cli_speed", "Speed of the command line", _cli, "python bench/cli_speed.py"),
     ("library", "A library of files", _library, "python bench/library.py"),

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import common
+import held_out
 import linearity
 import report
 
@@ -23,6 +24,7 @@ ALL = (
     "arrangement",
     "sizes",
     "linearity",
+    "held_out",
 )
 
 
@@ -52,6 +54,7 @@ def main() -> None:
     missing = {
         "evaluation": "" if a.stems.is_dir() else f"{a.stems} is not there; name it: --stems PATH",
         "linearity": "" if a.tool.is_file() else f"{a.tool} is not there; name it: --tool PATH",
+        "held_out": "" if held_out.MUSIC.is_dir() else f"{held_out.MUSIC} is not there",
         "unet_speed": ""
         if peers.is_dir() or find_spec("linear_cae")
         else f"linear-cae is not there; {report.GET_PEER}",
