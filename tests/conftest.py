@@ -27,6 +27,17 @@ def pytest_terminal_summary(terminalreporter):
         )
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread of torch for a module: threads that wait for each other cost small work more than they do of it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A weights file of a very small `frame` model with random weights."""

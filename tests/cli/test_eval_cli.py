@@ -14,6 +14,8 @@ from lincae_cli.app import main
 
 RATE = 44100
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def write_track(folder, names=("drums", "vocals"), seconds=0.5, seed=0):
     folder.mkdir(parents=True)
