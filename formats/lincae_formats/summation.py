@@ -21,24 +21,29 @@ class Total:
     def __init__(self, shape: tuple[int, int, int]) -> None:
         """Begins with zeros."""
         self._sum = np.zeros(shape, dtype=np.float64)
-        self._terms, self._most, self._least = 0, 0.0, _ZERO
+        self._terms, self._most, self._least, self._bits = 0, 0.0, _ZERO, np.uint32(0)
 
     def add(self, at: int, term: np.ndarray) -> None:
         """Adds a finite term from frame `at` on; one with one channel is added to every channel."""
         self._sum[:, :, at : at + term.shape[2]] += term
         size = np.ascontiguousarray(term).view(np.uint32) & np.uint32(0x7FFFFFFF)
         self._most += float(size.max(initial=0).view(np.float32))
+        self._bits |= np.bitwise_or.reduce(size, axis=None)
         size -= np.uint32(1)  # zeros, which cost no bits, become the greatest
         self._least = min(self._least, int(size.min(initial=_ZERO)))
         self._terms += 1
 
     @property
     def exact(self) -> bool:
-        """True where 53 bits reach from the sum of the greatest down to the last bit of the smallest."""
+        """True where 53 bits reach from the sum of the greatest down to the last bit of the smallest.
+
+        What float16 held leaves the 13 lowest bits of every float32 empty, so that thousands of such terms fit.
+        """
         if self._terms <= 2 or self._least == _ZERO:
             return True  # a sum of two is rounded once, whatever the order
         smallest = np.uint32(self._least + 1).view(np.float32)
-        return self._most <= 2.0**53 * float(np.spacing(smallest))
+        used = int(self._bits) | 1 << 23  # the bit before the point, which is not stored
+        return self._most <= 2.0**53 * (used & -used) * float(np.spacing(smallest))
 
     def repair(self, start: int, terms: Sequence[Term]) -> None:
         """Puts right what may be wrong from frame `start` on, given all terms of that stretch again."""

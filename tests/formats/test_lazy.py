@@ -243,6 +243,20 @@ def test_sums_are_exact_before_they_are_rounded(columns):
         assert summation.add(order, (1, 1, 3)).ravel().tolist() == expected
 
 
+def test_a_thousand_files_of_float16_add_up_exactly_without_being_read_again():
+    total = summation.Total((1, 64, 8))
+    random = np.random.default_rng(0)
+    terms = [random.standard_normal((1, 64, 8)).astype("<f2").astype(np.float32) for _ in range(1000)]
+    terms[0][0, 0, 0] = 2.0**-24  # the least of them
+    for term in terms:
+        total.add(0, term)
+    assert total.exact
+    exact = [math.fsum(float(t[0, i, j]) for t in terms) for i in range(64) for j in range(8)]
+    assert total.rounded().ravel().tolist() == [float(np.float32(x)) for x in exact]
+    total.add(0, np.full((1, 64, 8), np.float32(1 + 2.0**-23)))  # one of float32 uses every bit
+    assert not total.exact
+
+
 def test_numbers_that_cancel_leave_what_is_between_them():
     big, small = make(dtype="float32"), gain(make(seed=1, dtype="float32"), 1e-20)
     np.testing.assert_array_equal(mix([gain(big, 1e20), small, gain(big, -1e20)]).data, small.data)
