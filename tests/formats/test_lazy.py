@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -389,6 +390,23 @@ def test_a_pool_opens_again_what_it_closed_but_not_what_was_replaced(tmp_path):
         write_lat(make(seed=9), tmp_path / "0.lat", overwrite=True)
         with pytest.raises(LatError, match=r"0\.lat was replaced or changed"):
             lazy.mix(files).read()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
+def test_a_closed_file_is_let_go_of_and_says_so(tmp_path):
+    for i in range(3):
+        write_lat(make(seed=i), tmp_path / f"{i}.lat")
+    before = len(os.listdir("/proc/self/fd"))
+    readers = [LatReader(tmp_path / f"{i}.lat") for i in range(3)]
+    assert len(os.listdir("/proc/self/fd")) > before
+    for reader in readers[:2]:
+        reader.close()
+        reader.close()
+        with pytest.raises(LatError):
+            reader.read()
+    np.testing.assert_array_equal(readers[2].read(), make(seed=2).data)  # which was open beside them
+    readers[2].close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_streams_stay_open_in_a_pool(tmp_path):
