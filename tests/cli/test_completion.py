@@ -53,7 +53,7 @@ def test_installed_in_bash_it_completes_commands_options_values_and_leaves_files
     script += "tab lincae decode --model fr; tab lincae encode so"
     rule, *replies = bash(home, script).splitlines()
     assert rule.startswith("complete -o default -F ")
-    assert replies == ["encode", "list", "--force", "float16 float32", "frame frame-0.2", ""]
+    assert replies == ["encode", "list", "--force", "float16 float32", "frame frame-0.3 frame-0.2", ""]
 
 
 def test_the_script_can_be_shown(home):
@@ -74,5 +74,5 @@ print(*(name for name in sys.modules if "." not in name))
     env["COMP_CWORD"] = str(len(words.split()) - 1)
     done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
     *found, loaded = done.stdout.splitlines()
-    assert found in (["decode"], ["frame", "frame-0.2"])
+    assert found in (["decode"], ["frame", "frame-0.3", "frame-0.2"])
     assert {"torch", "pydantic", "rich", "soundfile", "scipy"}.isdisjoint(loaded.split())
