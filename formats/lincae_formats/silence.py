@@ -38,8 +38,7 @@ def unmarked(stored: np.ndarray, chunk: int) -> np.ndarray:
     if not any(True for _ in silent(stored, chunk)):
         return stored
     copy = stored.copy()
-    for part in silent(copy, chunk):
-        part[:] = 0
+    unmark(copy, chunk)
     return copy
 
 
