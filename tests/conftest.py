@@ -1,11 +1,15 @@
 """Fixtures for tests of every part; makes the helpers importable whatever the import mode; differences at the end."""
 
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in the background so, and every process inherits it: tests interrupt those they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 DIFFERENCE = "largest relative difference"  # a test's property of (what, value)
 
 
