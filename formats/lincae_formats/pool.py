@@ -17,7 +17,6 @@ from .reader import LatReader
 
 _MOST = 100
 _FEW = 64  # files of which blocks are held
-_PASSING = 8  # files open at once where all cannot be: each is read and left, and closing one takes longer among many
 
 
 class Pool:
@@ -75,8 +74,7 @@ class Pool:
             file.pinned = reader
             return reader
         reader.hold_blocks = len(self._files) <= _FEW
-        most = self._most if len(self._files) <= self._most else min(self._most, _PASSING)
-        while len(self._open) >= most:
+        while len(self._open) >= self._most:
             self._open.popitem(last=False)[1].close()
         self._open[id(file)] = reader
         return reader
