@@ -5,7 +5,6 @@ python bench/held_out.py --score frame --score frame-0.3 --score runs/frame/fram
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import common
 import numpy as np
 
 from lincae_core.evaluation.mss import mss
+from lincae_core.evaluation.sdr import sdr
 from lincae_core.models import registry
 from lincae_core.stream import decode_array, encode_array
 from lincae_core.training.data import find_files, is_held_out
@@ -41,7 +41,7 @@ def main() -> None:
         model = registry.load(name, "cpu")
         decoded = [decode_array(model, encode_array(model, x[None]), len(x))[0] for x in clips]
         distances = [mss(y, x, common.SAMPLE_RATE) for x, y in zip(clips, decoded, strict=True)]
-        ratios = [10 * math.log10(np.sum(x**2) / np.sum((x - y) ** 2)) for x, y in zip(clips, decoded, strict=True)]
+        ratios = [sdr(y, x) for x, y in zip(clips, decoded, strict=True)]
         rows.append(
             {
                 "model": f"{model.name} {model.version}",
