@@ -105,7 +105,7 @@ def render(
     if output is None and not dry_run:
         raise usage_error("lincae render: there is no output", "add -o song.lat, -o song.wav, -o out/ or --dry-run")
 
-    from lincae_core.arrangement.build import Song
+    from lincae_core.arrangement.song import Song
     from lincae_formats.pool import Pool
 
     loaded, folder = _load(arrangement)
@@ -164,9 +164,9 @@ def _results(loaded: "Loaded", output: str | None, chosen: list[str], format: st
     """What is to be written where."""
     for name in chosen:
         if name not in loaded.song.variants:
-            from lincae_core.arrangement.load import nearest as near
+            from lincae_core.arrangement.load import suggest
 
-            raise usage_error(f"--variant {name}: {loaded.name} has no such variant", near(name, loaded.song.variants))
+            raise usage_error(f"--variant {name}: {loaded.name} has no such variant", suggest(name, loaded.song.variants))
     if output is None:
         return []
     if _is_folder(output):

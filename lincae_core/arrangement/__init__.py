@@ -1,1 +1,1 @@
-"""Arrangements: a mix described in YAML, evaluated in latent space. Nothing here imports torch."""
+"""Mixes of `.lat` files described in YAML: `lincae render`."""

@@ -1,4 +1,4 @@
-"""The schema of an arrangement (YAML). Strict: an unknown key is an error."""
+"""The schema of an arrangement: a mix of `.lat` files described in YAML. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from lincae_formats.timeline import MAX_OFFSET
 MASTER = "master"
 MAX_TRACKS = 1024
 MAX_BUSES = 256
-MAX_NESTED = 32  # buses that feed buses
-MAX_GAIN = 1e6  # 120 dB: beyond is a slip of the pen
+MAX_NESTED = 32  # longest chain of buses
+MAX_GAIN = 1e6  # 120 dB; a larger gain is a typing error
 FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
 
 
-class NotTogether(ValueError):
-    """A value that does not go with another one; `key` is where it stands."""
+class ConflictError(ValueError):
+    """A value that contradicts another one of the same section; `key` names it."""
 
     def __init__(self, key: str, message: str) -> None:
-        """With the key's own name, not its path."""
+        """Takes the key relative to its section."""
         super().__init__(message)
         self.key = key
 
 
-def _text_or_number(value: Any, what: str) -> str | float:
+def _number_or_text(value: Any, what: str) -> str | float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is not {what}")
     if isinstance(value, int) and abs(value) > 2**63:
@@ -39,7 +39,7 @@ def _text_or_number(value: Any, what: str) -> str | float:
 
 def _gain(value: Any) -> float:
     """A factor from `-6dB`, `-inf`, or a number of 0 or more."""
-    given = _text_or_number(value, "a gain such as -6dB")
+    given = _number_or_text(value, "a gain such as -6dB")
     if isinstance(given, str):
         try:
             factor = notation.gain(given)
@@ -55,16 +55,16 @@ def _gain(value: Any) -> float:
 
 
 def _time(value: Any) -> float:
-    """Seconds from `1:23.5`, `90s` or a number."""
+    """Seconds from `1:23.5`, `90s` or a number; 0 or more."""
     seconds = _offset(value)
     if seconds < 0:
-        raise ValueError(f"{value!r} is before the beginning")
+        raise ValueError(f"{value!r} is negative; write a time of 0 or more")
     return seconds
 
 
 def _offset(value: Any) -> float:
-    """Seconds that may be negative."""
-    given = _text_or_number(value, "a time such as 1:23.5")
+    """Seconds, positive or negative."""
+    given = _number_or_text(value, "a time such as 1:23.5")
     try:
         seconds = notation.offset(given) if isinstance(given, str) else float(given)
     except ValueError as e:
@@ -74,8 +74,16 @@ def _offset(value: Any) -> float:
     return seconds
 
 
+def _pan(value: Any) -> float:
+    """A position from -1 (left) to 1 (right)."""
+    given = _number_or_text(value, "a position from -1 (left) to 1 (right)")
+    if isinstance(given, str) or not -1 <= given <= 1:
+        raise ValueError(f"{given!r} is not a position from -1 (left) to 1 (right)")
+    return float(given)
+
+
 def _points(value: Any) -> list[tuple[float, float]]:
-    """Breakpoints from `"0:-inf 2:0dB"`, or a list of such points, or of pairs of a time and a gain."""
+    """Breakpoints from `"0:-inf 2:0dB"`, a list of such points, or a list of pairs of a time and a gain."""
     try:
         if isinstance(value, str):
             return notation.points(value)
@@ -88,95 +96,86 @@ def _points(value: Any) -> list[tuple[float, float]]:
     raise ValueError('write a curve as text: "0:-inf 2:0dB 58:0dB 60:-inf"')
 
 
-def _names(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict) else value
+
+
+def _as_part(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
 
 
 Gain = Annotated[float, BeforeValidator(_gain)]
 Time = Annotated[float, BeforeValidator(_time)]
 Offset = Annotated[float, BeforeValidator(_offset)]
 Points = Annotated[list[tuple[float, float]], BeforeValidator(_points)]
-Names = Annotated[list[str], BeforeValidator(_names)]
+Names = Annotated[list[str], BeforeValidator(_as_list)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Section(BaseModel):
-    """A part of an arrangement."""
+    """Base of all parts of an arrangement."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Volume(Section):
-    """How loud something is, in the song's time."""
+    """The volume of a track, a bus or the master. Times count from the beginning of the song."""
 
     gain: Gain = 1.0
     invert: bool = False
     curve: Points | None = None
-    lines: Literal["factor", "db"] = Field("factor", description="what a curve's lines are straight in")
-
-    @property
-    def factor(self) -> float:
-        """The constant part of it."""
-        return -self.gain if self.invert else self.gain
-
-    @property
-    def automation(self) -> Curve | None:
-        """The curve, where there is one."""
-        return None if self.curve is None else Curve(self.curve, decibels=self.lines == "db")
-
-    @model_validator(mode="after")
-    def _curve(self) -> Volume:
-        try:
-            _ = self.automation
-        except LatError as e:
-            raise NotTogether("curve", str(e)) from None
-        return self
-
-
-class Fades(Volume):
-    """A volume with fades at the beginning and the end."""
-
+    lines: Literal["factor", "db"] = Field("factor", description="unit in which the curve is interpolated")
     fade_in: Time = 0.0
     fade_out: Time = 0.0
     fade_shape: Literal["linear", "sine"] = "linear"
 
+    @property
+    def factor(self) -> float:
+        """The constant gain as a factor; negative with `invert`."""
+        return -self.gain if self.invert else self.gain
+
+    @property
+    def automation(self) -> Curve | None:
+        """The curve, or None."""
+        return None if self.curve is None else Curve(self.curve, decibels=self.lines == "db")
+
+    @model_validator(mode="after")
+    def _check_curve(self) -> Volume:
+        try:
+            _ = self.automation
+        except LatError as e:
+            raise ConflictError("curve", str(e)) from None
+        return self
+
 
 class Part(Section):
-    """What is taken out of a track's file; its offset counts from the beginning of that file."""
+    """A file to subtract from a track's file. Its offset counts from the beginning of the track's file."""
 
     file: str = Field(min_length=1)
     gain: Gain = 1.0
     offset: Offset = 0.0
 
 
-def _part(value: Any) -> Any:
-    return {"file": value} if isinstance(value, str) else value
-
-
-def _parts(value: Any) -> Any:
-    return [value] if isinstance(value, str | dict) else value
-
-
-class Track(Fades):
-    """A file, the part of it that is heard, and where in the song."""
+class Track(Volume):
+    """A file, or a part of it, and its position in the song."""
 
     file: str = Field(min_length=1)
-    offset: Offset = Field(0.0, description="where it begins in the song")
-    start: Time | None = Field(None, description="the part of the file that is heard")
+    offset: Offset = Field(0.0, description="position of its beginning in the song")
+    start: Time | None = Field(None, description="first second of the file to use")
     end: Time | None = None
-    subtract: Annotated[list[Annotated[Part, BeforeValidator(_part)]], BeforeValidator(_parts)] = []
+    subtract: Annotated[list[Annotated[Part, BeforeValidator(_as_part)]], BeforeValidator(_as_list)] = []
     mute: bool = False
     bus: str | None = None
 
     @model_validator(mode="after")
-    def _ordered(self) -> Track:
+    def _check_order(self) -> Track:
         if self.end is not None and self.end <= (self.start or 0.0):
             what = f"{self.end:g} s is not after the start, {self.start or 0:g} s"
-            raise NotTogether("end", f"{what}; give a later one")
+            raise ConflictError("end", f"{what}; give a later one")
         return self
 
 
-class Bus(Fades):
+class Bus(Volume):
     """A sum of tracks and other buses."""
 
     mute: bool = False
@@ -188,18 +187,18 @@ class Variant(Section):
 
     mute: Names = []
     unmute: Names = []
-    solo: Names = Field([], description="mute every track but these, and those of these buses")
-    gain: dict[str, Gain] = Field({}, description="times the gain that is there; `master` is the whole")
+    solo: Names = Field([], description="mute all tracks except these and those of these buses")
+    gain: dict[str, Gain] = Field({}, description="multiplies the gain of a track, a bus or `master`")
 
 
 class Arrangement(Section):
-    """A whole song."""
+    """A song."""
 
     version: Literal[1] = 1
     name: str | None = Field(None, pattern=FILE_NAME, max_length=64)
-    sample_rate: int | None = Field(None, ge=100, le=10_000_000, description="Hz, where the files' differ")
-    length: Time | None = Field(None, gt=0, description="by default to the end of the last track")
-    master: Fades = Fades()
+    sample_rate: int | None = Field(None, ge=100, le=10_000_000, description="Hz; needed if the files' rates differ")
+    length: Time | None = Field(None, gt=0, description="default: the end of the last track")
+    master: Volume = Volume()
     buses: dict[Name, Bus] = Field({}, max_length=MAX_BUSES)
     tracks: dict[Name, Track] = Field(min_length=1, max_length=MAX_TRACKS)
     variants: dict[Annotated[str, Field(pattern=FILE_NAME, max_length=64)], Variant] = Field({}, max_length=MAX_TRACKS)

@@ -1,90 +1,96 @@
-"""From an arrangement to latents that are computed as they are written."""
+"""Computes an arrangement: from its files to signals that are computed block by block while they are written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from lincae_formats import Fade, LincaeError, check_compatible, lazy, timeline
 from lincae_formats.header import Header
+from lincae_formats.levels import decibels
 from lincae_formats.notation import clock
 from lincae_formats.pool import Pool, Pooled
 from lincae_formats.signal import Signal
 from lincae_formats.timeline import Position
 
-from .document import Key
-from .files import locate
-from .load import Loaded, nearest
-from .outline import Outline, bus_outline, track_outline, volume_words
-from .schema import MASTER, Bus, Fades, Part, Track, Variant
+from .load import Key, Loaded, suggest
+from .schema import MASTER, Bus, Part, Track, Variant, Volume
+
+
+@dataclass
+class Outline:
+    """A tree of labels that describes a song: the output of a dry run."""
+
+    label: str
+    children: list[Outline] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """A track's latents before its volume, and where they begin in the song."""
+class _PlacedTrack:
+    """A track's latents before its volume, and its position in the song."""
 
     signal: Signal
     begin: Position
 
 
 class Song:
-    """An arrangement with its files open: any of its variants can be computed.
+    """An arrangement with its files open. Computes the song and its variants.
 
     Args:
         loaded: The arrangement.
-        folder: Where its files are looked up.
-        pool: Opens them.
-        allow_outside: Whether files outside the folder may be read.
+        folder: The folder that its file names are relative to.
+        pool: Opens the files.
+        allow_outside: Whether files outside `folder` may be read.
 
     Attributes:
-        header: Of every variant; all are as long as the whole song.
-        rounded: How many times lie between two frames.
-        worst: By how much the worst of them is off, s.
+        header: The header of the song and of every variant.
+        rounded: Number of times that were rounded to a frame.
+        worst: The largest rounding error, s.
 
     Raises:
-        LincaeError: a file is missing, damaged, outside, or does not belong to the others; names line and key.
+        LincaeError: a file is missing, damaged, outside `folder`, or incompatible with the others.
     """
 
     def __init__(self, loaded: Loaded, folder: Path, pool: Pool, allow_outside: bool = False) -> None:
-        """Opens every file and checks that they belong together."""
+        """Opens all files and checks that they are compatible."""
         self._loaded, self._song = loaded, loaded.song
         self._folder, self._pool, self._outside = folder, pool, allow_outside
         self._files: dict[str, Pooled] = {}
-        self._patterns: list[Pooled] = []  # the first file, and the first of several channels
+        self._references: list[Pooled] = []  # the first file, and the first one with several channels
         self.rounded, self.worst = 0, 0.0
         self._placed = {name: self._place(name, track) for name, track in self._song.tracks.items()}
-        self.header = self._header()
+        self.header = self._result_header()
 
     def variant(self, name: str | None = None) -> tuple[Signal, Outline]:
-        """The song, or a variant of it, and what it consists of.
+        """The song (None) or one of its variants: the signal and its outline.
 
         Raises:
-            LincaeError: there is no such variant, or nothing of it is heard.
+            LincaeError: there is no such variant, or all its tracks are muted.
         """
         variants = self._song.variants
         if name is not None and name not in variants:
-            raise self._loaded.error(("variants",), f"there is no variant {name!r}", nearest(name, variants))
+            raise self._loaded.error(("variants",), f"there is no variant {name!r}", suggest(name, variants))
         chosen = Variant() if name is None else variants[name]
-        heard = _Heard(self._song.tracks, self._song.buses, chosen)
+        audible = _Audible(self._song.tracks, self._song.buses, chosen)
         entry = {"op": "render", "arrangement": Path(self._loaded.name).name, **({"variant": name} if name else {})}
-        result = self._sum(MASTER, self._song.master, chosen, heard, entry)
-        children = list(self._outlines(MASTER, chosen, heard))
+        result = self._sum(MASTER, self._song.master, chosen, audible, entry)
         if result is None:
             path: Key = ("tracks",) if name is None else ("variants", name)
             raise self._loaded.error(path, "every track is muted", "unmute one")
         facts = f"{clock(round(self.header.duration, 3))}, {self.header.channels} ch, {self.header.sample_rate} Hz"
-        words = [word for word in volume_words(self._song.master, self._factor(MASTER, chosen)) if word]
+        words = [word for word in _volume_words(self._song.master, self._factor(MASTER, chosen)) if word]
         title = f"{self._song.name or Path(self._loaded.name).stem}{f', {name}' if name else ''}"
+        children = list(self._outlines(MASTER, chosen, audible))
         return result, Outline(f"{title}  ({', '.join([facts, *words])})", children)
 
-    def _place(self, name: str, track: Track) -> _Placed:
-        """A track's file, the part of it that is heard, less what is subtracted."""
+    def _place(self, name: str, track: Track) -> _PlacedTrack:
+        """Cuts the part of a track's file that is used, minus what is subtracted from it."""
         key: Key = ("tracks", name)
-        signal: Signal = self._open((*key, "file"), track.file)
+        whole = self._open((*key, "file"), track.file)
+        signal: Signal = whole
         try:
-            whole = signal
             if track.subtract:
                 parts = [self._open((*key, "subtract", i), part.file) for i, part in enumerate(track.subtract)]
                 signal = self._subtract(whole, track.subtract, parts)
@@ -92,36 +98,36 @@ class Song:
                 span = timeline.span(whole.header, track.start, track.end, track.file, beyond=True)
                 for time in (track.start, track.end):
                     if time is not None and time < whole.header.duration:
-                        self._note(timeline.nearest(whole.header, time))
+                        self._count_rounding(timeline.nearest(whole.header, time))
                 signal = lazy.cut(signal, *span)
-            begin = self._note(timeline.offset(whole.header, track.offset))
+            begin = self._count_rounding(timeline.offset(whole.header, track.offset))
             timeline.shifted(signal.header, begin.frame, track.file)
         except LincaeError as e:
-            raise self._named(key, e) from None
-        return _Placed(signal, begin)
+            raise self._with_key(key, e) from None
+        return _PlacedTrack(signal, begin)
 
     def _subtract(self, whole: Signal, parts: list[Part], files: list[Pooled]) -> Signal:
-        offsets = [self._note(timeline.offset(whole.header, part.offset)).frame for part in parts]
+        offsets = [self._count_rounding(timeline.offset(whole.header, part.offset)).frame for part in parts]
         rate = self._song.sample_rate
         rest = lazy.subtract(whole, files, [part.gain for part in parts], offsets=offsets, sample_rate=rate)
         return replace(rest, name=whole.name)
 
     def _sum(
-        self, name: str, volume: Fades, variant: Variant, heard: _Heard, entry: dict[str, str] | None = None
+        self, name: str, volume: Volume, variant: Variant, audible: _Audible, entry: dict[str, str] | None = None
     ) -> Signal | None:
-        """The sum of what feeds a bus, with its volume; None where nothing is heard."""
+        """The sum of the inputs of a bus, with its volume applied; None if all of them are muted."""
         signals: list[Signal] = []
         gains: list[float] = []
         offsets: list[int] = []
         for track_name, track in self._song.tracks.items():
-            if (track.bus or MASTER) == name and heard.track(track_name):
+            if (track.bus or MASTER) == name and audible.track(track_name):
                 placed = self._placed[track_name]
                 signals.append(_shaped(placed.signal, track, placed.begin.frame))
                 gains.append(self._factor(track_name, variant))
                 offsets.append(placed.begin.frame)
         for bus_name, bus in self._song.buses.items():
-            if (bus.bus or MASTER) == name and heard.bus(bus_name):
-                inner = self._sum(bus_name, bus, variant, heard)
+            if (bus.bus or MASTER) == name and audible.bus(bus_name):
+                inner = self._sum(bus_name, bus, variant, audible)
                 if inner is not None:
                     signals.append(inner)
                     gains.append(self._factor(bus_name, variant))
@@ -134,23 +140,23 @@ class Song:
         factor = self._factor(MASTER, variant) if name == MASTER else 1.0
         return _shaped(total if factor == 1.0 else lazy.gain(total, factor), volume, 0)
 
-    def _outlines(self, name: str, variant: Variant, heard: _Heard) -> Iterator[Outline]:
+    def _outlines(self, name: str, variant: Variant, audible: _Audible) -> Iterator[Outline]:
         for track_name, track in self._song.tracks.items():
             if (track.bus or MASTER) == name:
-                placed, muted = self._placed[track_name], not heard.track(track_name)
-                length = placed.signal.header.duration
-                yield track_outline(track_name, track, self._factor(track_name, variant), placed.begin, muted, length)
+                factor, muted = self._factor(track_name, variant), not audible.track(track_name)
+                yield _track_outline(track_name, track, factor, self._placed[track_name], muted)
         for bus_name, bus in self._song.buses.items():
             if (bus.bus or MASTER) == name:
-                children = list(self._outlines(bus_name, variant, heard))
-                yield bus_outline(bus_name, bus, self._factor(bus_name, variant), not heard.bus(bus_name), children)
+                words = _volume_words(bus, self._factor(bus_name, variant))
+                label = _label(f"bus {bus_name}", words, not audible.bus(bus_name))
+                yield Outline(label, list(self._outlines(bus_name, variant, audible)))
 
     def _factor(self, name: str, variant: Variant) -> float:
-        members: dict[str, Fades] = {**self._song.tracks, **self._song.buses, MASTER: self._song.master}
+        members: dict[str, Volume] = {**self._song.tracks, **self._song.buses, MASTER: self._song.master}
         return members[name].factor * variant.gain.get(name, 1.0)
 
-    def _header(self) -> Header:
-        """The song's: to the end of the last track, muted or not, or as long as it says."""
+    def _result_header(self) -> Header:
+        """The song's header. The song ends with its last track, muted or not, or where `length` says."""
         placed = [timeline.shifted(p.signal.header, p.begin.frame) for p in self._placed.values()]
         header = lazy.result_header(placed, "longest", self._song.sample_rate)
         if self._song.length is not None:
@@ -159,39 +165,39 @@ class Song:
         return header
 
     def _open(self, key: Key, text: str) -> Pooled:
-        path = locate(self._loaded, key, text, self._folder, self._outside)
+        path = self._loaded.locate(key, text, self._folder, self._outside)
         if str(path) not in self._files:
             try:
-                self._files[str(path)] = self._checked(self._pool.open(path, text))
+                self._files[str(path)] = self._check(self._pool.open(path, text))
             except LincaeError as e:
-                raise self._named(key, e) from None
+                raise self._with_key(key, e) from None
         return self._files[str(path)]
 
-    def _checked(self, file: Pooled) -> Pooled:
-        """The file, which belongs to those before it."""
-        for other in self._patterns:
+    def _check(self, file: Pooled) -> Pooled:
+        """Checks that a file is compatible with those opened before it."""
+        for other in self._references:
             names = [other.name, file.name]
             check_compatible([other.header, file.header], names, sample_rate=self._song.sample_rate)
-        if not self._patterns or file.header.channels > max(other.header.channels for other in self._patterns):
-            self._patterns.append(file)
+        if not self._references or file.header.channels > max(other.header.channels for other in self._references):
+            self._references.append(file)
         return file
 
-    def _note(self, position: Position) -> Position:
+    def _count_rounding(self, position: Position) -> Position:
         if not position.exact:
             self.rounded += 1
             self.worst = max(self.worst, abs(position.asked - position.seconds))
         return position
 
-    def _named(self, key: Key, error: LincaeError) -> LincaeError:
-        """The error, with the line and the key if it does not name them yet."""
+    def _with_key(self, key: Key, error: LincaeError) -> LincaeError:
+        """The error with the line and the key in front, unless it has them."""
         if error.message.startswith(f"{self._loaded.name}: line "):
             return error
         hint = error.hint.replace("add --sample-rate ", "add sample_rate: ") if error.hint else None
         return self._loaded.error(key, error.message, hint)
 
 
-class _Heard:
-    """Which tracks and buses a variant lets through."""
+class _Audible:
+    """Which tracks and buses are audible in a variant."""
 
     def __init__(self, tracks: dict[str, Track], buses: dict[str, Bus], variant: Variant) -> None:
         muted = {name for name, track in tracks.items() if track.mute}
@@ -212,8 +218,8 @@ class _Heard:
         return bus in self._solo or (bus in self._buses and self._in_solo(self._buses[bus].bus))
 
 
-def _shaped(signal: Signal, volume: Fades, begin: int) -> Signal:
-    """A signal with what of its volume changes over time."""
+def _shaped(signal: Signal, volume: Volume, begin: int) -> Signal:
+    """Applies the curve and the fades of a volume; `begin` is the signal's first frame in the song."""
     shaped = signal
     if (automation := volume.automation) is not None:
         shaped = lazy.gain(shaped, automation, offset=begin)
@@ -221,3 +227,36 @@ def _shaped(signal: Signal, volume: Fades, begin: int) -> Signal:
         fade = Fade(signal.header.duration, volume.fade_in, volume.fade_out, volume.fade_shape)
         shaped = lazy.gain(shaped, fade)
     return shaped
+
+
+def _track_outline(name: str, track: Track, factor: float, placed: _PlacedTrack, muted: bool) -> Outline:
+    words = [f"from {clock(round(track.start or 0, 3))}"] if track.start else []
+    words += [f"to {clock(round(track.end, 3))}"] if track.end is not None else []
+    words += [f"at {clock(round(placed.begin.seconds, 3))}"] if placed.begin.frame else []
+    words += [f"{clock(round(placed.signal.header.duration, 3))} long"]
+    label = _label(f"{name}: {track.file}", [*words, *_volume_words(track, factor)], muted)
+    return Outline(label, [_part_outline(part) for part in track.subtract])
+
+
+def _part_outline(part: Part) -> Outline:
+    at = [f"at {clock(part.offset)}"] if part.offset else []
+    return Outline(_label(f"less {part.file}", [*at, _gain_words(part.gain)], False))
+
+
+def _gain_words(factor: float) -> str:
+    """`-6.0 dB`, `silent`, `inverted`; empty for a gain of 1."""
+    words = ["silent" if factor == 0 else f"{decibels(abs(factor)):+.1f} dB"] if abs(factor) != 1 else []
+    return ", ".join(words + (["inverted"] if factor < 0 else []))
+
+
+def _volume_words(volume: Volume, factor: float) -> list[str]:
+    words = [_gain_words(factor)]
+    words += [f"curve of {len(volume.curve)} points"] if volume.curve else []
+    words += [f"fade in {clock(volume.fade_in)}"] if volume.fade_in else []
+    words += [f"fade out {clock(volume.fade_out)}"] if volume.fade_out else []
+    return words
+
+
+def _label(name: str, words: list[str], muted: bool) -> str:
+    every = [word for word in (*words, "muted" if muted else "") if word]
+    return f"{name}  ({', '.join(every)})" if every else name
