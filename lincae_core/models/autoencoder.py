@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lincae_core.models.consistency import sample
 from lincae_core.models.families import Model
-from lincae_core.models.frame import FRAME, RATIO
+from lincae_core.models.frame64 import FRAME, RATIO
 from lincae_core.models.frontend import HOP, LEAD
 from lincae_core.models.noise import frame_noise
 from lincae_core.models.windows import Window, cut, joined

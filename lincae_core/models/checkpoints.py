@@ -169,7 +169,7 @@ def install(state: Mapping[str, Tensor], config: UnetConfig, name: str, origin: 
     """
     target = check_target(name, force)
     tensors = convert(state, config, origin.source)
-    content = {"family": "unet", **config.to_dict()}
+    content = config.to_dict()
     try:
         mark = save_weights(
             tensors, content, target, name=name, version=origin.version, license=origin.license,

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-from lincae_core.models.frame import FrameConfig, FrameModel
+from lincae_core.models.frame64 import Frame64Config, Frame64Model
 from lincae_core.models.unet import UnetConfig, UnetModel
 
-Model = FrameModel | UnetModel
-FAMILIES: dict[str, tuple[Callable[..., Any], Callable[[Any], Model]]] = {
-    "frame": (FrameConfig, FrameModel),
+Model = Frame64Model | UnetModel
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    "frame64": (Frame64Config, Frame64Model),
     "unet": (UnetConfig, UnetModel),
 }
 
 
-def build(family: str, fields: dict[str, Any]) -> Model:
-    """A model with fresh weights.
+def build(config: Mapping[str, Any]) -> Model:
+    """A model with fresh random weights.
 
     Args:
-        family: key of `FAMILIES`.
-        fields: fields of the family's config; the rest take their defaults.
+        config: `family`, a key of `FAMILIES`, and fields of its config; the rest take their defaults.
 
     Raises:
         KeyError: unknown family.
         TypeError: unknown field.
+        ValueError: a value that the config refuses.
     """
-    config, model = FAMILIES[family]
-    return model(config(**fields))
+    kind, model = FAMILIES[config["family"]]
+    return model(kind(**config))

@@ -66,7 +66,7 @@ def read_info(path: Path) -> ModelInfo:
                 raise ValueError
             info = json.loads(json.loads(file.read(length))["__metadata__"]["lincae"])
         config = dict(info["config"])
-        family = str(config.pop("family"))
+        family = str(config["family"])
         card = path.with_suffix(".md")
         return ModelInfo(
             name=str(info["name"]), version=str(info["version"]), path=path, fingerprint=str(info["fingerprint"]),

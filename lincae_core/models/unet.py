@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 from torch import Tensor, nn
 
 from lincae_core.models.consistency import Preconditioning
@@ -28,11 +29,12 @@ WINDOW = 8  # latent frames that the network sees at once, as in training
 MARGIN = 1  # latent frames on either side of a window that its neighbours answer for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnetConfig:
-    """Everything that fixes a `unet` model beside its weights; the defaults are the published network.
+    """Shape of a `unet` network; the defaults are the published network. Also the `model` section of a recipe.
 
     Args:
+        family: "unet".
         latent_dim: numbers in a latent frame.
         base_channels: channels at full resolution.
         multipliers: channels of every level over ``base_channels``.
@@ -43,43 +45,55 @@ class UnetConfig:
         bottleneck_channels: channels of the one-dimensional blocks.
         bottleneck_blocks: number of those, in encoder and latent-side decoder.
         condition_channels: width of the noise level's embedding.
-        alpha: exponent of the frontend's magnitudes.
-        beta: factor on the frontend's compressed magnitudes.
-        sigma_data: standard deviation of the frontend's output that the preconditioning assumes.
+        alpha: exponent of the compressed magnitudes.
+        beta: factor on the compressed magnitudes.
+        sigma_data: standard deviation of the compressed frames that the preconditioning assumes.
         sigma_min: smallest noise level.
         sigma_max: largest noise level, where decoding starts.
         gain_equivariant: encode as ``s E(x / s)`` and decode as ``s D(z / s)``; the paper's models do not.
-        reference_rms: RMS the network sees a whole signal at, where it is gain-equivariant.
-        latent_scale: factor that gives latents of typical music unit variance.
+        reference_rms: RMS to which a whole signal is scaled for the network, where it is gain-equivariant.
+        latent_scale: factor that gives the latents of typical music unit variance; set by the export.
+
+    Raises:
+        ValueError: values that do not go together.
     """
 
-    latent_dim: int = 64
-    base_channels: int = 64
-    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
-    blocks: int = 2
+    family: Literal["unet"] = "unet"
+    latent_dim: Annotated[int, Ge(1), Le(1024)] = 64
+    base_channels: Annotated[int, Ge(8), Le(1024), MultipleOf(4)] = 64
+    multipliers: Annotated[tuple[int, ...], MinLen(4)] = (1, 2, 4, 4, 4)
+    blocks: Annotated[int, Ge(1), Le(16)] = 2
     attention: tuple[bool, ...] = (False, False, True, True, True)
     frequency_only: tuple[bool, ...] = (True, False, False, False)
-    heads: int = 4
-    bottleneck_channels: int = 512
-    bottleneck_blocks: int = 4
-    condition_channels: int = 256
-    alpha: float = 0.65
-    beta: float = 0.34
-    sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    heads: Annotated[int, Ge(1)] = 4
+    bottleneck_channels: Annotated[int, Ge(8), MultipleOf(4)] = 512
+    bottleneck_blocks: Annotated[int, Ge(0), Le(32)] = 4
+    condition_channels: Annotated[int, Ge(4), MultipleOf(2)] = 256
+    alpha: Annotated[float, Gt(0), Le(1)] = 0.65
+    beta: Annotated[float, Gt(0)] = 0.34
+    sigma_data: Annotated[float, Gt(0)] = 0.5
+    sigma_min: Annotated[float, Gt(0)] = 0.002
+    sigma_max: Annotated[float, Gt(0)] = 80.0
     gain_equivariant: bool = False
-    reference_rms: float = 0.1
-    latent_scale: float = 1.0
+    reference_rms: Annotated[float, Gt(0)] = 0.1
+    latent_scale: Annotated[float, Gt(0)] = 1.0
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (an unknown key in a recipe is an error)
 
     def __post_init__(self) -> None:  # noqa: D105
         for name in ("multipliers", "attention", "frequency_only"):  # a config read from JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         levels = len(self.multipliers)
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+        if min(self.multipliers) < 1:
+            raise ValueError("multipliers must be 1 or more")
         if len(self.attention) != levels or len(self.frequency_only) != levels - 1:
-            raise ValueError(f"{levels} levels need {levels} values of attention and {levels - 1} of frequency_only")
-        if self.frequency_only.count(False) != 3:
-            raise ValueError("time is halved three times, no more and no less: 8 STFT frames are a latent frame")
+            raise ValueError(f"{levels} multipliers need {levels} of attention and {levels - 1} of frequency_only")
+        if self.frequency_only.count(False) != 3 or self.frequency_only.count(True) > 3:
+            raise ValueError("frequency_only needs three times false (8 STFT frames in a latent one), true at most 3")
+        if any(self.base_channels * m % self.heads for m in self.multipliers):
+            raise ValueError("heads must divide the channels")
 
     def to_dict(self) -> dict[str, object]:
         """The fields as a plain dictionary of what JSON knows."""

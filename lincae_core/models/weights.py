@@ -66,8 +66,7 @@ def load_weights(path: Path, *, check: bool = True) -> tuple[Model, dict[str, An
         with safe_open(str(path), "pt") as file:
             info = json.loads((file.metadata() or {})["lincae"])
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        config = dict(info["config"])
-        family = config.pop("family")
+        family = dict(info["config"])["family"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise LincaeError(f"{path}: not a lincae weights file ({type(e).__name__})", "see lincae models list") from None
     if family not in FAMILIES:
@@ -75,7 +74,7 @@ def load_weights(path: Path, *, check: bool = True) -> tuple[Model, dict[str, An
     if check and fingerprint(tensors, info["config"]) != info["fingerprint"]:
         raise LincaeError(f"{path}: the weights do not match their fingerprint", "get the file again")
     try:
-        model = build(family, config)
+        model = build(info["config"])
         model.load_state_dict({k: v.float() for k, v in tensors.items()})
     except (TypeError, RuntimeError, ValueError) as e:
         raise LincaeError(f"{path}: weights and config do not fit ({str(e).splitlines()[0][:120]})") from None

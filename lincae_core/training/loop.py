@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from lincae_core.models.families import Model, build
-from lincae_core.models.frame import FRAME, RATIO, FrameModel
+from lincae_core.models.frame64 import FRAME, RATIO
 from lincae_core.models.frontend import HOP, LEAD
 from lincae_core.models.unet import WINDOW
 from lincae_core.models.weights import save_weights
@@ -24,8 +24,6 @@ from lincae_core.training.consistency import Select, consistency_loss, draw_indi
 from lincae_core.training.csvlog import append_row
 from lincae_core.training.data import Clips
 from lincae_core.training.decoded import DecodedLoss
-from lincae_core.training.initial import start_from
-from lincae_core.training.linear_start import begin_linear, begin_probes
 from lincae_core.training.optimiser import make_optimiser, set_learning_rate
 from lincae_core.training.recipe import Recipe, parse_duration
 from lincae_core.training.schedules import ema_decay, learning_rate, step_size
@@ -46,15 +44,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, clips: Clips, out: Path, device: torch.device) -> None:
         self.recipe, self.out, self.device = recipe, out, device
         torch.manual_seed(recipe.seed)
-        fields = recipe.model.model_dump(exclude={"family"})
-        self.model = build(recipe.model.family, fields)
-        if recipe.initial:
-            start_from(self.model, recipe.initial)
-        if isinstance(self.model, FrameModel) and self.model.config.linear_path and not self.checkpoint.exists():
-            if not recipe.initial:
-                begin_linear(self.model, clips, recipe.linear_start, recipe.seed)
-            elif recipe.linear_start.renew_probes:
-                begin_probes(self.model, clips, recipe.linear_start, recipe.seed)
+        self.model = build(recipe.model.to_dict())
         self.model.to(device)
         self.decoded = DecodedLoss(recipe.decoded).to(device)
         self.clips = clips.to(device) if device.type == "cuda" else clips
@@ -255,13 +245,13 @@ class Trainer:
 
     def averaged(self) -> Model:
         """A model with the moving average's weights, on the CPU or the training device, in evaluation mode."""
-        model = build(self.model.family, self.model.config.to_dict()).to(self.device)
+        model = build(self.model.config.to_dict()).to(self.device)
         model.load_state_dict(self.ema)
         return model.eval()
 
     def export(self) -> Path:
         """Writes the averaged weights as `<name>.safetensors`, with the latents' measured scale; returns the file."""
-        config = {"family": self.model.family, **self.model.config.to_dict(), "latent_scale": self._latent_scale()}
+        config = {**self.model.config.to_dict(), "latent_scale": self._latent_scale()}
         r = self.recipe
         path = self.out / f"{r.name}.safetensors"
         save_weights(self.ema, config, path, name=r.name, version=r.version, license=r.license)

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from lincae_core.models.frame64 import Frame64Config
+from lincae_core.models.unet import UnetConfig
 from lincae_core.yaml_values import WRONG_VALUE
 from lincae_formats.errors import LincaeError
 
@@ -29,92 +31,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class FrameSection(Section):
-    """Shape of a `frame` network; the fields are those of `FrameConfig`."""
-
-    family: Literal["frame"] = "frame"
-    latent_dim: int = Field(64, ge=1, le=1024)
-    width: int = Field(320, ge=8, le=4096)
-    latent_width: int = Field(512, ge=8, le=4096)
-    kernel: int = Field(7, ge=1, le=63)
-    expand: int = Field(3, ge=1, le=8)
-    encoder_frame_blocks: int = Field(2, ge=0, le=32)
-    encoder_latent_blocks: int = Field(3, ge=0, le=32)
-    decoder_latent_blocks: int = Field(3, ge=0, le=32)
-    decoder_frame_blocks: int = Field(1, ge=0, le=32)
-    denoiser_blocks: int = Field(4, ge=1, le=32)
-    alpha: float = Field(0.65, gt=0, le=1)
-    beta: float = Field(0.34, gt=0)
-    sigma_data: float = Field(0.25, gt=0)
-    sigma_min: float = Field(0.002, gt=0)
-    sigma_max: float = Field(20.0, gt=0)
-    gain_equivariant: bool = True
-    reference_rms: float = Field(0.1, gt=0)
-    linear_path: bool = False
-    encoder_network: bool = True
-    power_spans: list[Annotated[int, Field(ge=1, le=255)]] = Field([], max_length=8)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> FrameSection:
-        if any(span % 2 == 0 for span in self.power_spans):
-            raise ValueError("power_spans must be odd")
-        if self.power_spans and not self.linear_path:
-            raise ValueError("power_spans need linear_path")
-        if not (self.linear_path or self.encoder_network):
-            raise ValueError("an encoder needs linear_path or encoder_network")
-        if self.kernel % 2 == 0:
-            raise ValueError("kernel must be odd")
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError("sigma_min must be below sigma_max")
-        return self
-
-
-class UnetSection(Section):
-    """Shape of a `unet` network; the fields are those of `UnetConfig`, the defaults the published network."""
-
-    family: Literal["unet"] = "unet"
-    latent_dim: int = Field(64, ge=1, le=1024)
-    base_channels: int = Field(64, ge=8, le=1024, multiple_of=4)
-    multipliers: list[int] = Field([1, 2, 4, 4, 4], min_length=4)
-    blocks: int = Field(2, ge=1, le=16)
-    attention: list[bool] = [False, False, True, True, True]
-    frequency_only: list[bool] = [True, False, False, False]
-    heads: int = Field(4, ge=1)
-    bottleneck_channels: int = Field(512, ge=8, multiple_of=4)
-    bottleneck_blocks: int = Field(4, ge=0, le=32)
-    condition_channels: int = Field(256, ge=4, multiple_of=2)
-    alpha: float = Field(0.65, gt=0, le=1)
-    beta: float = Field(0.34, gt=0)
-    sigma_data: float = Field(0.5, gt=0)
-    sigma_min: float = Field(0.002, gt=0)
-    sigma_max: float = Field(80.0, gt=0)
-    gain_equivariant: bool = False
-    reference_rms: float = Field(0.1, gt=0)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> UnetSection:
-        if self.sigma_min >= self.sigma_max:
-            raise ValueError("sigma_min must be below sigma_max")
-        levels = len(self.multipliers)
-        if min(self.multipliers) < 1:
-            raise ValueError("multipliers must be 1 or more")
-        if len(self.attention) != levels or len(self.frequency_only) != levels - 1:
-            raise ValueError(f"{levels} multipliers need {levels} of attention and {levels - 1} of frequency_only")
-        if self.frequency_only.count(False) != 3 or self.frequency_only.count(True) > 3:
-            raise ValueError("frequency_only needs three times false (8 STFT frames in a latent one), true at most 3")
-        if any(self.base_channels * m % self.heads for m in self.multipliers):
-            raise ValueError("heads must divide the channels")
-        return self
-
-
 def _family(model: Any) -> Any:
-    """What tells the two apart in a recipe: `family`, `frame` where it is missing."""
-    return model.get("family", "frame") if isinstance(model, dict) else getattr(model, "family", "frame")
+    """The family of a recipe's `model` section; `frame64` where it is missing."""
+    return model.get("family", "frame64") if isinstance(model, dict) else getattr(model, "family", "frame64")
 
 
-FAMILIES: dict[str, type[Section]] = {"frame": FrameSection, "unet": UnetSection}
+FAMILIES: dict[str, type] = {"frame64": Frame64Config, "unet": UnetConfig}
 ModelSection = Annotated[
-    Annotated[FrameSection, Tag("frame")] | Annotated[UnetSection, Tag("unet")], Discriminator(_family)
+    Annotated[Frame64Config, Tag("frame64")] | Annotated[UnetConfig, Tag("unet")], Discriminator(_family)
 ]
 
 
@@ -144,17 +68,6 @@ class AugmentSection(Section):
     equalise: float = Field(0.0, ge=0, le=24, description="strength of a random smooth curve, dB")
     low_pass: float = Field(0.0, ge=0, le=1, description="chance of a random low-pass")
     speed: float = Field(1.0, ge=1, le=2, description="crops are played up to so many times faster or slower")
-
-
-class LinearStartSection(Section):
-    """What a model's linear path begins as: principal components, and probes of the bands above."""
-
-    probes: int = Field(16, ge=0, le=512, description="latents that probe a band each; the others are components")
-    low: float = Field(500.0, gt=0, description="lowest frequency that is probed, Hz")
-    high: float = Field(17000.0, gt=0, le=22050, description="highest, Hz")
-    length: int = Field(8192, ge=64, le=9728, description="samples of a probe")
-    places: int = Field(1, ge=1, le=8, description="places in a latent frame that the probes of the bands take in turn")
-    renew_probes: bool = Field(False, description="make the probes anew where the weights come from `initial`")
 
 
 class LinearitySection(Section):
@@ -268,11 +181,9 @@ class Recipe(Section):
     version: str = "0.1"
     license: str = "unknown"
     seed: int = Field(0, ge=0, lt=2**31)
-    initial: str | None = Field(None, description="weights to start from: a model's name or a file")
-    model: ModelSection = FrameSection()
+    model: ModelSection = Frame64Config()
     data: DataSection
     augment: AugmentSection = AugmentSection()
-    linear_start: LinearStartSection = LinearStartSection()
     linearity: LinearitySection = LinearitySection()
     consistency: ConsistencySection = ConsistencySection()
     decoded: DecodedSection = DecodedSection()
@@ -292,10 +203,6 @@ class Recipe(Section):
         consistency = self.consistency.share * self.consistency.weight
         if not (consistency or self.decoded.spectral or self.decoded.frames):
             raise ValueError("nothing to learn: consistency and decoded have no weight")
-        if getattr(self.model, "linear_path", False) and self.linear_start.probes >= self.model.latent_dim:
-            raise ValueError("linear_start.probes must be fewer than model.latent_dim")
-        if self.linear_start.low >= self.linear_start.high:
-            raise ValueError("linear_start.low must be below linear_start.high")
         return self
 
 
@@ -351,10 +258,7 @@ def load_recipe(path: Path, overrides: dict[str, str] | None = None, budget: str
     folders = [
         f.model_copy(update={"path": (path.parent / f.path.expanduser()).resolve()}) for f in recipe.data.folders
     ]
-    initial = recipe.initial
-    if initial and (path.parent / initial).is_file():
-        initial = str((path.parent / initial).resolve())
-    return recipe.model_copy(update={"initial": initial, "data": recipe.data.model_copy(update={"folders": folders})})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"folders": folders})})
 
 
 def _override(raw: dict[str, Any], key: str, value: str, path: Path) -> None:
@@ -394,11 +298,11 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     location = first["loc"]
     in_model = location[:1] == ("model",)
-    family = str(location[1]) if len(location) > 1 and in_model else "frame"
+    family = str(location[1]) if len(location) > 1 and in_model else "frame64"
     if in_model:  # pydantic names the family after the section
         location = (location[0], *location[2:])
     where = ".".join(str(p) for p in location)
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_beside(location, family)
         near = difflib.get_close_matches(str(location[-1]), known, 1, 0.4)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
@@ -417,4 +321,4 @@ def _keys_beside(location: tuple[int | str, ...], family: str) -> list[str]:
             section = FAMILIES[family]
         else:
             section = Folder if isinstance(part, int) else section.model_fields[part].annotation
-    return list(getattr(section, "model_fields", {}))
+    return list(getattr(section, "model_fields", None) or getattr(section, "__dataclass_fields__", {}))

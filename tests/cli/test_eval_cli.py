@@ -171,7 +171,7 @@ def test_published_weights_beside_the_papers_figures(lincae, here):
         condition_channels=16, latent_scale=33.0,
     )  # fmt: skip
     save_weights(
-        UnetModel(config).state_dict(), {"family": "unet", **config.to_dict()}, here / "models" / "lin-cae.safetensors",
+        UnetModel(config).state_dict(), {**config.to_dict()}, here / "models" / "lin-cae.safetensors",
         name="lin-cae", version="1", license="CC0-1.0",
     )  # fmt: skip
     diffusers.AutoencoderOobleck(

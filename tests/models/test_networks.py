@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from lincae_core.models.blocks import Block, NoiseLevel, TimeConv
 from lincae_core.models.consistency import Preconditioning, sample
-from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel, mean_log_power
+from lincae_core.models.frame64 import FRAME, RATIO, Frame64Config, Frame64Model
 from lincae_core.models.images import FEW_POINTS, added, convolved, laid_out, mixed, planar, quadrupled, scaled
 
 SMALL = {"width": 16, "latent_width": 16, "latent_dim": 4, "expand": 2}
@@ -130,8 +130,8 @@ def test_index_inverts_sigma():
 
 def test_smallest_noise_level_is_the_identity():
     torch.manual_seed(0)
-    model = FrameModel(FrameConfig(**SMALL)).eval()
-    x, features = rand(2, 16, FRAME), (rand(2, 16, 16, seed=1),)
+    model = Frame64Model(Frame64Config(**SMALL)).eval()
+    x, features = rand(2, 16, FRAME), rand(2, 16, 16, seed=1)
     low = torch.full((2,), model.config.sigma_min)
     with torch.no_grad():
         assert torch.equal(model.denoise(x, low, features), x)
@@ -156,24 +156,13 @@ def test_sampling_evaluates_at_falling_noise_levels(steps):
     assert drawn == list(range(steps))
 
 
-@pytest.mark.parametrize("span", [1, 3, 27])
-def test_mean_log_power_is_of_the_neighbours_that_exist(span):
-    power = rand(2, 12, 3).square()
-    out = mean_log_power(power, span)
-    assert out.shape == power.shape
-    for k in range(12):
-        mean = power[:, max(k - span // 2, 0) : k + span // 2 + 1].mean(1)
-        assert torch.allclose(out[:, k], (mean + 1e-4).log(), atol=1e-5)
-
-
-def test_a_config_goes_through_json_and_old_ones_stay_what_they_were():
-    config = FrameConfig(linear_path=True, power_spans=(3, 9))
-    again = FrameConfig(**json.loads(json.dumps(config.to_dict())))
-    assert again == config
-    assert "power_spans" not in FrameConfig().to_dict(), "fingerprints of older weights hold without it"
-    for wrong in ({"power_spans": (2,), "linear_path": True}, {"power_spans": (3,)}):
-        with pytest.raises(ValueError, match="power_spans"):
-            FrameConfig(**wrong)
+def test_a_config_goes_through_json():
+    config = Frame64Config(width=16, sigma_max=10.0)
+    assert Frame64Config(**json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ValueError, match="kernel must be odd"):
+        Frame64Config(kernel=4)
+    with pytest.raises(ValueError, match="sigma_min must be below"):
+        Frame64Config(sigma_min=30.0)
 
 
 def frames_seen(output, source):
@@ -188,14 +177,12 @@ def frames_seen(output, source):
         {},
         {"kernel": 3, "encoder_frame_blocks": 0, "encoder_latent_blocks": 1, "denoiser_blocks": 1},
         {"kernel": 9, "encoder_frame_blocks": 3, "decoder_latent_blocks": 0, "decoder_frame_blocks": 2},
-        {"linear_path": True, "encoder_network": False},
-        {"linear_path": True, "encoder_network": False, "power_spans": (3, 9), "decoder_latent_blocks": 1},
-        {"linear_path": True, "decoder_latent_blocks": 0, "encoder_latent_blocks": 0, "denoiser_blocks": 6},
+        {"decoder_latent_blocks": 0, "encoder_latent_blocks": 0, "denoiser_blocks": 6},
     ],
 )
 def test_context_is_enough_and_not_one_frame_too_much(shape):
     torch.manual_seed(0)
-    model = FrameModel(FrameConfig(**{**SMALL, **shape})).eval()
+    model = Frame64Model(Frame64Config(**{**SMALL, **shape})).eval()
     count, k = 48, 24
     frames = rand(1, count * RATIO, FRAME).requires_grad_()
     seen = {f // RATIO for f in frames_seen(model.encoder(frames)[:, k], frames)}

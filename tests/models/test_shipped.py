@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from lincae_core.evaluation.mss import mss
+from lincae_core.evaluation.metrics import mss
 from lincae_core.models import registry
 from lincae_core.stream import decode_array, encode_array
 

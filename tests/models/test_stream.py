@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lincae_core.models.autoencoder import Autoencoder
-from lincae_core.models.frame import FRAME, RATIO, FrameConfig, FrameModel
+from lincae_core.models.frame64 import FRAME, RATIO, Frame64Config, Frame64Model
 from lincae_core.stream import (
     audio_levels,
     decode_array,
@@ -173,8 +173,8 @@ def test_a_silent_channel_beside_a_loud_one(tiny):
 
 def test_decoding_reads_all_that_overlapping_frames_depend_on():
     torch.manual_seed(0)
-    config = FrameConfig(width=16, latent_width=16, latent_dim=4, expand=1, decoder_latent_blocks=1)
-    model = FrameModel(config).eval()
+    config = Frame64Config(width=16, latent_width=16, latent_dim=4, expand=1, decoder_latent_blocks=1)
+    model = Frame64Model(config).eval()
     tiny = Autoencoder(model, {"name": "a", "version": "0", "fingerprint": ""}, torch.device("cpu"))
     asked, k = [], 20
 

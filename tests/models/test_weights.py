@@ -39,7 +39,7 @@ def test_there_and_back(tiny_model, tmp_path):
     model, info = load_weights(tiny_model)
     assert not model.training
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    config = {"family": "frame", **model.config.to_dict()}
+    config = model.config.to_dict()
     mark = save_weights(
         model.state_dict(), config, tmp_path / "b", **{k: info[k] for k in ("name", "version", "license")}
     )
@@ -49,7 +49,7 @@ def test_there_and_back(tiny_model, tmp_path):
 
 def test_info_needs_no_weights(tiny_model):
     info, model = resolve(tiny_model), load(tiny_model, "cpu")
-    assert (info.name, info.version, info.family) == (model.name, model.version, "frame")
+    assert (info.name, info.version, info.family) == (model.name, model.version, "frame64")
     assert info.fingerprint == model.fingerprint
     assert info.parameters == sum(p.numel() for p in model.model.parameters())
     assert info.config == model.config.to_dict()
@@ -110,7 +110,7 @@ def test_safetensors_of_something_else(tmp_path):
     refused(path, "not a lincae weights file")
 
 
-@pytest.mark.parametrize("info", [[], 3, {}, {"config": {}}, {"config": {"family": "frame"}}])
+@pytest.mark.parametrize("info", [[], 3, {}, {"config": {}}, {"config": {"family": "frame64"}}])
 def test_metadata_without_what_it_must_hold(tmp_path, info):
     refused(write(tmp_path / "poor.safetensors", {"a": torch.zeros(3)}, info), "not a lincae weights file")
 

@@ -6,26 +6,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from lincae_core.models.families import build
-from lincae_core.models.frame import FRAME
 from lincae_core.models.registry import load, read_info
-from lincae_core.models.weights import load_weights
 from lincae_core.stream import decode_array, encode_array
-from lincae_core.training.initial import start_from
 from lincae_core.training.run import train
-from lincae_formats.errors import LincaeError
 
 TINY = {
     "family": "unet", "base_channels": 8, "multipliers": [1, 1, 1, 1, 1], "blocks": 1, "bottleneck_channels": 16,
     "bottleneck_blocks": 1, "condition_channels": 16, "heads": 2,
-}  # fmt: skip
-
-
-LINEAR = {
-    "width": 32, "latent_width": 32, "denoiser_blocks": 1, "decoder_latent_blocks": 1, "linear_path": True,
-    "encoder_network": False,
 }  # fmt: skip
 
 
@@ -76,58 +64,6 @@ def test_a_small_unet_trains_and_works(audio, tmp_path, linearity):
 def test_unit_variance_latents(audio, tmp_path):
     info = read_info(run(audio, tmp_path, {"model": TINY}))
     assert info.config["latent_scale"] > 1
-
-
-def test_starting_from_weights(audio, tmp_path):
-    """At a learning rate of 0 training gives back what it started from."""
-    frozen = {"learning_rate": 1e-30, "final_learning_rate": 0, "weight_decay": 0}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    small = {"width": 32, "latent_width": 32, "denoiser_blocks": 1}
-    first = run(audio, tmp_path / "a", {"model": small})
-    again = run(audio, tmp_path / "b", {"model": small, "initial": str(first), "seed": 5}, optimiser=frozen)
-    before, after = load_file(first), load_file(again)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[k], after[k]) for k in before)
-
-
-def test_a_larger_network_begins_as_the_one_it_grows_from(audio, tmp_path):
-    """New blocks and new inputs add nothing at first: the same latents are decoded to the same audio."""
-    source = run(audio, tmp_path, {"model": LINEAR, "linear_start": {"probes": 8}})
-    grown = build("frame", {**LINEAR, "denoiser_blocks": 2, "decoder_latent_blocks": 3, "power_spans": [3, 9]}).eval()
-    start_from(grown, str(source))
-    before, _ = load_weights(source)
-    z, noise = torch.randn(1, 12, 64), torch.randn(1, 96, FRAME)
-    with torch.no_grad():
-        was = before.denoise(noise, torch.tensor([1.0]), before.decoder(z))
-        now = grown.denoise(noise, torch.tensor([1.0]), grown.decoder(z))
-    assert torch.allclose(now, was, atol=1e-6)
-    beside = build("frame", {**LINEAR, "encoder_network": True}).eval()
-    start_from(beside, str(source))
-    with torch.no_grad():
-        assert torch.allclose(beside.encoder(noise), before.encoder(noise), atol=1e-6)
-    with pytest.raises(LincaeError, match="another shape"):  # what is smaller cannot do what it did
-        start_from(build("frame", {**LINEAR, "decoder_latent_blocks": 0}), str(source))
-
-
-def test_new_probes_for_old_weights(audio, tmp_path):
-    frozen = {"learning_rate": 1e-30, "final_learning_rate": 0, "weight_decay": 0}
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    source = run(audio, tmp_path / "a", {"model": LINEAR, "linear_start": {"probes": 8}})
-    start = {"probes": 8, "length": 2048, "places": 4, "renew_probes": True}
-    again = run(
-        audio, tmp_path / "b", {"model": LINEAR, "initial": str(source), "linear_start": start}, optimiser=frozen
-    )
-    before, after = load_file(source)["encoder.linear.weight"], load_file(again)["encoder.linear.weight"]
-    assert torch.equal(before[:56], after[:56])
-    assert not torch.allclose(before[56:], after[56:])
-
-
-@pytest.mark.parametrize(("initial", "words"), [("frame", "another shape"), ("fram", "no model 'fram'")])
-def test_weights_that_do_not_fit(audio, tmp_path, initial, words):
-    with pytest.raises(LincaeError, match=words):
-        run(audio, tmp_path, {"model": TINY, "initial": initial})
 
 
 def test_a_gpu_may_get_another_batch(audio, tmp_path):

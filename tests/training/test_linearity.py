@@ -173,10 +173,10 @@ def test_pseudo_huber(shape):
 
 
 def test_teacher_gives_no_gradient_and_weights_divide():
-    from lincae_core.models.frame import FRAME, FrameConfig, FrameModel
+    from lincae_core.models.frame64 import FRAME, Frame64Config, Frame64Model
 
     torch.manual_seed(0)
-    model = FrameModel(FrameConfig(width=8, latent_width=8, latent_dim=4, denoiser_blocks=1))
+    model = Frame64Model(Frame64Config(width=8, latent_width=8, latent_dim=4, denoiser_blocks=1))
     target, noise = torch.randn(2, 8, FRAME), torch.randn(2, 8, FRAME)
     features = torch.randn(2, 8, 8, requires_grad=True)
     high, low = torch.tensor([1.0, 5.0]), torch.tensor([0.9, 2.0])
@@ -207,10 +207,10 @@ def test_teacher_gives_no_gradient_and_weights_divide():
 
 
 def test_a_step_of_one_is_regression_to_the_clean_frames():
-    from lincae_core.models.frame import FRAME, FrameConfig, FrameModel
+    from lincae_core.models.frame64 import FRAME, Frame64Config, Frame64Model
 
     torch.manual_seed(0)
-    model = FrameModel(FrameConfig(width=8, latent_width=8, latent_dim=4, denoiser_blocks=1))
+    model = Frame64Model(Frame64Config(width=8, latent_width=8, latent_dim=4, denoiser_blocks=1))
     student, teacher = draw_levels(64, model.preconditioning, 0.0, 2.0, 1.0, seeded(0))
     assert torch.allclose(teacher, torch.tensor(model.config.sigma_min), rtol=1e-4)
     clean, noise = torch.randn(64, 8, FRAME), torch.randn(64, 8, FRAME)

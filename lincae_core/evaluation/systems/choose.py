@@ -43,7 +43,7 @@ def choose_systems(words: Sequence[str], tracks: Sequence[Track], options: Optio
     """The systems of a comparison, in the order given, each once, with names that differ.
 
     Args:
-        words: `identity`, `opus`, `opus:KBPS`, `klt`, `klt:DIR`, `stable-audio-vae`, `random:frame`, `random:unet`, a
+        words: `identity`, `opus`, `opus:KBPS`, `klt`, `klt:DIR`, `stable-audio-vae`, `random:frame64`, `random:unet`, a
             model's name, or a weights file.
         tracks: all tracks of the data, for the KLT.
         options: device, steps and seed.
@@ -127,7 +127,7 @@ def _random(word: str, family: str, options: Options) -> System:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            model = build(family, {})
+            model = build({"family": family})
         info = {"name": name, "version": "random", "fingerprint": mark}
         return Autoencoder(model, info, choose_device(options.device))
 

@@ -1,0 +1,238 @@
+"""The `frame64` family: the paper's method on a network that is cheap on a CPU; every STFT frame is one vector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Le
+from torch import Tensor, nn
+
+from lincae_core.models.blocks import Block, NoiseLevel
+from lincae_core.models.consistency import Preconditioning
+from lincae_core.models.frontend import BINS, HOP, Frontend
+from lincae_core.models.windows import Window
+
+FRAME = 2 * BINS  # numbers in an STFT frame
+RATIO = 8  # STFT frames in a latent frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame64Config:
+    """Shape of a `frame64` network. Also the `model` section of a training recipe.
+
+    Args:
+        family: "frame64".
+        latent_dim: numbers in a latent frame.
+        width: channels of the blocks at the STFT frame rate (86.1 Hz).
+        latent_width: channels of the blocks at the latent frame rate (10.8 Hz).
+        kernel: taps of the convolutions along time, odd.
+        expand: hidden width of the MLPs as a multiple of their width.
+        encoder_frame_blocks: encoder blocks at the STFT frame rate.
+        encoder_latent_blocks: encoder blocks at the latent frame rate.
+        decoder_latent_blocks: decoder blocks at the latent frame rate.
+        decoder_frame_blocks: decoder blocks at the STFT frame rate.
+        denoiser_blocks: blocks of the denoiser, at the STFT frame rate.
+        alpha: exponent of the compressed magnitudes.
+        beta: factor on the compressed magnitudes.
+        sigma_data: standard deviation of the compressed frames that the preconditioning assumes.
+        sigma_min: smallest noise level.
+        sigma_max: largest noise level, where decoding starts.
+        gain_equivariant: encode as ``s E(x / s)`` and decode as ``s D(z / s)``.
+        reference_rms: RMS to which a whole signal is scaled for the network (0.1 is -20 dBFS).
+        latent_scale: factor that gives the latents of typical music unit variance; set by the export.
+
+    Raises:
+        ValueError: the kernel is even, or the noise levels are not in order.
+    """
+
+    family: Literal["frame64"] = "frame64"
+    latent_dim: Annotated[int, Ge(1), Le(1024)] = 64
+    width: Annotated[int, Ge(8), Le(4096)] = 320
+    latent_width: Annotated[int, Ge(8), Le(4096)] = 512
+    kernel: Annotated[int, Ge(1), Le(63)] = 7
+    expand: Annotated[int, Ge(1), Le(8)] = 3
+    encoder_frame_blocks: Annotated[int, Ge(0), Le(32)] = 2
+    encoder_latent_blocks: Annotated[int, Ge(0), Le(32)] = 3
+    decoder_latent_blocks: Annotated[int, Ge(0), Le(32)] = 3
+    decoder_frame_blocks: Annotated[int, Ge(0), Le(32)] = 1
+    denoiser_blocks: Annotated[int, Ge(1), Le(32)] = 4
+    alpha: Annotated[float, Gt(0), Le(1)] = 0.65
+    beta: Annotated[float, Gt(0)] = 0.34
+    sigma_data: Annotated[float, Gt(0)] = 0.25
+    sigma_min: Annotated[float, Gt(0)] = 0.002
+    sigma_max: Annotated[float, Gt(0)] = 20.0
+    gain_equivariant: bool = True
+    reference_rms: Annotated[float, Gt(0)] = 0.1
+    latent_scale: Annotated[float, Gt(0)] = 1.0
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (an unknown key in a recipe is an error)
+
+    def __post_init__(self) -> None:  # noqa: D105
+        if self.kernel % 2 == 0:
+            raise ValueError("kernel must be odd")
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be below sigma_max")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary that JSON can hold."""
+        return asdict(self)
+
+
+class Encoder(nn.Module):
+    """Frames ``[B, 8 K, 2048]`` to latents ``[B, K, latent_dim]``; a linear read-out, no tanh."""
+
+    def __init__(self, c: Frame64Config) -> None:
+        super().__init__()
+        self.input = nn.Linear(FRAME, c.width)
+        self.frame_blocks = nn.ModuleList(Block(c.width, c.kernel, c.expand) for _ in range(c.encoder_frame_blocks))
+        self.merge = nn.Linear(RATIO * c.width, c.latent_width)
+        self.latent_blocks = nn.ModuleList(
+            Block(c.latent_width, c.kernel, c.expand) for _ in range(c.encoder_latent_blocks)
+        )
+        self.output = nn.Linear(c.latent_width, c.latent_dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encodes ``[B, 8 K, 2048]`` to ``[B, K, latent_dim]``."""
+        h = self.input(frames)
+        for block in self.frame_blocks:
+            h = block(h)
+        h = self.merge(h.reshape(h.shape[0], -1, RATIO * h.shape[-1]))
+        for block in self.latent_blocks:
+            h = block(h)
+        return self.output(h)
+
+
+class LatentDecoder(nn.Module):
+    """Latents ``[B, K, latent_dim]`` to features for the denoiser.
+
+    Reads the latents and the same compressed by the frontend's exponent, ``z level^(alpha - 1)`` with the RMS of the
+    latent frame as the level: with the gain, the latter grow as the compressed STFT frames do.
+    """
+
+    def __init__(self, c: Frame64Config) -> None:
+        super().__init__()
+        self.alpha = c.alpha
+        self.input = nn.Linear(2 * c.latent_dim, c.latent_width)
+        self.latent_blocks = nn.ModuleList(
+            Block(c.latent_width, c.kernel, c.expand) for _ in range(c.decoder_latent_blocks)
+        )
+        self.split = nn.Linear(c.latent_width, RATIO * c.width)
+        self.frame_blocks = nn.ModuleList(Block(c.width, c.kernel, c.expand) for _ in range(c.decoder_frame_blocks))
+
+    def forward(self, z: Tensor, before: int = 0, after: int = 0) -> Tensor:
+        """Maps ``[B, K, latent_dim]`` to ``[B, 8 N, width]``.
+
+        Args:
+            z: latents of K frames.
+            before: latent frames of context at the start, for which no features are returned.
+            after: the same at the end; N = K - before - after.
+        """
+        level = z.square().mean(-1, keepdim=True).add(1e-8).sqrt()
+        h = self.input(torch.cat([z, z * level ** (self.alpha - 1)], -1))
+        for block in self.latent_blocks:
+            h = block(h)
+        h = self.split(h[:, before : z.shape[1] - after])
+        h = h.reshape(h.shape[0], -1, h.shape[-1] // RATIO)
+        for block in self.frame_blocks:
+            h = block(h)
+        return h
+
+
+class Denoiser(nn.Module):
+    """The trained part F of the consistency function: noisy frames and features to frames, ``[B, T, 2048]``.
+
+    Its output is a linear layer of the hidden state plus the noisy input times a gain per bin. The width is far below
+    2048, so a linear layer alone could not carry the noise of a frame; the gain can. For Gaussian texture it is the
+    exact solution: the probability-flow ODE maps noise to ``s * noise`` where s is the texture's deviation.
+    """
+
+    def __init__(self, c: Frame64Config) -> None:
+        super().__init__()
+        self.noise_level = NoiseLevel(c.width)
+        self.input = nn.Linear(FRAME, c.width)
+        self.features = nn.Linear(c.width, c.width)
+        self.blocks = nn.ModuleList(
+            Block(c.width, c.kernel, c.expand, modulated=True, condition_width=c.width)
+            for _ in range(c.denoiser_blocks)
+        )
+        self.scale = nn.Linear(c.width, c.width)
+        self.output = nn.Linear(c.width, FRAME)
+        self.gain = nn.Linear(c.width, BINS)
+        for layer in (self.scale, self.output, self.gain):
+            nn.init.normal_(layer.weight, std=0.1 / math.sqrt(c.width))
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
+        """``x`` [B, T, 2048] (scaled by c_in), ``sigma`` [B], ``features`` [B, T, width] -> [B, T, 2048]."""
+        level = self.noise_level(sigma)
+        h = self.input(x) + self.features(features)
+        for block in self.blocks:
+            h = block(h, level, features)
+        h = h * (1 + self.scale(level))
+        gain = self.gain(h)
+        return self.output(h) + torch.cat([gain, gain], -1) * x
+
+
+class Frame64Model(nn.Module):
+    """Encoder, latent-side decoder and denoiser around one frontend."""
+
+    family = "frame64"
+    sample_rate = 44100  # Hz
+    samples_per_frame = RATIO * HOP  # samples
+    grid = 1  # its networks see any stretch, wherever it begins
+
+    def __init__(self, config: Frame64Config) -> None:
+        super().__init__()
+        self.config = config
+        self.frontend = Frontend(config.alpha, config.beta)
+        self.preconditioning = Preconditioning(config.sigma_data, config.sigma_min, config.sigma_max)
+        self.encoder = Encoder(config)
+        self.decoder = LatentDecoder(config)
+        self.denoiser = Denoiser(config)
+
+    @property
+    def encoder_context(self) -> int:
+        """Latent frames on either side that a latent frame depends on."""
+        c = self.config
+        reach = c.kernel // 2
+        return c.encoder_latent_blocks * reach + math.ceil(c.encoder_frame_blocks * reach / RATIO)
+
+    @property
+    def frame_context(self) -> int:
+        """Latent frames on either side that they depend on through the blocks at the frame rate alone."""
+        c = self.config
+        return math.ceil((c.decoder_frame_blocks + c.denoiser_blocks) * (c.kernel // 2) / RATIO)
+
+    @property
+    def decoder_context(self) -> int:
+        """Latent frames on either side that the STFT frames of a latent frame depend on."""
+        c = self.config
+        return c.decoder_latent_blocks * (c.kernel // 2) + self.frame_context
+
+    def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
+        """One window: all there is, from ``first`` to ``last``, for the latent frames ``low`` to ``high``."""
+        return [Window(first, last, low, high)]
+
+    def features(self, z: Tensor, seen: list[Window]) -> tuple[Tensor, list[Window]]:
+        """What the latent-side decoder gives for windows, and the part of each that it gives it for.
+
+        The blocks at the latent rate reach far and cost little, those at the frame rate the reverse: these get no more
+        of the context than they reach.
+
+        Args:
+            z: latents of the windows, ``[W, K, latent_dim]``.
+            seen: the windows, of one shape.
+        """
+        first = seen[0]
+        before = max(first.low - self.frame_context - first.start, 0)
+        after = max(first.stop - first.high - self.frame_context, 0)
+        return self.decoder(z, before, after), [Window(w.start + before, w.stop - after, w.low, w.high) for w in seen]
+
+    def denoise(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
+        """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
+        p, s = self.preconditioning, sigma[:, None, None]
+        out = self.denoiser(p.c_in(s) * x, sigma, features)
+        return p.c_skip(s) * x + p.c_out(s) * out
