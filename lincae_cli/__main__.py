@@ -1,7 +1,5 @@
 """`python -m lincae_cli`."""
 
-import sys
+from .app import run
 
-from .app import main
-
-sys.exit(main())
+run()

@@ -1,68 +1,163 @@
-"""The command `lincae`: its options, its subcommands, and the one place where errors become one line."""
+"""The command `lincae`: its subcommands, and the one place where exceptions become one line and an exit code."""
 
 import codecs
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from typer.main import get_command
+import click
 
-from . import algebra, arrange, codec, compare, demo, errors, evaluate, inspect, models, plot, timeline, train
-from .command import Group, adjust, example
+from . import messages
+from .options import SETTINGS, example, first_example
+from .types import spelling
 
-INTERRUPTED = 130  # what shells call 128 + SIGINT
-TERMINATED = 143  # 128 + SIGTERM
+INTERRUPTED = 130  # what shells report for a process that SIGINT ended: 128 + 2
 PIPE_CLOSED = 141  # 128 + SIGPIPE
 
-app = typer.Typer(cls=Group, rich_markup_mode=None, pretty_exceptions_enable=False, name="lincae")
+# Modules are imported when their command runs, or when the help lists them.
+COMMANDS = {
+    "encode": "codec:encode",
+    "decode": "codec:decode",
+    "mix": "algebra:mix",
+    "gain": "algebra:gain",
+    "invert": "algebra:invert",
+    "subtract": "algebra:subtract",
+    "residual": "algebra:residual",
+    "slice": "timeline:slice_",
+    "concat": "timeline:concat",
+    "shift": "timeline:shift",
+    "fade": "timeline:fade",
+    "render": "arrange:render",
+    "info": "inspect:info",
+    "verify": "inspect:verify",
+    "plot": "plot:plot",
+    "compare": "compare:compare",
+    "train": "train:train",
+    "eval": "evaluate:evaluate",
+    "demo": "demo:demo",
+    "models": "models:models",
+}
+
+# What users of other programs type, and the options of ours that are meant; the first that the command has is named.
+_MEANT = {
+    "--gain": ("--db", "--factor"),
+    "--volume": ("--db",),
+    "--level": ("--db",),
+    "--rate": ("--sample-rate",),
+    "--out": ("--output",),
+    "--threads": ("--jobs",),
+    "--workers": ("--jobs",),
+    "--overwrite": ("--force",),
+    "--yes": ("--force",),
+    "--begin": ("--start",),
+    "--from": ("--start",),
+    "--offset": ("--start",),
+    "--to": ("--end",),
+    "--stop": ("--end",),
+    "--until": ("--end",),
+    "--length": ("--duration",),
+    "--bitrate": ("--quality",),
+    "--bits": ("--subtype", "--dtype"),
+    "--bit-depth": ("--subtype", "--dtype"),
+    "--gpu": ("--device",),
+    "--cuda": ("--device",),
+    "--verbose": ("--debug",),
+}
 
 
-@app.callback(
+class Group(click.Group):
+    """A group of commands that names the nearest one to a mistyped word."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Finds the subcommand.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        typed = args[0]
+        if self.get_command(ctx, typed) is None and not typed.startswith("-") and not ctx.resilient_parsing:
+            nearest = get_close_matches(typed, self.list_commands(ctx), n=1, cutoff=0.5)
+            what = "command" if ctx.parent is None else f"{ctx.info_name} command"
+            hint = f"did you mean: {ctx.command_path} {nearest[0]}" if nearest else None
+            raise messages.usage_error(f"unknown {what} {typed!r}", hint or f"see: {ctx.command_path} --help")
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The subcommands in the order of their declaration."""
+        return list(self.commands)
+
+
+class Root(Group):
+    """`lincae`, which imports a subcommand's module when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all subcommands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> Any:
+        """The subcommand of that name, or None. `help` is `--help` of what follows."""
+        if name == "help":
+            return help_
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        found = import_module(f".{module}", __package__)
+        if not isinstance(getattr(found, attribute, None), click.Command):
+            return _typer_command(found, name)
+        return getattr(found, attribute)
+
+
+def _typer_command(module: Any, name: str) -> Any:
+    import typer
+    from typer.main import get_command
+
+    from .command import Group as TyperGroup
+
+    app = typer.Typer(cls=TyperGroup, rich_markup_mode=None)
+    app.callback()(lambda: None)
+    module.register(app)
+    return get_command(app).commands[name]
+
+
+@click.group(
+    cls=Root,
     invoke_without_command=True,
+    context_settings=SETTINGS,
     epilog=example("lincae encode song.wav && lincae gain song.lat --db -6 -o quiet.lat"),
 )
-def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[
-        bool,
-        typer.Option("--debug", help="Show the traceback of an error (anywhere on the line; LINCAE_DEBUG=1)."),
-    ] = False,
-) -> None:
+@click.option("--version", is_flag=True, help="Print the version and exit.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line; or LINCAE_DEBUG=1).")
+@click.pass_context
+def root(context: click.Context, version: bool, debug: bool) -> None:
     """Audio as latents: mixing is addition, volume is multiplication."""
     if version:
-        typer.echo(f"lincae {_version()}")
+        click.echo(f"lincae {_version()}")
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        click.echo(context.get_help())
 
 
-codec.register(app)
-algebra.register(app)
-timeline.register(app)
-arrange.register(app)
-inspect.register(app)
-plot.register(app)
-compare.register(app)
-train.register(app)
-evaluate.register(app)
-models.register(app)
-demo.register(app)
-
-
-def root_command() -> Any:
-    """The whole command line, as Typer runs it."""
-    command = get_command(app)
-    for param in command.params:
-        adjust(param)  # the two for completion, which Typer adds at the end
-    return command
+@click.command("help", hidden=True, context_settings=SETTINGS)
+@click.argument("words", nargs=-1)
+@click.pass_context
+def help_(context: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of a command."""
+    here: Any = context.parent
+    for word in words:
+        _, command, _ = here.command.resolve_command(here, [word])
+        here = click.Context(command, parent=here, info_name=word, **SETTINGS)  # type: ignore[arg-type]
+    click.echo(here.get_help())
 
 
 def run() -> None:
     """Entry point of the installed command."""
+    _open_standard_streams()
+    _use_utf8()
     raise SystemExit(main())
 
 
@@ -73,32 +168,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `lincae`; by default the process's own.
 
     Returns:
-        The exit code: 0, 1 for failure, 2 for wrong usage, 130 after Ctrl-C, 141 when a pipe's reader left.
+        The exit code: 0, 1 for failure, 2 for wrong usage, 130 after Ctrl-C, 141 when the reader of a pipe ended.
     """
     given, debug = _split_debug(sys.argv[1:] if arguments is None else arguments)
-    errors.set_debug(debug or os.environ.get("LINCAE_DEBUG", "") not in ("", "0"))
     _survive_odd_names()
-    _clean_up_on_termination()
-    command = root_command()
+    with _debugging(debug), _clean_up_on_termination():
+        return _run(given)
+
+
+def _run(given: list[str]) -> int:
     try:
-        code = command.main(given, prog_name="lincae", standalone_mode=False)
+        code = root.main(given, prog_name="lincae", standalone_mode=False)
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else 1
+    except click.ClickException as e:
+        return _report(e, given)
     except Exception as e:
-        if errors.is_closed_pipe(e):
+        if type(e).__name__ == "Exit":
+            return e.exit_code  # Typer's
+        if messages.is_closed_pipe(e):
             _drop_stdout()
             return PIPE_CLOSED
-        return errors.report(e, command, given)
+        return messages.show(e)
     if code == INTERRUPTED:
         print("lincae: interrupted; no half-written file is left", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
+def _report(error: click.ClickException, given: list[str]) -> int:
+    """Prints click's complaint about the command line in one line."""
+    context: Any = getattr(error, "ctx", None) or click.Context(root, info_name="lincae")
+    path, command = context.command_path, context.command
+    text = first_example(command)
+    hint, see = f"for example: {text}" if text else f"see: {path} --help", f"see: {path} --help"
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        message = f"{spelling(error.param)} is missing"
+    elif isinstance(error, click.NoSuchOption):
+        message, near = "", _nearest_option(error.option_name, command)
+        path, hint = f"{path} has no option {error.option_name}", f"did you mean {near}" if near else see
+    elif not isinstance(error, click.BadOptionUsage):
+        message, hint = f"{message[:1].lower()}{message[1:]}", see
+    messages.say("error", "; ".join([f"{path}: {message}" if message else path, hint]))
+    return messages.USAGE
+
+
+def _nearest_option(option: str, command: click.Command) -> str | None:
+    known = [name for param in command.params for name in (*param.opts, *param.secondary_opts) if name[:2] == "--"]
+    known += ["--help"]
+    meant = [name for name in _MEANT.get(option, ()) if name in known]
+    begins = [name for name in known if name.startswith(option)] if len(option) > 3 else []
+    return next(iter([*meant, *begins, *get_close_matches(option, known, n=1, cutoff=0.6)]), None)
+
+
 def _split_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without `--debug`, allowed after the subcommand too, and whether it was there."""
+    """The arguments without `--debug`, which is allowed after the subcommand too, and whether it was there."""
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     before = [a for a in arguments[:end] if a != "--debug"]
     return [*before, *arguments[end:]], len(before) < end
@@ -108,6 +235,39 @@ def _version() -> str:
     from lincae_formats import __version__
 
     return __version__
+
+
+def _open_standard_streams() -> None:
+    """Opens /dev/null on each of descriptors 0 to 2 that is closed.
+
+    Otherwise the next file opened would get its number, and messages would be written into it. Descriptor 1 is opened
+    for reading, so that writing a result to a closed stdout is an error and not a loss.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, mode)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
+
+
+def _use_utf8() -> None:
+    """Starts again in Python's UTF-8 mode where the locale is another one.
+
+    File names are bytes. In UTF-8 mode they are the same text here, in the libraries that open them, and in `.lat`
+    histories, whatever the locale.
+    """
+    if sys.platform != "win32" and not sys.flags.utf8_mode and sys.getfilesystemencoding().lower() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _survive_odd_names() -> None:
@@ -128,15 +288,37 @@ def _as_it_came(error: UnicodeError) -> tuple[str | bytes, int]:
     return b"".join(c.encode("ascii", kind) for c, kind in zip(odd, kinds, strict=True)), error.end
 
 
-def _clean_up_on_termination() -> None:
-    # SIGTERM's default ends Python without running `finally`, which removes temporary files.
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
+@contextlib.contextmanager
+def _debugging(on: bool) -> Iterator[None]:
+    before = os.environ.get("LINCAE_DEBUG")
+    if on:
+        os.environ["LINCAE_DEBUG"] = "1"
     try:
-        signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        return  # not the main thread: the caller owns the signals
+        yield
+    finally:
+        if on and before is None:
+            del os.environ["LINCAE_DEBUG"]
+        elif on and before is not None:
+            os.environ["LINCAE_DEBUG"] = before
+
+
+@contextlib.contextmanager
+def _clean_up_on_termination() -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP run `finally`, which removes temporary files; what is ignored (nohup) stays so."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread: the caller owns the signals
+        for number in (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _drop_stdout() -> None:

@@ -1,0 +1,105 @@
+"""Messages on stderr: every error is one line that says what is wrong, with which file, and what to type next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lincae_formats.errors import LincaeError, UsageError
+
+FAILURE = 1
+USAGE = 2
+
+# How Python, C++, the dynamic linker and torch report that an allocation failed.
+_NO_MEMORY = ("bad_alloc", "can't allocate memory", "cannot allocate memory", "failed to map segment", "new thread")
+
+
+def usage_error(message: str, hint: str | None = None) -> UsageError:
+    """Makes a UsageError (exit code 2). Imports its class, and numpy with it, only when something is wrong."""
+    from lincae_formats.errors import UsageError
+
+    return UsageError(message, hint)
+
+
+def failure(message: str, hint: str | None = None) -> LincaeError:
+    """Makes a LincaeError (exit code 1)."""
+    from lincae_formats.errors import LincaeError
+
+    return LincaeError(message, hint)
+
+
+def say(kind: str, text: str) -> None:
+    """Prints `lincae: KIND: TEXT` on stderr as one line; control characters in the text are escaped."""
+    print(f"lincae: {kind}: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """Escapes line breaks and control characters."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted: `--debug` sets LINCAE_DEBUG for the run."""
+    return os.environ.get("LINCAE_DEBUG", "") not in ("", "0")
+
+
+def describe(error: BaseException) -> str:
+    """The line that a user sees for an error, without its prefix."""
+    from lincae_formats.errors import LincaeError
+
+    if isinstance(error, LincaeError):
+        return str(error)
+    if is_out_of_memory(error):
+        if "CUDA" in str(error):
+            return "not enough GPU memory; add --device cpu, or close other programs that use the GPU"
+        return "not enough memory; close other programs, or use shorter files"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        hint = "free some space" if error.errno == errno.ENOSPC else "add --debug to see where"
+        return f"{where}{error.strerror}; {hint}"
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"unexpected {what}; add --debug and report what it prints"
+
+
+def show(error: BaseException) -> int:
+    """Prints an error, after its traceback when debugging.
+
+    Returns:
+        The exit code for it.
+    """
+    if debugging():
+        traceback.print_exception(error)
+    say("error", describe(error))
+    return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """2 where the command itself was wrong, else 1."""
+    from lincae_formats.errors import UsageError
+
+    return USAGE if isinstance(error, UsageError) else FAILURE
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, whichever library reports it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if isinstance(error, RuntimeError | ImportError):
+        text = str(error)
+        return "out of memory" in text or any(sign in text.lower() for sign in _NO_MEMORY)
+    return False
+
+
+def is_closed_pipe(error: BaseException | None) -> bool:
+    """Whether the error is, or was caused by, a reader of our output that ended."""
+    while error is not None:
+        if isinstance(error, BrokenPipeError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
