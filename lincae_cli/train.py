@@ -1,133 +1,87 @@
-"""`lincae train`: a recipe becomes a model."""
+"""`lincae train`: trains a model from a recipe."""
 
+import contextlib
 import logging
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-import typer
+import click
 
-from .command import add
-from .errors import failure, usage_error
-from .inputs import STDIO
-from .options import Device
-from .parsing import parse_budget, parse_device, parse_settings
-
-_MOST = 1 << 20  # bytes of a recipe from stdin
+from .messages import usage_error
+from .options import argument, command, device, output
+from .types import DURATION, PATH, SETTING, STDIO, Setting, format_time
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    add(
-        app,
-        train,
-        "lincae train recipes/frame.yaml --budget 25m",
-        "lincae train recipes/smoke.yaml --dry-run",
-        "sed s/frame/mine/ recipes/frame.yaml | lincae train -",
-    )
-
-
+@command(
+    "train",
+    "lincae train frame-64 --data ~/Music --budget 25m",
+    "lincae train my.yaml --set optimiser.learning_rate=0.0005",
+    "lincae train smoke --dry-run > my.yaml",
+)
+@argument("recipe", "RECIPE", "A YAML file, the name of a recipe that comes with lincae, or - for stdin.")
+@output("Where checkpoints, metrics and the model go. [default: runs/NAME]", metavar="DIR")
+@click.option("--data", type=PATH, multiple=True, metavar="DIR", help="Audio to train on, instead of the recipe's.")
+@click.option("--budget", type=DURATION, help="Train for this long (25m, 1h30m), whatever the recipe says.")
+@click.option("--set", "settings", type=SETTING, multiple=True, help="Change one value of the recipe.")
+@click.option("--resume/--no-resume", default=True, help="Go on from the last checkpoint in DIR, if there is one.")
+@device
+@click.option("--dry-run", is_flag=True, help="Print the recipe with all its defaults, and stop.")
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML recipe, or - for stdin.", show_default=False)],
-    out: Annotated[
-        str | None, typer.Option("--out", metavar="DIR", help="Where checkpoints, metrics and the model go.")
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume/--no-resume", help="Go on from the last checkpoint in DIR, if there is one."),
-    ] = True,
-    budget: Annotated[
-        str | None,
-        typer.Option("--budget", metavar="TIME", help="Wall-clock time to end within: 25m, 1h30m."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe.")
-    ] = None,
-    device: Device = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    recipe: str,
+    output: str | None,
+    data: tuple[str, ...],
+    budget: float | None,
+    settings: tuple[Setting, ...],
+    resume: bool,
+    device: str,
+    dry_run: bool,
 ) -> None:
-    """Train a model from a recipe. The same command again goes on where it stopped.
+    """Train a model. Run the same command again to go on after an interruption.
 
-    Folders in a recipe are looked up from the recipe's own; from stdin, from the working folder.
+    Relative folders in a recipe file are looked up from the file's own folder; those of a recipe given by name or on
+    stdin, and those on the command line, from the working folder.
     """
-    seconds = None if budget is None else parse_budget(budget, "--budget")
-    overrides = parse_settings(settings or [], "--set")
-    parse_device(device, "--device")
-    path, limit = Path(recipe), None if seconds is None else f"{seconds:g}s"
     if recipe == STDIO and sys.stdin.isatty():
-        raise usage_error("stdin (-) is a terminal, not a recipe", "pipe something in, or name a file")
-    if recipe != STDIO and not path.is_file():
-        raise failure(f"{recipe}: no such recipe", "for example: lincae train recipes/frame.yaml")
+        raise usage_error("stdin (-) is a terminal, not a recipe", "pipe a recipe in, or name a file")
 
-    from lincae_core.training.run import resolve
-    from lincae_core.training.run import train as run
+    from lincae_core.training.recipe import MAX_BYTES, load_recipe, parse_recipe
+    from lincae_core.training.start import as_yaml
+    from lincae_core.training.start import train as run
 
-    if dry_run or recipe == STDIO:
-        with _stdin() if recipe == STDIO else _as_it_is(path) as file:
-            text = resolve(file, overrides, limit)[1]
+    overrides = {setting.key: setting.value for setting in settings}
+    limit, folders = None if budget is None else f"{budget:g}s", [Path(folder) for folder in data]
+    if recipe == STDIO:
+        text = sys.stdin.buffer.read(MAX_BYTES + 1)
+        resolved = parse_recipe(text, "<stdin>", Path.cwd(), overrides, limit, folders)
+    else:
+        resolved = load_recipe(recipe, overrides, limit, folders)
     if dry_run:
-        typer.echo(text, nl=False)
+        click.echo(as_yaml(resolved), nl=False)
         return
-    logging.basicConfig(format="lincae train: %(message)s", level=logging.INFO, stream=sys.stderr)
-    with TrainingProgress() as progress, _resolved(text) if recipe == STDIO else _as_it_is(path) as file:
+    log, handler = logging.getLogger("lincae"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("lincae train: %(message)s"))
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    with contextlib.ExitStack() as stack:
+        stack.callback(log.removeHandler, handler)
+        progress = stack.enter_context(TrainingProgress())
         weights = run(
-            file,
-            None if out is None else Path(out),
-            resume=resume,
-            budget=None if recipe == STDIO else limit,
-            overrides={} if recipe == STDIO else overrides,
-            device=device,
-            report=progress.update,
+            resolved, None if output is None else Path(output), resume=resume, device=device, report=progress.update
         )
-    typer.echo(weights)
-
-
-@contextmanager
-def _as_it_is(path: Path) -> Iterator[Path]:
-    yield path
-
-
-@contextmanager
-def _stdin() -> Iterator[Path]:
-    """What comes from stdin, in a file of the working folder, as a recipe's folders are looked up from its own."""
-    from lincae_formats.errors import LincaeError
-
-    data = sys.stdin.buffer.read(_MOST + 1)  # more than a recipe may have is refused where it is read
-    try:
-        fd, name = tempfile.mkstemp(prefix=".lincae-recipe-", suffix=".yaml", dir=".")
-    except OSError as e:
-        hint = "run it in a folder that can be written, or name a file"
-        raise failure(f"cannot keep the recipe from stdin in {os.getcwd()}: {e.strerror}", hint) from e
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-        yield Path(name)
-    except LincaeError as e:
-        raise type(e)(e.message.replace(str(Path(name)), "<stdin>"), e.hint) from e
-    finally:
-        os.unlink(name)
-
-
-@contextmanager
-def _resolved(text: str) -> Iterator[Path]:
-    """A recipe in which nothing depends on where it lies, in a file for as long as it is needed."""
-    with tempfile.TemporaryDirectory(prefix="lincae-") as folder:
-        path = Path(folder, "recipe.yaml")
-        path.write_text(text, encoding="utf-8")
-        yield path
+    print(f"lincae train: {resolved.name}: {progress.summary()}", file=sys.stderr)
+    print(f"lincae train: to use it: lincae encode FILE --model {weights}", file=sys.stderr)
+    click.echo(weights)
 
 
 class TrainingProgress:
-    """A line on stderr: rewritten once a second on a terminal, written anew at every twentieth elsewhere."""
+    """A line on stderr: replaced once a second on a terminal, a new one every 5 % elsewhere."""
 
     def __init__(self) -> None:
         """Finds out where stderr goes."""
         self._live = sys.stderr.isatty()
         self._next = 0.0
+        self._figures: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         """Returns itself."""
@@ -140,9 +94,12 @@ class TrainingProgress:
 
     def update(self, done: float, figures: dict[str, float]) -> None:
         """Shows progress in [0, 1] and the latest figures."""
+        self._figures = figures
+        left = figures["elapsed_s"] * (1 - done) / max(done, 1e-9)
         line = (
             f"{100 * done:5.1f} %  step {figures['step']:.0f}  loss {figures['loss']:.4g}  "
-            f"{figures['audio_s_per_s']:.1f} s of audio per s  {figures['elapsed_s']:.0f} s"
+            f"{figures['audio_s_per_s']:.1f} s of audio per s  "
+            f"{format_time(round(figures['elapsed_s']))} done, {format_time(round(left))} left"
         )
         if self._live:
             sys.stderr.write(f"\r\033[K{line}")
@@ -150,3 +107,10 @@ class TrainingProgress:
         elif done >= self._next:
             self._next = done + 0.05
             print(f"lincae train: {line}", file=sys.stderr)
+
+    def summary(self) -> str:
+        """What was trained: steps, time, last loss."""
+        if not self._figures:
+            return "trained already"
+        f = self._figures
+        return f"{f['step']:.0f} steps in {format_time(round(f['elapsed_s']))}, loss {f['loss']:.4g}"

@@ -1,34 +1,60 @@
-"""Training audio: decoded once into one int16 array, cropped there."""
+"""Training audio: decoded once into one int16 array, cropped and augmented there."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
-import soxr
 import torch
 from torch import Generator, Tensor
 
-from lincae_formats.errors import LincaeError
+from lincae_core.audio import AUDIO_EXTENSIONS, AudioReader, StreamResampler
+from lincae_formats.errors import LincaeError, one_line
 
-EXTENSIONS = {".wav", ".flac", ".ogg", ".mp3", ".opus", ".aif", ".aiff"}
-SPEEDS = 4  # steps from no change to the fastest: few, as a Fourier transform of a new length is slow at first
+RATE = 44100  # Hz
+QUIETEST = 1e-4  # RMS below which a file counts as silent
+SPEEDS = 4  # steps from no change to the fastest: few, as the first Fourier transform of every length is slow
+BUMPS = 3  # sinusoids in the random filter of `equalise`
+
+log = logging.getLogger("lincae")
+
+
+@dataclass
+class Found:
+    files: list[Path]
+    left_out: dict[str, int]
+
+
+def find_audio(folder: Path) -> Found:
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_EXTENSIONS]
+    files = [p for p in found if p.is_file()]
+    return Found(files, {"special files": len(found) - len(files)} if len(found) > len(files) else {})
+
+
+def read_audio(path: Path, sample_rate: int, mono: bool) -> np.ndarray:
+    with AudioReader(path, mono=mono) as reader:
+        resampler = StreamResampler(reader.sample_rate, sample_rate, reader.channels)
+        parts = [resampler.process(b) for b in reader.blocks()]
+        parts.append(resampler.process(np.zeros((reader.channels, 0), np.float32), last=True))
+        return np.concatenate(parts, 1)
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Mono audio of many files, end to end.
+    """Mono audio of many files, concatenated.
 
     Args:
         audio: int16 samples of all clips, ``[N]``.
         start: first sample of each clip, ``[C]``.
         length: samples of each clip, ``[C]``.
-        gain: factor that brings each clip from int16 to the loudness it is trained at, ``[C]``.
+        gain: factor from int16 to the loudness that each clip is trained at, ``[C]``.
         chance: probability of each clip in a draw, ``[C]``.
         names: file of each clip.
     """
@@ -43,16 +69,16 @@ class Clips:
     @property
     def seconds(self) -> float:
         """Total length in s."""
-        return len(self.audio) / 44100
+        return len(self.audio) / RATE
 
     def crops(self, count: int, samples: int, generator: Generator, speed: float = 1.0) -> Tensor:
         """Random crops ``[count, samples]`` float32 at the loudness of the clips they come from.
 
         Args:
-            count: crops.
-            samples: of each.
-            generator: source of randomness (on the CPU).
-            speed: crops are played up to so many times faster or slower, pitch and all.
+            count: number of crops.
+            samples: length of each.
+            generator: source of randomness on the CPU.
+            speed: each is played faster or slower (pitch changes too) by up to this factor.
         """
         clip = torch.multinomial(self.chance, count, replacement=True, generator=generator)
         offset = torch.rand(count, generator=generator, dtype=torch.float64)
@@ -66,48 +92,31 @@ class Clips:
             where = (first[:, None] + torch.arange(samples)).clamp_max(len(self.audio) - 1)
             return self.audio[where.to(self.audio.device)].float() * gain
         read = [self.audio[a : a + n].float() for a, n in zip(first.tolist(), lengths.tolist(), strict=True)]
-        return torch.stack([resample(x, samples) for x in read]) * gain
+        return torch.stack([stretched(x, samples) for x in read]) * gain
 
     def to(self, device: torch.device) -> Clips:
         """The same clips with their audio on another device."""
         return Clips(self.audio.to(device), self.start, self.length, self.gain, self.chance, self.names)
 
 
-def resample(x: Tensor, samples: int) -> Tensor:
-    """A signal ``[n]`` stretched to ``[samples]`` by its Fourier transform: as it were, played at another speed."""
+def stretched(x: Tensor, samples: int) -> Tensor:
+    """A signal ``[n]`` resampled to ``[samples]`` by its Fourier transform: the same, played at another speed."""
     return x if len(x) == samples else torch.fft.irfft(torch.fft.rfft(x), n=samples) * (samples / len(x))
-
-
-def find_files(folder: Path) -> list[Path]:
-    """Audio files under a folder, sorted; LincaeError when there are none."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    if not files:
-        raise LincaeError(f"no audio files under {folder}", "check `data:` in the recipe")
-    return files
-
-
-def is_held_out(path: Path, share: float) -> bool:
-    """Whether a file belongs to the validation share, decided by its name alone."""
-    return int(hashlib.sha256(path.name.encode()).hexdigest()[:8], 16) < share * 2**32
-
-
-def read_mono(path: Path, sample_rate: int = 44100) -> np.ndarray:
-    """A whole file as mono float32 ``[n]`` at ``sample_rate`` Hz."""
-    audio, rate = sf.read(path, dtype="float32", always_2d=True)
-    mono = audio.mean(1)
-    return mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate).astype(np.float32)
 
 
 def load_clips(
     folders: Sequence[tuple[Path, float]], reference_rms: float | None, shortest: int, held_out: float
 ) -> tuple[Clips, list[Path]]:
-    """Decodes folders (with their fractions) into one array; returns it and the held-out files.
+    """Decodes folders into one array; files that cannot be used are left out and counted in the log.
 
     Args:
-        folders: folders with the share of draws that each gets.
-        reference_rms: RMS that every clip is brought to; None leaves them as they are.
-        shortest: samples below which a file is left out.
+        folders: folders, with the share of the crops that come from each.
+        reference_rms: RMS that every clip is scaled to; None leaves them as they are.
+        shortest: length in samples below which a file is left out.
         held_out: share of the files kept for validation.
+
+    Returns:
+        The clips, and the files held out.
 
     Raises:
         LincaeError: no usable audio in a folder.
@@ -118,24 +127,40 @@ def load_clips(
     names: list[str] = []
     validation: list[Path] = []
     for folder, fraction in folders:
-        files = find_files(folder)
+        files = audio_files(folder)
+        kept = [p for p in files if not is_held_out(p, held_out)]
         validation += [p for p in files if is_held_out(p, held_out)]
-        files = [p for p in files if not is_held_out(p, held_out)]
+        if not kept:
+            raise LincaeError(
+                f"{folder}: every one of its {len(files)} audio files is held out for validation",
+                "use --set data.held_out=0, or more files",
+            )
         lengths: list[int] = []
+        reasons: Counter[str] = Counter()
         with ThreadPoolExecutor(2) as pool:
-            for path, audio in zip(files, pool.map(_read_or_none, files), strict=True):
-                if audio is None or len(audio) < shortest:
-                    continue
-                rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64))))
-                if rms < 1e-4 or not np.isfinite(rms):
+            for path, audio in zip(kept, pool.map(_read_or_reason, kept), strict=True):
+                if isinstance(audio, np.ndarray):
+                    rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
+                    unusable = "too short" if len(audio) < shortest else "silent" if rms < QUIETEST else ""
+                else:
+                    log.warning("left out: %s", audio)
+                    unusable = "unreadable"
+                if unusable or not isinstance(audio, np.ndarray):
+                    reasons[unusable] += 1
                     continue
                 scale = 32767 / max(float(np.abs(audio).max()), 1e-9)
                 parts.append(np.round(audio * scale).astype(np.int16))
                 gains.append((reference_rms / rms if reference_rms else 1.0) / scale)
                 lengths.append(len(audio))
                 names.append(str(path))
+        counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
         if not lengths:
-            raise LincaeError(f"no usable audio under {folder}", "files must be readable, not silent and long enough")
+            raise LincaeError(
+                f"{folder}: no usable audio ({counts})",
+                f"a file must have at least {shortest / RATE:.1f} s of audio, and not be silent",
+            )
+        if counts:
+            log.warning("%s: %d files left out (%s)", one_line(str(folder)), reasons.total(), counts)
         chances += [fraction * n / sum(lengths) for n in lengths]
     length = torch.tensor([len(p) for p in parts])
     return Clips(
@@ -144,8 +169,81 @@ def load_clips(
     ), validation  # fmt: skip
 
 
-def _read_or_none(path: Path) -> np.ndarray | None:
+def audio_files(folder: Path) -> list[Path]:
+    """Audio files below a folder, chosen as `lincae encode` does, sorted; what is left out is counted in the log.
+
+    Raises:
+        LincaeError: there are none.
+    """
+    if not folder.is_dir():
+        raise LincaeError(f"{folder}: no such folder", "name your audio: --data FOLDER")
+    found = find_audio(folder)
+    if found.left_out:
+        counts = ", ".join(f"{n} {reason}" for reason, n in found.left_out.items())
+        log.warning("%s: left out %s", one_line(str(folder)), counts)
+    if not found.files:
+        raise LincaeError(f"{folder}: no audio files", "name your audio: --data FOLDER")
+    return sorted(found.files)
+
+
+def is_held_out(path: Path, share: float) -> bool:
+    """Whether a file belongs to the validation share; depends on its name alone."""
+    return int(hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8], 16) < share * 2**32
+
+
+def read_mono(path: Path) -> np.ndarray:
+    """A whole file as mono float32 ``[n]`` at 44.1 kHz.
+
+    Raises:
+        LincaeError: it cannot be read.
+    """
+    return read_audio(path, RATE, mono=True)[0]
+
+
+def _read_or_reason(path: Path) -> np.ndarray | str:
     try:
         return read_mono(path)
-    except (sf.LibsndfileError, OSError):
-        return None
+    except LincaeError as e:
+        return e.message
+    except (MemoryError, ValueError, OverflowError) as e:  # a header that promises more than there is memory
+        return one_line(f"{path}: {type(e).__name__} {e}")
+
+
+def equalise(x: Tensor, decibels: float, low_pass: float, generator: Generator) -> Tensor:
+    """Filters every crop by a random smooth curve, and some by a random low-pass; keeps the RMS.
+
+    The curve is a slope of ``N(0, decibels)`` dB an octave about 1 kHz plus three sinusoids over log frequency. The
+    low-pass begins between 300 Hz and 15 kHz and falls by 12 to 60 dB an octave, to -90 dB.
+
+    Args:
+        x: audio ``[B, n]`` at 44.1 kHz.
+        decibels: strength of the curve, dB.
+        low_pass: probability of the low-pass.
+        generator: source of randomness on the CPU.
+    """
+    if not decibels and not low_pass:
+        return x
+    count = len(x)
+
+    def uniform(low: float, high: float, columns: int = 1) -> Tensor:
+        return low + (high - low) * torch.rand(count, columns, generator=generator)
+
+    slope = decibels * torch.randn(count, 1, generator=generator)
+    height = 2.25 * decibels * torch.randn(count, BUMPS, generator=generator)
+    phase, rate = uniform(0, 2 * torch.pi, BUMPS), uniform(0.4, 1.6, BUMPS)
+    corner, fall = uniform(0, 1), 12 * 5 ** uniform(0, 1)
+    filtered = torch.rand(count, 1, generator=generator) < low_pass
+
+    device = x.device
+    octaves = torch.log2(torch.fft.rfftfreq(x.shape[1], 1 / RATE, device=device).clamp_min(20) / 1000)
+    curve = slope.to(device) * octaves
+    for h, r, p in zip(height.T, rate.T, phase.T, strict=True):
+        curve = curve + h[:, None].to(device) * torch.sin(r[:, None].to(device) * octaves + p[:, None].to(device))
+    above = (octaves - torch.log2(0.3 * 50**corner).to(device)).clamp_min(0)
+    curve = torch.where(filtered.to(device), curve - (fall.to(device) * above).clamp_max(90), curve)
+    y = torch.fft.irfft(torch.fft.rfft(x) * 10 ** (curve / 20), n=x.shape[1])
+    return y * (_rms(x) / _rms(y))
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6)

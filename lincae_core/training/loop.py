@@ -1,43 +1,70 @@
-"""The training loop: one step by the paper's method, over and over, until the budget is spent."""
+"""The training loop: optimiser, moving average of the weights, budget, metrics, checkpoints."""
 
 from __future__ import annotations
 
+import csv
+import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Generator, Tensor, nn
 
 from lincae_core.models.families import Model, build
-from lincae_core.models.frame64 import FRAME, RATIO
-from lincae_core.models.frontend import HOP, LEAD
-from lincae_core.models.unet import WINDOW
 from lincae_core.models.weights import save_weights
-from lincae_core.training import linearity
-from lincae_core.training.augment import equalise
-from lincae_core.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from lincae_core.training.consistency import Select, consistency_loss, draw_indices, draw_levels
-from lincae_core.training.csvlog import append_row
-from lincae_core.training.data import Clips
-from lincae_core.training.decoded import DecodedLoss
-from lincae_core.training.optimiser import make_optimiser, set_learning_rate
-from lincae_core.training.recipe import Recipe, parse_duration
-from lincae_core.training.schedules import ema_decay, learning_rate, step_size
+from lincae_core.training.data import RATE, Clips, equalise
+from lincae_core.training.method import Step, step_for
+from lincae_core.training.recipe import OptimiserSection, Recipe, parse_duration
+from lincae_formats.files import atomic_path
+from lincae_formats.errors import LincaeError
 
 log = logging.getLogger("lincae")
 
 
+@dataclass
+class State:
+    """Where a training stands.
+
+    Args:
+        step: steps done.
+        elapsed: time spent on steps, over all runs, s.
+        validations: validations done before the end.
+        gradient_norm: running mean of the norm of the gradients.
+    """
+
+    step: int = 0
+    elapsed: float = 0.0
+    validations: int = 0
+    gradient_norm: float = 0.0
+
+
+class Loss(nn.Module):
+    """A step's loss as a module, which is what DistributedDataParallel and torch.compile take."""
+
+    def __init__(self, step: Step, model: nn.Module) -> None:
+        super().__init__()
+        self.step, self.model = step, model
+
+    def forward(self, crops: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `method.Step.loss`."""
+        return self.step.loss(self.model, crops, draws)
+
+
 class Trainer:
-    """Holds a training's state; `run` takes it to the end of its budget.
+    """The state of a training; `run` takes it to the end of its budget.
 
     Args:
         recipe: what to train.
         clips: the audio.
-        out: folder for checkpoint, metrics and export.
+        out: folder for checkpoint, metrics and exported weights.
         device: where to train.
     """
 
@@ -45,17 +72,20 @@ class Trainer:
         self.recipe, self.out, self.device = recipe, out, device
         torch.manual_seed(recipe.seed)
         self.model = build(recipe.model.to_dict())
+        self.how = step_for(recipe)
+        if not self.checkpoint.exists():
+            self.how.begin(self.model, clips)
         self.model.to(device)
-        self.decoded = DecodedLoss(recipe.decoded).to(device)
         self.clips = clips.to(device) if device.type == "cuda" else clips
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimiser = make_optimiser(self.model, recipe.optimiser)
-        self.progress = Progress()
-        self.consistent = True  # False while a step changes weights: an interrupted one must not be saved
+        self.state = State()
+        self.consistent = True  # False while a step changes weights: then an interrupted training must not be saved
         half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
         self.autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+        self.uncompiled = Loss(self.how, self.model)
         compiled = recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda")
-        self.loss: Callable[..., Tensor] = torch.compile(self._loss) if compiled else self._loss
+        self.loss: Callable[..., Any] = torch.compile(self.uncompiled) if compiled else self.uncompiled
 
     @property
     def checkpoint(self) -> Path:
@@ -64,251 +94,140 @@ class Trainer:
 
     @property
     def done(self) -> float:
-        """Progress in [0, 1]."""
+        """Progress in [0, 1], by time or by steps."""
         budget = self.recipe.budget
         if budget.seconds is not None:
-            return min(self.progress.elapsed / budget.seconds, 1.0)
-        return min(self.progress.step / (budget.steps or 1), 1.0)
+            return min(self.state.elapsed / budget.seconds, 1.0)
+        return min(self.state.step / (budget.steps or 1), 1.0)
 
     @property
     def batch(self) -> int:
-        """Crops in a step, before mixing doubles them."""
+        """Crops in a step, before the mixtures are added."""
         data = self.recipe.data
         return data.batch if self.device.type == "cpu" or data.batch_gpu is None else data.batch_gpu
 
-    def save(self) -> None:
-        """Writes the checkpoint."""
-        save_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self.progress, self._recipe_text())
+    def step(self) -> dict[str, float]:
+        """One step of the optimiser; returns loss, gradient norm and the figures of `method.Step.loss`."""
+        recipe, done = self.recipe, self.done
+        # every draw depends on seed and step alone, so a resumed training repeats an unbroken one
+        generator = Generator().manual_seed(recipe.seed * 1_000_003 + self.state.step)
+        crops = self.clips.crops(self.batch, self.how.crop_samples, generator, recipe.augment.speed)
+        crops = equalise(crops, recipe.augment.equalise, recipe.augment.low_pass, generator)
+        draws = self.how.draw(self.model, crops, done, generator)
+        draws = {k: v.to(self.device, non_blocking=True) for k, v in draws.items()}
 
-    def resume(self) -> None:
-        """Restores the checkpoint."""
-        self.progress = load_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self._recipe_text())
-
-    def _recipe_text(self) -> str:
-        return self.recipe.model_dump_json(exclude={"report"})
-
-    def step(self) -> tuple[float, float]:
-        """One optimiser step; returns the loss and the gradients' norm."""
-        r, done = self.recipe, self.done
-        # every draw depends on the seed and the step alone, so a resumed training repeats an unbroken one
-        generator = Generator().manual_seed(r.seed * 1_000_003 + self.progress.step)
-        frames = r.data.crop_frames
-        x = self.clips.crops(self.batch, frames * HOP + 2 * LEAD, generator, r.augment.speed)
-        x = equalise(x, r.augment.equalise, r.augment.low_pass, generator)
-        weights = linearity.draw_mixing_weights(len(x), generator, r.linearity.sources)
-        if r.linearity.mixtures == "replace":
-            x = linearity.replace_by_mixtures(x, weights, r.linearity.mixture_probability, generator)
-        elif r.linearity.mixtures != "none":
-            x = torch.cat([x, linearity.mix_neighbours(x, weights)])
-        gains = torch.ones(len(x))
-        if r.linearity.gains != "none":
-            bounds = linearity.gain_range(done, r.linearity.gain_low, r.linearity.gain_high, r.linearity.shrink_gains)
-            gains = linearity.draw_gains(x.abs().amax(1), bounds, r.linearity.gain_probability, generator)
-        c = r.consistency
-        size = step_size(done, c.step_exponent_start, c.step_exponent_end)
-        draw = draw_levels if c.draw == "sigma" else draw_indices
-        count = round(c.share * len(x))
-        chosen = torch.arange(len(x)) if count == len(x) else torch.randperm(len(x), generator=generator)[:count]
-        student, teacher = draw(count, self.model.preconditioning, c.log_sigma_mean, c.log_sigma_std, size, generator)
-        noise = self._noise(len(x), frames, generator)
-        rate = learning_rate(done, r.optimiser.learning_rate, r.optimiser.final_learning_rate, r.optimiser.warmup)
-        set_learning_rate(self.optimiser, rate)
+        rates = recipe.optimiser
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(done, rates.learning_rate, rates.final_learning_rate, rates.warmup)
         self.optimiser.zero_grad(set_to_none=True)
-        moved = [t.to(self.device, non_blocking=True) for t in (weights, gains, noise, chosen, student, teacher)]
-        loss = self._backward(x, *moved)
+        loss, figures = self._backward(crops, draws)
         self.consistent = False
         norm = self._clip()
         self.optimiser.step()
-        self.progress.step += 1
+        self.state.step += 1
         self._average()
         self.consistent = True
-        return float(loss.detach()), norm
+        return {"loss": float(loss.detach()), "gradient_norm": norm, **{k: float(v) for k, v in figures.items()}}
 
-    def _backward(self, *batch: Tensor) -> Tensor:
-        """The loss of a batch, whose gradients it leaves; where torch cannot compile it, it is computed as is."""
-        if self.loss != self._loss:
-            from torch._dynamo.exc import TorchDynamoException
+    def _backward(self, crops: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch; leaves its gradients. Goes on uncompiled where torch.compile fails."""
+        from torch._dynamo.exc import TorchDynamoException
 
+        while True:
             try:
-                loss = self.loss(*batch)
-                loss.backward()  # compiled when it is first needed, so it can fail there
-                return loss
+                with self.autocast:
+                    loss, figures = self.loss(crops, draws)
+                loss.backward()  # compiled when first needed, so it can fail here, too
+                return loss, figures
             except TorchDynamoException as e:
+                if self.loss is self.uncompiled:
+                    raise
                 reason = str(e).strip().partition("\n")[0][:200]
                 log.warning("torch.compile failed, training goes on without it: %s", reason)
-                self.loss = self._loss
+                self.loss = self.uncompiled
                 self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(*batch)
-        loss.backward()
-        return loss
-
-    def _noise(self, count: int, frames: int, generator: Generator) -> Tensor:
-        """Unit Gaussian ``[count, frames, 2048]``, drawn where it is needed: a CPU would keep a GPU waiting."""
-        if self.device.type != "cpu":
-            seed = int(torch.randint(2**62, (), generator=generator))
-            generator = Generator(self.device).manual_seed(seed)
-        return torch.randn(count, frames, FRAME, generator=generator, device=self.device)
-
-    def _loss(
-        self, x: Tensor, weights: Tensor, gains: Tensor, noise: Tensor, chosen: Tensor, student: Tensor, teacher: Tensor
-    ) -> Tensor:
-        """Training step of the paper (arXiv 2510.23530, section 3) up to the loss.
-
-        Args:
-            x: crops, then (with mixtures) as many mixtures of neighbours, ``[B, n]``.
-            weights: mixing weights of the crops ``[b, sources]``.
-            gains: gain of every item ``[B]``.
-            noise: unit Gaussian ``[B, T, 2048]``.
-            chosen: the items that learn consistency ``[S]``.
-            student: their noise levels ``[S]``.
-            teacher: their noise levels ``[S]``.
-        """
-        model, how, c = self.model, self.recipe.linearity, self.recipe.consistency
-        parts = x
-        if split := self._differences:  # of these crops the target is their share of a mixture
-            parts = torch.cat([weights[:split, :1] * x[:split], x[split:]])
-        truth = gains[:, None] * parts
-        target = model.frontend.analyse(truth)
-        # the encoder never sees a gain that acts on the latents
-        source = target if how.gains == "audio" else model.frontend.analyse(self._heard(x, weights))
-        with self.autocast:
-            z, disagreement = model.encoder(source), target.new_zeros(())
-            if how.mixtures == "latent":
-                z, disagreement = self._mixtures(z, weights)
-            if how.gains == "latent":
-                z = gains[:, None, None] * z
-            features = model.decoder(z)
-            loss = how.agreement * disagreement
-            if self.decoded.wanted:
-                loss = loss + self.decoded(model, features, noise, truth, target)
-            if c.weight and len(chosen):
-                part = Select(chosen, len(x))
-                consistency = consistency_loss(
-                    model, part(target), part(features), part(noise), student, teacher, c.weighting
-                )
-                loss = loss + c.weight * consistency
-            return loss
-
-    @property
-    def _differences(self) -> int:
-        """Crops in a step whose latents are a mixture's less those of its other sources."""
-        return round(self.recipe.linearity.differences * self.batch)
-
-    def _heard(self, x: Tensor, weights: Tensor) -> Tensor:
-        """What the encoder hears of the crops and their mixtures ``[B, n]``: of the mixtures those to subtract from.
-
-        A model that is equivariant by construction meets those at the loudness it meets everything at.
-        """
-        if self.recipe.linearity.mixtures != "latent":
-            return x
-        mixed = x[len(weights) : len(weights) + self._differences]
-        return torch.cat([x[: len(weights)], mixed / self._loudness(weights)[:, None]])
-
-    def _loudness(self, weights: Tensor) -> Tensor:
-        """Expected RMS of the mixtures to subtract from against that of the crops, ``[D]``; 1 if it does not matter."""
-        if not self.model.config.gain_equivariant:
-            return torch.ones_like(weights[: self._differences, 0])
-        return weights[: self._differences].square().sum(1).sqrt()
-
-    def _mixtures(self, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents of everything in a batch ``[B, K, C]`` from those of what the encoder heard, and its disagreement.
-
-        Those of the mixtures are the mixtures of the latents; those of the first crops may be differences. The
-        disagreement is the mean squared relative error of the encoder's own latents of mixtures; 0 if it heard none.
-        """
-        crops, mixed = z.split([len(weights), len(z) - len(weights)])
-        joined = linearity.mix_neighbours(crops, weights)
-        if not len(mixed):
-            return torch.cat([crops, joined]), z.new_zeros(())
-        mixed = self._loudness(weights)[:, None, None] * mixed
-        error = (mixed - joined[: len(mixed)]).float().square().mean((1, 2))
-        power = joined[: len(mixed)].detach().float().square().mean((1, 2))
-        left = linearity.without_neighbours(mixed, crops, weights)
-        return torch.cat([left, crops[len(mixed) :], joined]), (error / (power + 1e-6)).mean()
 
     def _clip(self) -> float:
-        """Scales gradients down where their norm exceeds `clip_norm` times its running mean; returns the norm."""
-        factor = self.recipe.optimiser.clip_norm
-        limit = float("inf")
-        if factor is not None and self.progress.step >= 20:
-            limit = factor * max(self.progress.gradient_norm, 1e-6)
+        """Limits the gradients' norm to `clip_norm` times its running mean; returns the norm before."""
+        factor, state = self.recipe.optimiser.clip_norm, self.state
+        limit = math.inf
+        if factor is not None and state.step >= 20:
+            limit = factor * max(state.gradient_norm, 1e-6)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        if norm == norm and norm != float("inf"):
-            mean = self.progress.gradient_norm
-            self.progress.gradient_norm = norm if mean == 0 else 0.98 * mean + 0.02 * min(norm, 3 * mean)
+        if math.isfinite(norm):
+            mean = state.gradient_norm
+            state.gradient_norm = norm if mean == 0 else 0.98 * mean + 0.02 * min(norm, 3 * mean)
         return norm
 
     def _average(self) -> None:
-        decay = ema_decay(self.progress.step, self.recipe.optimiser.ema)
-        state = self.model.state_dict()
-        torch._foreach_lerp_(list(self.ema.values()), [state[k] for k in self.ema], 1 - decay)
+        decay = ema_decay(self.state.step, self.recipe.optimiser.ema)
+        weights = self.model.state_dict()
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.ema.values()), [weights[k] for k in self.ema], 1 - decay)
 
     def averaged(self) -> Model:
-        """A model with the moving average's weights, on the CPU or the training device, in evaluation mode."""
+        """A model with the averaged weights, on the training device, in evaluation mode."""
         model = build(self.model.config.to_dict()).to(self.device)
         model.load_state_dict(self.ema)
         return model.eval()
 
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        save_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self.state, self._recipe_text())
+
+    def resume(self) -> None:
+        """Restores the checkpoint."""
+        self.state = load_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self._recipe_text())
+
+    def _recipe_text(self) -> str:
+        return self.recipe.model_dump_json(exclude={"report"})
+
     def export(self) -> Path:
-        """Writes the averaged weights as `<name>.safetensors`, with the latents' measured scale; returns the file."""
-        config = {**self.model.config.to_dict(), "latent_scale": self._latent_scale()}
-        r = self.recipe
-        path = self.out / f"{r.name}.safetensors"
-        save_weights(self.ema, config, path, name=r.name, version=r.version, license=r.license)
+        """Writes the averaged weights as `<name>.safetensors`; returns the file."""
+        recipe = self.recipe
+        config = {**self.model.config.to_dict(), **self.how.measured(self.averaged(), self.clips)}
+        path = self.out / f"{recipe.name}.safetensors"
+        save_weights(self.ema, config, path, name=recipe.name, version=recipe.version, license=recipe.license)
         return path
 
-    @torch.no_grad()
-    def _latent_scale(self) -> float:
-        """One over the latents' deviation on 64 crops from the training audio, 4 digits."""
-        length = 24 if self.model.grid == 1 else WINDOW  # latent frames
-        crops = self.clips.crops(64, length * RATIO * HOP + 2 * LEAD, Generator().manual_seed(self.recipe.seed))
-        model = self.averaged()
-        power = [float(model.encoder(model.frontend.analyse(c)).square().mean()) for c in crops.split(8)]
-        return float(f"{1 / max(math.sqrt(sum(power) / len(power)), 1e-6):.4g}")
-
     def run(
-        self, validate: Callable[[Trainer], None] | None = None,
+        self,
+        validate: Callable[[Trainer], None] | None = None,
         report: Callable[[Trainer, dict[str, float]], None] | None = None,
-    ) -> Path:  # fmt: skip
-        """Trains until the budget is spent, then exports.
+    ) -> Path:
+        """Trains until the budget is spent, then exports the weights and returns their file.
 
         Args:
-            validate: called `report.validate_times` times over the training and at its end; gives figures.
+            validate: called `report.validate_times` times during the training and once at its end.
             report: called about once a second with the latest figures.
 
-        Returns:
-            The exported weights.
+        Raises:
+            FloatingPointError: the loss is not a number.
         """
         every = parse_duration(self.recipe.report.checkpoint_every)
         times = self.recipe.report.validate_times
-        saved = reported = time.monotonic()
-        loss_sum, norm, count = 0.0, 0.0, 0
-        last = time.monotonic()
-        seconds_per_step = self.batch * self.recipe.data.crop_frames * HOP / 44100
+        last = saved = reported = time.monotonic()
+        sums: dict[str, float] = {}
+        count = 0
         while self.done < 1:
-            loss, norm = self.step()
-            if loss != loss:
+            figures = self.step()
+            if math.isnan(figures["loss"]):
                 raise FloatingPointError("the loss is not a number")
             now = time.monotonic()
-            self.progress.elapsed += now - last
+            self.state.elapsed += now - last
             last = now
-            loss_sum, count = loss_sum + loss, count + 1
+            sums, count = {k: sums.get(k, 0.0) + v for k, v in figures.items()}, count + 1
             if now - reported >= 1 or self.done >= 1:
-                figures = {
-                    "step": self.progress.step, "elapsed_s": round(self.progress.elapsed, 2),
-                    "progress": round(self.done, 5), "loss": loss_sum / count, "gradient_norm": norm,
-                    "learning_rate": self.optimiser.param_groups[0]["lr"],
-                    "audio_s_per_s": round(count * seconds_per_step / max(now - reported, 1e-9), 2),
-                }  # fmt: skip
-                append_row(self.out / "metrics.csv", figures)
+                row = self._row({k: v / count for k, v in sums.items()}, count, now - reported)
+                append_row(self.out / "metrics.csv", row)
                 if report:
-                    report(self, figures)
-                reported, loss_sum, count = now, 0.0, 0
+                    report(self, row)
+                reported, sums, count = now, {}, 0
             if now - saved >= every:
                 self.save()
                 saved = last = time.monotonic()
-            if validate and times and self.done < 1 and self.done * times >= self.progress.validations + 1:
-                self.progress.validations += 1
+            if validate and times and self.done < 1 and self.done * times >= self.state.validations + 1:
+                self.state.validations += 1
                 validate(self)
                 reported = last = time.monotonic()
         self.save()
@@ -316,3 +235,112 @@ class Trainer:
         if validate:
             validate(self)
         return path
+
+    def _row(self, means: dict[str, float], steps: int, seconds: float) -> dict[str, float]:
+        """A row of metrics.csv."""
+        audio = steps * self.batch * self.how.crop_samples / RATE
+        return {
+            "step": self.state.step, "elapsed_s": round(self.state.elapsed, 2), "progress": round(self.done, 5),
+            **means, "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "audio_s_per_s": round(audio / max(seconds, 1e-9), 2),
+        }  # fmt: skip
+
+
+def make_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.Optimizer:
+    """AdamW or RAdam over the parameters that are trained."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    betas, decay = (section.beta1, section.beta2), section.weight_decay
+    if section.name == "radam":
+        return torch.optim.RAdam(parameters, section.learning_rate, betas, weight_decay=decay, foreach=True)
+    return torch.optim.AdamW(parameters, section.learning_rate, betas, weight_decay=decay, fused=True)
+
+
+def learning_rate(progress: float, peak: float, final: float, warmup: float) -> float:
+    """Linear warm-up over the first ``warmup`` of training, then a cosine from ``peak`` to ``final``."""
+    if progress < warmup:
+        return peak * max(progress / warmup, 1e-3)
+    t = min((progress - warmup) / max(1 - warmup, 1e-9), 1.0)
+    return final + (peak - final) * 0.5 * (1 + math.cos(math.pi * t))
+
+
+def ema_decay(step: int, limit: float) -> float:
+    """Decay of the weights' moving average, ``min(limit, (1 + step) / (10 + step))``."""
+    return min(limit, (1 + step) / (10 + step))
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    ema: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    state: State,
+    recipe: str,
+) -> None:
+    """Writes weights, moving average, optimiser state and progress, and the recipe they belong to, atomically."""
+    tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"ema/{k}": v for k, v in ema.items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser/{key}/{name}"] = value
+    cpu = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    with atomic_path(path, overwrite=True) as temporary:
+        Path(temporary).write_bytes(save(cpu, {"progress": json.dumps(vars(state)), "recipe": recipe}))
+
+
+def load_checkpoint(
+    path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer, recipe: str
+) -> State:
+    """Restores in place what `save_checkpoint` wrote; returns the progress.
+
+    Raises:
+        LincaeError: the file is damaged or belongs to another recipe.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            state = State(**json.loads(metadata["progress"]))
+            if metadata["recipe"] != recipe:
+                raise LincaeError(f"{path}: belongs to another recipe", "use another -o, or start anew: --no-resume")
+            model.load_state_dict({k: file.get_tensor(f"model/{k}") for k in model.state_dict()})
+            for key in ema:
+                ema[key].copy_(file.get_tensor(f"ema/{key}"))
+            parameters = dict(model.named_parameters())
+            for name in file.keys():  # noqa: SIM118
+                if name.startswith("optimiser/"):
+                    _, key, target = name.split("/", 2)
+                    value = file.get_tensor(name)
+                    parameter = parameters[target]
+                    optimiser.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
+        raise LincaeError(f"{path}: damaged checkpoint ({type(e).__name__})", "start anew: --no-resume") from None
+    return state
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Appends a row to a CSV file, after a header if the file is new."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Removes the rows that a killed run wrote after its last checkpoint, and incomplete ones.
+
+    Args:
+        path: CSV file with a column `step`; nothing happens if it is missing.
+        step: last step to keep.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    columns = lines[0].split(",") if lines else []
+    if "step" not in columns:
+        return
+    at = columns.index("step")
+    rows = [line.split(",") for line in lines[1:]]
+    kept = [r for r in rows if len(r) == len(columns) and r[at].isdigit() and int(r[at]) <= step]
+    with atomic_path(path, overwrite=True) as temporary:
+        Path(temporary).write_text("\n".join(",".join(r) for r in [columns, *kept]) + "\n", encoding="utf-8")

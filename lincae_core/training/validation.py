@@ -1,86 +1,120 @@
-"""Validation while training: the linearity protocols on held-out files, decoded samples, a picture."""
+"""Validation during training: the protocols of `lincae eval` on held-out files, decoded samples, a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lincae_core.evaluation.mss import mss
+from lincae_core.api import Model
+from lincae_core.evaluation.dataset import Audio
 from lincae_core.evaluation.pictures import spectrogram_sheet
+from lincae_core.evaluation.protocols import Session, measure_track
+from lincae_core.evaluation.systems.system import System
+from lincae_core.evaluation.systems.lincae_model import LincaeModel
 from lincae_core.models.autoencoder import Autoencoder
-from lincae_core.stream import decode_array, encode_array
-from lincae_core.training.csvlog import append_row
-from lincae_core.training.data import read_mono
+from lincae_core.training.data import QUIETEST, RATE, read_mono
+from lincae_core.training.loop import append_row
 from lincae_formats.errors import LincaeError
 
 if TYPE_CHECKING:
     from lincae_core.training.loop import Trainer
 
+GAIN = 0.5  # of the homogeneity
+HEARD = {"recon": "decoded", "sum": "sum", "sep": "separated"}  # what is kept for listening, and its file's name
+DRAWN = 4  # tracks in the picture
 
-def evaluate(model: Autoencoder, clips: list[np.ndarray]) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Scores a model on pairs of neighbouring clips.
+Sounds = dict[str, np.ndarray]  # original, decoded, ... each [n]
+
+
+def evaluate(system: System, clips: Sequence[np.ndarray], device: str = "cpu") -> tuple[dict[str, float], list[Sounds]]:
+    """Measures a model by `lincae_core.evaluation.protocols`, with pairs of clips as the two stems of a track.
 
     Args:
-        model: the autoencoder.
-        clips: mono audio of one length each ``[n]``, at equal loudness.
+        system: the model.
+        clips: mono audio of equal length ``[n]``.
+        device: where distances are computed.
 
     Returns:
-        The figures, each a mean: `recon` MSS of a clip; `add` MSS of decode(z_a + z_b) against a + b; `sep` MSS of
-        decode(z_(a+b) - z_b) against a; `enc_add` relative error of z_a + z_b against z_(a+b). And the decoded clips.
+        Means over the tracks: `recon`, `hom`, `add`, `sep` (MSS), `sdr` of the reconstruction (dB), `enc_hom`,
+        `enc_add` (relative L2 errors). And what was decoded of every track.
     """
-    rate, n = model.sample_rate, len(clips[0])
-    z = [encode_array(model, x[None]) for x in clips]
-    decoded = [decode_array(model, v, n)[0] for v in z]
-    figures: dict[str, list[float]] = {"recon": [mss(y, x, rate) for x, y in zip(clips, decoded, strict=True)]}
-    for i in range(len(clips) if len(clips) > 1 else 0):
-        x, other = clips[i], clips[i - 1]
-        mixed, summed = encode_array(model, (x + other)[None]), z[i] + z[i - 1]
-        both = x + other
-        figures.setdefault("add", []).append(mss(decode_array(model, summed, n)[0], both, rate))
-        figures.setdefault("sep", []).append(mss(decode_array(model, mixed - z[i - 1], n)[0], x, rate))
-        error = np.linalg.norm(mixed - summed) / max(float(np.linalg.norm(summed)), 1e-12)
-        figures.setdefault("enc_add", []).append(float(error))
-    return {k: round(float(np.nanmean(v)), 4) for k, v in figures.items()}, decoded
+    values: dict[str, list[float]] = {}
+    heard: list[Sounds] = []
+    for i in range(0, max(len(clips) - 1, 1), 2):
+        pair = clips[i : i + 2]
+        mixture = np.asarray(np.sum(pair, axis=0, dtype=np.float32))
+        stems = {"first": pair[0], "second": mixture - pair[0]} if len(pair) == 2 else {}
+        sounds: Sounds = {"original": mixture}
+
+        def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray, to: Sounds = sounds) -> None:
+            if operation in HEARD:
+                to[HEARD[operation]] = estimate
+
+        for m in measure_track(Session(system, Audio(stems, mixture), device), [GAIN], keep):
+            name = "sdr" if (m.measure, m.metric) == ("recon", "sdr") else m.measure
+            if name == "sdr" or m.metric in ("mss", "error"):
+                values.setdefault(name, []).extend(m.values)
+        heard.append(sounds)
+    wanted = ("recon", "sdr", "hom", "add", "sep", "enc_hom", "enc_add")
+    return {k: round(float(np.mean(values[k])), 4) for k in wanted if values.get(k)}, heard
 
 
-def load_validation(files: list[Path], count: int, seconds: float, rms: float | None) -> list[np.ndarray]:
-    """The beginnings of up to ``count`` files that are long enough and not silent, at one loudness if given."""
+def load_validation(files: Sequence[Path], count: int, seconds: float, rms: float | None) -> list[np.ndarray]:
+    """The first ``seconds`` of up to ``count`` files that are long enough and not silent.
+
+    Args:
+        files: held-out files.
+        count: most clips.
+        seconds: length of each.
+        rms: RMS that each is scaled to; None leaves them as they are.
+
+    Raises:
+        LincaeError: there is none.
+    """
     clips: list[np.ndarray] = []
+    length = int(seconds * RATE)
     for path in files:
         try:
-            audio = read_mono(path)[: int(seconds * 44100)]
-        except (OSError, RuntimeError):
+            audio = read_mono(path)[:length]
+        except LincaeError:
             continue
         level = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
-        if len(audio) == int(seconds * 44100) and level > 1e-4:
+        if len(audio) == length and level > QUIETEST:
             clips.append((audio * (rms / level if rms else 1)).astype(np.float32))
         if len(clips) == count:
             break
     if not clips:
-        raise LincaeError("no held-out file is long enough to validate on", "raise data.held_out in the recipe")
+        raise LincaeError(
+            f"none of {len(files)} held-out files has {seconds:g} s of audio",
+            "raise data.held_out or lower report.validation_seconds",
+        )
     return clips
 
 
-def validate_and_write(trainer: Trainer, files: list[Path]) -> dict[str, float]:
-    """Scores the averaged weights; writes `validation.csv`, samples and `validation.png`; returns the scores."""
+def validate_and_write(trainer: Trainer, files: Sequence[Path]) -> dict[str, float]:
+    """Measures the averaged weights; writes `validation.csv`, `samples/` and `validation.png`; returns the row."""
     import soundfile as sf
 
-    r = trainer.recipe
-    rms = r.model.reference_rms if r.data.loudness == "reference" else None
-    clips = load_validation(files, r.report.validation_files, r.report.validation_seconds, rms)
-    info = {"name": r.name, "version": r.version, "fingerprint": "sha256:" + "0" * 64}
-    model = Autoencoder(trainer.averaged(), info, trainer.device)
-    figures, decoded = evaluate(model, clips)
-    row = {"step": trainer.progress.step, "progress": round(trainer.done, 4), **figures}
+    recipe = trainer.recipe
+    report = recipe.report
+    clips = load_validation(files, report.validation_files, report.validation_seconds, recipe.reference_rms)
+    info = {"name": recipe.name, "version": recipe.version, "fingerprint": "sha256:" + "0" * 64}
+    model = Model(Autoencoder(trainer.averaged(), info, trainer.device))
+    system = LincaeModel(
+        lambda: model, name=recipe.name, label=recipe.name, version=recipe.version, fingerprint=info["fingerprint"],
+        latent_rate=0,
+    )  # fmt: skip
+    figures, heard = evaluate(system, clips, str(trainer.device))
+    row = {"step": trainer.state.step, "progress": round(trainer.done, 4), **figures}
     append_row(trainer.out / "validation.csv", row)
-    samples = trainer.out / "samples"
-    samples.mkdir(exist_ok=True)
-    for i, (x, y) in enumerate(zip(clips, decoded, strict=True)):
-        sf.write(samples / f"{i}_original.wav", x, model.sample_rate)
-        sf.write(samples / f"{i}_decoded.wav", y, model.sample_rate)
-    rows = [[("original", x), ("decoded", y)] for x, y in list(zip(clips, decoded, strict=True))[:4]]
-    title = f"{r.name}, step {trainer.progress.step}, MSS {figures['recon']:.2f}"
-    spectrogram_sheet(rows, model.sample_rate, trainer.out / "validation.png", title)
+    folder = trainer.out / "samples"
+    folder.mkdir(exist_ok=True)
+    for i, sounds in enumerate(heard):
+        for name, audio in sounds.items():
+            sf.write(folder / f"{i}_{name}.wav", audio, RATE)
+    title = f"{recipe.name}, step {trainer.state.step}, MSS {figures['recon']:.2f}"
+    spectrogram_sheet([list(s.items()) for s in heard[:DRAWN]], RATE, trainer.out / "validation.png", title)
     return row
