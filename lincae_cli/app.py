@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from . import messages
-from .options import SETTINGS, example, first_example
+from . import completion, messages
+from .options import SETTINGS, Group, example, first_example
 from .types import spelling
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended: 128 + 2
@@ -22,19 +22,24 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 # Modules are imported when their command runs, or when the help lists them.
 COMMANDS = {
-    "encode": "codec:encode",
-    "decode": "codec:decode",
-    "mix": "algebra:mix",
-    "gain": "algebra:gain",
-    "invert": "algebra:invert",
-    "subtract": "algebra:subtract",
-    "residual": "algebra:residual",
-    "slice": "timeline:slice_",
-    "concat": "timeline:concat",
-    "shift": "timeline:shift",
-    "fade": "timeline:fade",
-    "render": "arrange:render",
+    "encode": "encode:encode",
+    "decode": "decode:decode",
+    "mix": "arithmetic:mix",
+    "gain": "arithmetic:gain",
+    "invert": "arithmetic:invert",
+    "subtract": "arithmetic:subtract",
+    "residual": "arithmetic:residual",
+    "channels": "arithmetic:channels",
+    "slice": "editing:slice_",
+    "pad": "editing:pad",
+    "repeat": "editing:repeat",
+    "concat": "editing:concat",
+    "crossfade": "editing:crossfade",
+    "shift": "editing:shift",
+    "fade": "editing:fade",
+    "render": "render:render",
     "info": "inspect:info",
+    "stats": "stats:stats",
     "verify": "inspect:verify",
     "plot": "plot:plot",
     "compare": "compare:compare",
@@ -69,28 +74,6 @@ _MEANT = {
     "--cuda": ("--device",),
     "--verbose": ("--debug",),
 }
-
-
-class Group(click.Group):
-    """A group of commands that names the nearest one to a mistyped word."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Finds the subcommand.
-
-        Raises:
-            UsageError: there is none of that name.
-        """
-        typed = args[0]
-        if self.get_command(ctx, typed) is None and not typed.startswith("-") and not ctx.resilient_parsing:
-            nearest = get_close_matches(typed, self.list_commands(ctx), n=1, cutoff=0.5)
-            what = "command" if ctx.parent is None else f"{ctx.info_name} command"
-            hint = f"did you mean: {ctx.command_path} {nearest[0]}" if nearest else None
-            raise messages.usage_error(f"unknown {what} {typed!r}", hint or f"see: {ctx.command_path} --help")
-        return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The subcommands in the order of their declaration."""
-        return list(self.commands)
 
 
 class Root(Group):
@@ -133,6 +116,8 @@ def _typer_command(module: Any, name: str) -> Any:
 )
 @click.option("--version", is_flag=True, help="Print the version and exit.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line; or LINCAE_DEBUG=1).")
+@completion.option("--install-completion", "Install tab completion for bash, zsh or fish.", completion.installed)
+@completion.option("--show-completion", "Print the script for tab completion.", completion.shown)
 @click.pass_context
 def root(context: click.Context, version: bool, debug: bool) -> None:
     """Audio as latents: mixing is addition, volume is multiplication."""
@@ -149,8 +134,9 @@ def help_(context: click.Context, words: tuple[str, ...]) -> None:
     """Show the help of a command."""
     here: Any = context.parent
     for word in words:
-        _, command, _ = here.command.resolve_command(here, [word])
-        here = click.Context(command, parent=here, info_name=word, **SETTINGS)  # type: ignore[arg-type]
+        if isinstance(here.command, click.Group):
+            _, command, _ = here.command.resolve_command(here, [word])
+            here = click.Context(command, parent=here, info_name=word, **SETTINGS)  # type: ignore[arg-type]
     click.echo(here.get_help())
 
 
@@ -200,7 +186,7 @@ def _run(given: list[str]) -> int:
 
 def _report(error: click.ClickException, given: list[str]) -> int:
     """Prints click's complaint about the command line in one line."""
-    context: Any = getattr(error, "ctx", None) or click.Context(root, info_name="lincae")
+    context: Any = getattr(error, "ctx", None) or _context(given)
     path, command = context.command_path, context.command
     text = first_example(command)
     hint, see = f"for example: {text}" if text else f"see: {path} --help", f"see: {path} --help"
@@ -214,6 +200,17 @@ def _report(error: click.ClickException, given: list[str]) -> int:
         message, hint = f"{message[:1].lower()}{message[1:]}", see
     messages.say("error", "; ".join([f"{path}: {message}" if message else path, hint]))
     return messages.USAGE
+
+
+def _context(given: list[str]) -> click.Context:
+    """The context of the command that the words name; some of click's errors do not tell it."""
+    here = click.Context(root, info_name="lincae")
+    for word in given:
+        command = here.command.get_command(here, word) if isinstance(here.command, click.Group) else None
+        if command is None:
+            break
+        here = click.Context(command, parent=here, info_name=word)
+    return here
 
 
 def _nearest_option(option: str, command: click.Command) -> str | None:

@@ -1,161 +1,309 @@
-"""Many files, one after the other or several at once: a bad one does not stop the others."""
+"""Batches: many files one after the other or several at once, reports for each, and no stop at a bad one."""
 
+import contextlib
+import json
 import os
-import threading
-from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import typer
+import click
 
-from . import errors, paths
-from .inputs import STDIO
-from .outcomes import Outcomes
-from .paths import Job
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from . import messages
+from .inputs import Inputs, open_source
+from .options import BATCH_PARAMETERS, BatchOptions
+from .outputs import Job, make_folder
+from .progress import Progress
+from .records import Records
+from .types import STDIO, format_time
+from .workers import cores, in_processes, in_threads, in_turn
 
 Item = TypeVar("Item")
-Stream = str | BinaryIO
 
 
-def run(
-    items: Sequence[Item],
-    work: Callable[[Item], None],
-    *,
-    jobs: int = 1,
-    stop: threading.Event | None = None,
-    failures: Sequence[Exception] = (),
-    failed: Callable[[Item, Exception], bool] | None = None,
-    ended: Callable[[int], None] | None = None,
-) -> None:
-    """Does `work` for every item and lists the failures at the end.
+@dataclass(frozen=True)
+class Report:
+    """What was done with a file.
 
-    A single item's error is simply raised.
+    Attributes:
+        seconds: Its length, s.
+        elapsed: The time it took, s.
+        channels, sample_rate: Of the audio.
+        notes: What the user should know.
+        clipped: Samples above full scale.
+    """
+
+    seconds: float
+    elapsed: float
+    channels: int
+    sample_rate: int
+    notes: tuple[str, ...] = ()
+    clipped: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The target was there already, made from the same sources in the same way."""
+
+
+def run(items: Sequence[Item], work: Callable[[Item], None], inputs: Inputs | None = None) -> None:
+    """Does `work` for every item and lists the failures at the end. A single item's error is raised.
 
     Args:
         items: What to work on.
         work: Called with each; raises when it fails.
-        jobs: How many at once.
-        stop: Set when the work still running should end, after Ctrl-C.
-        failures: What went wrong before, to be listed too.
-        failed: Told of every failure as it happens; whether the list may leave it out.
-        ended: Called before the list with the number of items.
+        inputs: Where they were found; what failed there is listed too.
 
     Raises:
-        typer.Exit: with code 1, when any of several failed.
+        click.exceptions.Exit: with code 1, when any of several failed.
     """
-
-    def attempt(item: Item) -> Exception | None:
+    inputs = inputs or Inputs()
+    found = []
+    for item in items:
         try:
             work(item)
         except Exception as e:
-            if errors.is_closed_pipe(e):
+            if messages.is_closed_pipe(e) or (len(items) == 1 and not inputs.failures):
                 raise
-            listed = failed is None or not failed(item, e)
-            if len(items) == 1 and not failures and listed:
-                raise
-            return e if listed else _Told(errors.exit_code(e))
-        return None
-
-    found = _in_turn(items, attempt) if jobs <= 1 or len(items) == 1 else _at_once(items, attempt, jobs, stop)
-    if len(items) == 1 and len(found) == 1 and isinstance(found[0], _Told):
-        raise typer.Exit(found[0].code)
-    if ended is not None:
-        ended(len(items))
-    every = [*failures, *found]
-    listed = [error for error in every if not isinstance(error, _Told)]
-    for error in listed:
-        errors.show(error)
-    if listed:
-        errors.say("error", _summary(len(found), len(items), len(failures)))
-    if every:
-        raise typer.Exit(errors.FAILURE)
+            found.append(e)
+    _list_failures(found, len(items), inputs)
 
 
 def write(
-    work: Sequence[Job],
-    do: Callable[[Job, Stream, Stream], Any],
-    outcomes: Outcomes,
+    jobs: Sequence[Job],
+    do: Callable[[Job, bool], Any],
+    options: BatchOptions,
+    inputs: Inputs,
     *,
     kind: str,
-    finished: Callable[[Job], float] | None = None,
-    jobs: int = 1,
-    stop: threading.Event | None = None,
-    failures: Sequence[Exception] = (),
-    there: Container[Job] | None = None,
+    progress: Progress,
+    processes: bool = False,
+    by: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes every job's target; a batch that was interrupted goes on where it stopped.
+    """Writes every job's target. A batch that was interrupted goes on where it stopped.
 
     Args:
-        work: What to read and write.
-        do: Called with a job, its source and its target; returns what was done.
-        outcomes: Told of every file.
+        jobs: What to read and write.
+        do: Called with a job and whether an existing target may be replaced; returns a report.
+        options: The options of the batch.
+        inputs: What was found; its failures are listed with the others.
         kind: What messages call the sources.
-        finished: Checks a target that is there and returns its seconds of audio, for it is then left as it is, or
-            raises. Without it such a target is refused.
-        jobs, stop, failures: As for `run`.
-        there: The jobs whose targets are there; by default each is looked for when its turn comes.
+        progress: Where to show what is being done.
+        processes: Whether files are worked on in processes, not threads.
+        by: What else makes the results, as JSON, in place of the command's options of the same names.
+
+    Raises:
+        click.exceptions.Exit: with code 1, when any of several failed.
     """
+    outcomes = _Outcomes(progress, options.log_json)
+    records = Records({**_made_by(), **(by or {})}) if inputs.many else None
 
-    def one(job: Job) -> None:
-        from lincae_formats import TargetExistsError
-
-        source, target = paths.open_source(job.source, kind), paths.open_target(job.target)
-        found = job in there if there is not None else job.target != STDIO and os.path.exists(job.target)
-        if finished is not None and found:
-            outcomes.skipped(job, finished(job))
-            return
-        paths.make_folder(job)
+    def attempt(job: Job) -> Any:
         try:
-            outcomes.done(job, do(job, source, target))
-        except TargetExistsError:
-            if finished is None:
-                raise
-            outcomes.skipped(job, finished(job))  # another run of the same batch was faster
+            return _attempt(job, do, options, records, kind)
+        except Exception as e:
+            return e
 
-    run(work, one, jobs=jobs, stop=stop, failures=failures, failed=outcomes.failed, ended=outcomes.summary)
+    if processes:
+        results = in_processes(jobs, attempt, options.jobs or cores())
+    elif (options.jobs or cores()) > 1 and len(jobs) > 1:
+        results = in_threads(jobs, attempt, options.jobs or cores(), progress.stop)
+    else:
+        results = in_turn(jobs, attempt)
+    failed: list[Exception] = []
+    with contextlib.closing(results) if hasattr(results, "close") else contextlib.nullcontext(), _quiet(options.log_json):
+        for job, result in zip(jobs, results, strict=True):
+            if not isinstance(result, Exception):
+                outcomes.add(job, result)
+                continue
+            if messages.is_closed_pipe(result):
+                raise result
+            failed.append(result)
+            outcomes.failed(job, result)
+    if options.log_json:
+        outcomes.summary(failed, inputs.failures)
+    elif len(jobs) == 1 and len(failed) == 1 and not inputs.failures:
+        raise failed[0]
+    else:
+        outcomes.note_finished(len(jobs))
+        _list_failures(failed, len(jobs), inputs)
+    if failed or inputs.failures:
+        only = failed[0] if len(jobs) == len(failed) == 1 and not inputs.failures else None
+        raise click.exceptions.Exit(messages.exit_code(only) if only else messages.FAILURE)
 
 
-class _Told(Exception):
-    """A failure that need not be listed."""
+def _attempt(
+    job: Job, do: Callable[[Job, bool], Any], options: BatchOptions, records: Records | None, kind: str
+) -> "Report | Finished":
+    from lincae_formats import TargetExistsError
 
-    def __init__(self, code: int) -> None:
-        self.code = code
-        super().__init__(code)
-
-
-def _summary(failed: int, files: int, folders: int) -> str:
-    parts = [f"{folders} folder{'s' if folders > 1 else ''} could not be read"] if folders else []
-    parts += [f"{failed} of {files} files failed"] if failed or not folders else []
-    rest = "" if failed == files else "; the others are done"
-    return f"{' and '.join(parts)}{rest}"
-
-
-def _in_turn(items: Sequence[Item], attempt: Callable[[Item], Exception | None]) -> list[Exception]:
-    return [error for item in items if (error := attempt(item)) is not None]
-
-
-def _at_once(
-    items: Sequence[Item],
-    attempt: Callable[[Item], Exception | None],
-    jobs: int,
-    stop: threading.Event | None,
-) -> list[Exception]:
-    from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a whole `lincae info`
-
-    failures: list[Exception] = []
-    pool = ThreadPoolExecutor(min(jobs, len(items)))
-    futures: list[Future[Exception | None]] = [pool.submit(attempt, item) for item in items]
+    open_source(job.source, kind)
+    if records is None or STDIO in (job.source, job.target):
+        make_folder(job)
+        return do(job, options.force)
+    overwrite = options.force
+    if os.path.lexists(job.target) and not overwrite:
+        if _is_finished(job, records, options.update):
+            return Finished()
+        overwrite = True
+    make_folder(job)
+    line = records.begin(job.target, job.sources)
     try:
-        for future in futures:
-            error = future.result()
-            if error is not None:
-                failures.append(error)
-    except BaseException:
-        if stop is not None:
-            stop.set()
-        raise
+        report = do(job, overwrite)
+    except TargetExistsError:
+        if not _is_finished(job, records, False):
+            raise
+        return Finished()  # another run of the same batch was faster
+    records.end(job.target, line)
+    return report
+
+
+def _is_finished(job: Job, records: Records, update: bool) -> bool:
+    """Whether a target that exists is what would be made.
+
+    Returns:
+        False when it is out of date and may be made again.
+
+    Raises:
+        TargetExistsError: it is something else, or out of date and there is no `--update`.
+    """
+    from lincae_formats import TargetExistsError
+
+    difference = records.difference(job.target, job.sources)
+    if difference is None:
+        return True
+    if difference == "":
+        raise TargetExistsError(
+            f"{job.target} exists already, and nothing tells what made it", "add --force to overwrite it, or move it away"
+        )
+    if not update:
+        raise TargetExistsError(
+            f"{job.target} exists already and {difference}", "add --update to make again what is out of date"
+        )
+    return False
+
+
+def _made_by() -> dict[str, Any]:
+    """The command and the options that change its results."""
+    context = click.get_current_context()
+    arguments = {param.name for param in context.command.params if isinstance(param, click.Argument)}
+    plumbing = {*BATCH_PARAMETERS, *arguments, "output", "device", "keep_extension"}
+    options = {name: value for name, value in context.params.items() if name not in plumbing}
+    return {"command": context.info_name, **{name: _plain(value) for name, value in options.items()}}
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+class _Outcomes:
+    """Reports each file: a line on a terminal, JSON with `--log json`, else only what went wrong."""
+
+    def __init__(self, progress: Progress, as_json: bool) -> None:
+        self._progress, self._json = progress, as_json
+        self._began = time.monotonic()
+        self._counts = {"done": 0, "finished": 0, "failed": 0}
+        self._seconds = 0.0
+        self._said: set[str] = set()
+
+    def add(self, job: Job, result: Any) -> None:
+        """A target was written, or was there already."""
+        if isinstance(result, Finished):
+            self._counts["finished"] += 1
+            self._progress.end(job.source, False)
+            self._log(job, "finished")
+            return
+        self._counts["done"] += 1
+        self._seconds += result.seconds
+        self._progress.end(job.source, True, result.seconds)
+        speed = result.seconds / max(result.elapsed, 1e-9)
+        took = f"{format_time(round(result.seconds, 3))} of audio in {result.elapsed:.1f} s, {speed:.0f}x real time"
+        self._progress.note(f"{job.source} -> {job.target}  {took}")
+        facts = {"seconds": result.seconds, "elapsed": round(result.elapsed, 4), "speed": round(speed, 2)}
+        facts |= {"channels": result.channels, "sample_rate": result.sample_rate, "clipped": result.clipped}
+        self._log(job, "done", **facts)
+        if self._json:
+            return
+        for note in getattr(result, "notes", ()):
+            if note not in self._said:
+                messages.say("note", note)
+            self._said.add(note)
+        if result.clipped:
+            hint = "turn it down with: lincae gain, or write a .wav with --subtype FLOAT"
+            messages.say("warning", f"{job.target}: {result.clipped} samples above full scale were clipped; {hint}")
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """A target could not be written."""
+        self._counts["failed"] += 1
+        self._progress.end(job.source, False)
+        self._log(job, "failed", error=messages.describe(error))
+
+    def note_finished(self, files: int) -> None:
+        """Says how many files were there already."""
+        if self._counts["finished"]:
+            count = self._counts["finished"]
+            messages.say("note", f"{count} of {files} files were finished already; --force makes them again")
+
+    def summary(self, failed: Sequence[Exception], failures: Sequence[Exception]) -> None:
+        """The last line of the JSON log."""
+        for error in failures:
+            _print_json({"file": None, "output": None, "status": "failed", "error": messages.describe(error)})
+        counts = {**self._counts, "failed": len(failed) + len(failures)}
+        elapsed = round(time.monotonic() - self._began, 4)
+        _print_json({"status": "summary", **counts, "seconds": self._seconds, "elapsed": elapsed})
+
+    def _log(self, job: Job, status: str, **facts: Any) -> None:
+        if self._json:
+            _print_json({"file": job.source, "output": job.target, "status": status, **facts})
+
+
+def _print_json(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _quiet(on: bool) -> Iterator[None]:
+    """Keeps what C libraries and Python's warnings write to stderr out of the JSON log."""
+    try:
+        ours = on and sys.stderr.fileno() == 2
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        yield
+        return
+    stderr = sys.stderr
+    stderr.flush()
+    copy = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        with warnings.catch_warnings(), open(copy, "w", errors="backslashreplace", closefd=False) as log:
+            warnings.simplefilter("ignore")
+            sys.stderr = log
+            yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-    return failures
+        sys.stderr = stderr
+        os.dup2(copy, 2)
+        os.close(copy)
+
+
+def _list_failures(found: Sequence[Exception], files: int, inputs: Inputs) -> None:
+    """Prints every failure and how many there are.
+
+    Raises:
+        click.exceptions.Exit: with code 1, when there are any.
+    """
+    if not found and not inputs.failures:
+        return
+    for error in (*inputs.failures, *found):
+        messages.show(error)
+    failed, total, folders = len(found) + inputs.shared, files + inputs.shared, inputs.unreadable
+    parts = [f"{folders} folder{'s' if folders > 1 else ''} could not be read"] if folders else []
+    parts += [f"{failed} of {total} files failed"] if failed else []
+    rest = "" if failed == total else "; the others are done"
+    messages.say("error", f"{' and '.join(parts)}{rest}")
+    raise click.exceptions.Exit(messages.FAILURE)

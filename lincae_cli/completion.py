@@ -1,32 +1,77 @@
-"""What shells complete after an option: the values its metavar lists, or the models there are; else file names."""
+"""Tab completion: prints or installs click's script for the shell that lincae was started from."""
 
+import os
+from pathlib import Path
 from typing import Any
 
-from typer.core import CompletionItem
+import click
+from click.shell_completion import get_completion_class
 
-_PLACEHOLDERS = frozenset({"NAME", "PATH", "...", "LAT", "AUDIO"})
+from .messages import failure
 
-
-def complete(param: Any, incomplete: str) -> list[CompletionItem]:
-    """The values of `param` that begin as `incomplete` does; none where the shell should offer files."""
-    values = _values(param) if param.param_type_name == "option" else []
-    return [CompletionItem(value) for value in values if value.lower().startswith(incomplete.lower())]
+SHELLS = ("bash", "zsh", "fish")
+_VARIABLE = "_LINCAE_COMPLETE"
 
 
-def _values(param: Any) -> list[str]:
-    choices = (param.metavar or "").split("|")
-    if choices[0] == "NAME":
-        return _models()
-    if param.metavar == "json" or len(choices) > 1:
-        return [choice for choice in choices if choice not in _PLACEHOLDERS]
-    return []
+def option(name: str, help: str, finish: Any) -> Any:
+    """An eager option of `lincae` that ends the program by `finish(shell, script)`, which returns what to print."""
+
+    def callback(context: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            shell = current_shell()
+            completer = get_completion_class(shell)
+            assert completer is not None, "click knows all of SHELLS"
+            click.echo(finish(shell, completer(context.command, {}, "lincae", _VARIABLE).source()))
+            context.exit()
+
+    return click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=callback, help=help)
 
 
-def _models() -> list[str]:
-    from lincae_core.models.registry import available
-    from lincae_formats.errors import LincaeError
+def shown(shell: str, script: str) -> str:
+    """The script itself."""
+    return script.rstrip()
 
+
+def installed(shell: str, script: str) -> str:
+    """Writes the script where the shell finds it, and tells where."""
+    home = Path.home()
+    if shell == "fish":
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+        path = _write(config / "fish" / "completions" / "lincae.fish", script)
+    elif shell == "zsh":
+        path = _write(home / ".zfunc" / "_lincae", script)
+        _append(home / ".zshrc", "fpath+=~/.zfunc; autoload -Uz compinit; compinit")
+    else:
+        path = _write(home / ".bash_completions" / "lincae.sh", script)
+        _append(home / ".bashrc", f"source '{path}'")
+    return f"{shell} completion installed in {path}; it works in the next shell"
+
+
+def current_shell() -> str:
+    """The shell that started this process, else the user's login shell.
+
+    Raises:
+        LincaeError: it is not one that completion is for.
+    """
     try:
-        return [info.name for info in available()]
-    except LincaeError:
-        return []
+        parent = Path(f"/proc/{os.getppid()}/comm").read_text().strip().lstrip("-")
+    except OSError:
+        parent = ""
+    login = os.path.basename(os.environ.get("SHELL", ""))
+    for name in (parent, login):
+        if name in SHELLS:
+            return name
+    raise failure(f"no completion for the shell {login or parent or '?'}", f"start it from {', '.join(SHELLS)}")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _append(path: Path, line: str) -> None:
+    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    if line not in before.splitlines():
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")

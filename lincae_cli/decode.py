@@ -1,72 +1,61 @@
 """`lincae decode`: `.lat` to audio."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
-from . import batch, paths
-from .errors import usage_error
-from .inputs import STDIO, gather
-from .operands import check_direction, split_output
-from .options import Device, FilesFrom, Jobs, LatInputs, LogOption, Null, Overwrite
-from .outcomes import Outcomes
-from .parsing import parse_device, parse_int, parse_log, parse_rate, parse_time
-from .paths import Job
+from . import batch as batches
+from .inputs import ModelCache, gather, open_source
+from .latfiles import AUDIO, LAT, split_output
+from .messages import usage_error
+from .options import BatchOptions, batch_options, command, device, lats, model, output
+from .outputs import Job, open_target, plan
 from .progress import Progress
-from .used import Models
+from .types import DURATION, OFFSET, RATE, STDIO, SUBTYPE, Whole
 
 
+@command(
+    "decode",
+    "lincae decode song.lat",
+    "lincae decode song.lat --start 1:00 --duration 10 -o chorus.flac",
+    "lincae decode 'latents/**/mix.lat' -o mixes/",
+)
+@lats
+@output("File, folder, or - for stdout; default: a .wav beside the input.")
+@click.option("--start", type=OFFSET, help="Where to begin: 83.5, 1:23.5 or 90s; -10 is 10 s before the end.")
+@click.option("--end", type=OFFSET, help="Where to stop; -10 is 10 s before the end.")
+@click.option("--duration", type=DURATION, help="How much to decode.")
+@click.option("--steps", type=Whole(1, 1000), default=1, help="Sampling steps, of models that sample.")
+@click.option("--seed", type=Whole(0, 2**63 - 1), default=0, help="Seed of the noise, of models that sample.")
+@click.option("--subtype", type=SUBTYPE, help="Sample format.")
+@click.option("--sample-rate", type=RATE, metavar="HZ", help="Sample rate. [default: that of the source]")
+@click.option("--format", metavar="WAV|FLAC|...", help="Audio format, where the file name does not tell it.")
+@model("The model's file, when it is not an installed one.")
+@device
+@batch_options(jobs="1")
 def decode(
-    lats: LatInputs = None,
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="File, folder, or - for stdout; default: a .wav beside it."),
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option("--start", metavar="TIME", help="Where to begin: 83.5, 1:23.5 or 90s.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--end", metavar="TIME", help="Where to stop.")] = None,
-    steps: Annotated[str, typer.Option("--steps", metavar="N", help="Sampling steps.")] = "1",
-    seed: Annotated[str, typer.Option("--seed", metavar="N", help="Seed of the noise.")] = "0",
-    subtype: Annotated[
-        str | None, typer.Option("--subtype", metavar="PCM_16|PCM_24|FLOAT", help="Sample format.")
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option("--rate", "--sample-rate", metavar="HZ", help="Sample rate; default: that of the source."),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="WAV|FLAC|...", help="Audio format, where no file name says it."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="NAME|PATH", help="The model's file, when it is not an installed one."),
-    ] = None,
-    device: Device = "auto",
-    jobs: Jobs = "1",
-    files_from: FilesFrom = None,
-    null: Null = False,
-    log: LogOption = None,
-    force: Overwrite = False,
+    lats: tuple[str, ...],
+    output: str | None,
+    start: float | None,
+    end: float | None,
+    duration: float | None,
+    steps: int,
+    seed: int,
+    subtype: str | None,
+    sample_rate: int | None,
+    format: str | None,
+    model: str | None,
+    device: str,
+    batch: BatchOptions,
 ) -> None:
     """Turn .lat files into audio files.
 
-    A batch (a folder, a glob, a list or several files) that was interrupted goes on where it stopped.
+    A batch (a folder, a glob, a list or several files) skips what is finished: it goes on where it was interrupted.
     """
-    begin = None if start is None else parse_time(start, "--start")
-    finish = None if end is None else parse_time(end, "--end")
-    if finish is not None and finish <= (begin or 0.0):
-        raise usage_error(f"--end {end} is not after --start {start or 0}", "give a later --end")
-    count = parse_int(steps, "--steps", 1, 1000)
-    noise = parse_int(seed, "--seed", 0, 2**63 - 1)
-    hertz = None if rate is None else parse_rate(rate, "--rate")
-    parse_device(device, "--device")
-    workers = parse_int(jobs, "--jobs", 1, 1024)
-    as_json = parse_log(log, "--log")
-    operands, output = split_output(lats or [], output)
-    check_direction(operands, output, decoding=True)
+    check_span(start, end, duration)
+    operands, output = split_output(lats, output)
+    _check_direction(operands, output)
 
     from lincae_core.audio.formats import WRITE_EXTENSIONS, find_format
 
@@ -74,62 +63,93 @@ def decode(
     if format is not None:
         find_format("the output", None, format)
         suffix = f".{format.lower()}"
-    inputs = gather(operands, files_from, null, suffixes={".lat"}, kind=".lat", missing="lincae decode: LAT")
-    models = Models(device)
+    inputs = gather(
+        operands, batch.files_from, batch.null, suffixes={".lat"}, kind=".lat", missing="lincae decode: LAT"
+    )
+    models = ModelCache(device)
     if model is not None:
         models.info(model)
-    work = paths.plan(inputs, output, new_suffix=suffix, force=force, suffixes=WRITE_EXTENSIONS)
-    for job in work:
+    jobs = plan(inputs, output, new_suffix=suffix, force=batch.force, suffixes=WRITE_EXTENSIONS)
+    for job in jobs:
         if job.target != STDIO and Path(job.target).suffix.lower() not in WRITE_EXTENSIONS and format is None:
             find_format(job.target, job.target, None)
 
-    def planned(path: str) -> tuple[int, Any]:
-        from lincae_core.plan import decoded_span
+    def seconds(path: str) -> float:
         from lincae_formats import LatReader
 
         with LatReader(path) as reader:
-            return reader.header.channels, decoded_span(reader.header, reader.name, begin, finish, hertz)
+            begin, finish = span(reader.header, start, end, duration)
+            length = reader.header.duration
+            return max(0.0, min(finish or length, length) - (begin or 0.0))
 
-    def duration(path: str) -> float:
-        _, span = planned(path)
-        return float(span.num_samples / span.rate)
-
-    def finished(job: Job) -> float:
-        from lincae_core.finished import check_decoded
-
-        return check_decoded(*planned(job.source), job.source, job.target, format, subtype)
-
-    def one(job: Job, source: batch.Stream, target: batch.Stream) -> object:
+    def do(job: Job, overwrite: bool) -> Any:
         from lincae_formats import LatReader
 
-        with LatReader(source) as reader:
+        target = open_target(job.target)
+        with LatReader(open_source(job.source, "a .lat file")) as reader:
             loaded = models.load(models.matching(reader.header, reader.name, model))
 
             from lincae_core.pipeline import decode_file
 
+            begin, finish = span(reader.header, start, end, duration)
             return decode_file(
                 loaded,
                 reader,
                 target,
                 start=begin,
                 end=finish,
-                steps=count,
-                seed=noise,
+                steps=steps,
+                seed=seed,
                 subtype=subtype,
                 format=format,
-                sample_rate=hertz,
-                overwrite=force,
+                sample_rate=_sample_rate(job.target, format, sample_rate),
+                overwrite=overwrite,
                 progress=progress.bar(job.source),
             )
 
-    with Progress([job.source for job in work], duration, quiet=as_json) as progress:
-        batch.write(
-            work,
-            one,
-            Outcomes(progress, as_json),
-            kind="a .lat file",
-            finished=finished if inputs.many and not force else None,
-            jobs=workers,
-            stop=progress.stop,
-            failures=inputs.failures,
-        )
+    with Progress([job.source for job in jobs], seconds, quiet=batch.log_json) as progress:
+        batches.write(jobs, do, batch, inputs, kind="a .lat file", progress=progress)
+
+
+def check_span(start: float | None, end: float | None, duration: float | None) -> None:
+    """Refuses a part of a file that is empty whatever the file.
+
+    Raises:
+        UsageError: the end is not after the start, or there are an end and a duration.
+    """
+    if end is not None and duration is not None:
+        raise usage_error("--end and --duration exclude each other", "keep one of them")
+    if end is not None and end <= (start or 0.0) and (end < 0) == ((start or 0.0) < 0):
+        raise usage_error(f"--end {end:g} is not after --start {start or 0:g}", "give a later --end")
+
+
+def span(
+    header: Any, start: float | None, end: float | None, duration: float | None
+) -> tuple[float | None, float | None]:
+    """Start and end from the beginning of a file, s: negative times count from its end, a duration from the start."""
+    length = header.duration
+    begin = max(0.0, length + start) if start is not None and start < 0 else start
+    if duration is not None:
+        return begin, (begin or 0.0) + duration
+    if end is not None and end < 0:
+        end = length + end
+        if end <= (begin or 0.0):
+            raise usage_error(f"--end {end - length:g} is before the part begins", f"the file has {length:g} s")
+    return begin, end
+
+
+def _sample_rate(target: str, format: str | None, rate: int | None) -> int | None:
+    """The sample rate asked for; 48000 for Opus, which has no 44.1 kHz."""
+    opus = format.upper() == "OPUS" if format is not None else target.lower().endswith(".opus")
+    return 48000 if rate is None and opus else rate
+
+
+def _check_direction(operands: list[str], output: str | None) -> None:
+    """Answers `decode x.wav` with `encode`, and `decode x.lat x.wav` with `-o`."""
+    wrong = [name for name in operands if name.lower().endswith(AUDIO)]
+    if wrong and output is None and len(operands) == 2 and wrong == operands[1:]:
+        raise usage_error(f"{wrong[0]} is an audio file", f"did you mean: lincae decode {operands[0]} -o {wrong[0]}")
+    if wrong:
+        raise usage_error(f"{wrong[0]} is already an audio file", f"did you mean: lincae encode {wrong[0]}")
+    if output is not None and output.lower().endswith(LAT):
+        raise usage_error(f"-o {output} has the wrong extension", f"write -o {output.rpartition('.')[0]}.wav")

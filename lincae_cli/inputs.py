@@ -1,17 +1,25 @@
 """From operands to the files that are meant: names, folders, globs, lists of names, or `-` for stdin."""
 
+import codecs
 import glob
+import io
 import os
 import stat
 import sys
+import threading
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
-from .errors import failure, usage_error
+from .messages import failure, usage_error
+from .types import STDIO
 
-STDIO = "-"
+FFMPEG = "install ffmpeg to read them, or convert them: ffmpeg -i song.m4a song.wav"
+_SIGNATURE = b"\x89HDF"
 
 
 @dataclass(frozen=True)
@@ -29,12 +37,21 @@ class Inputs:
     Attributes:
         found: The files, in a stable order, each once.
         many: Whether they are a batch: several operands, a folder, a glob or a list.
-        failures: Folders that could not be read; to be reported with the files that fail.
+        failures: What is to be reported with the files that fail: folders that could not be read, and inputs that
+            would be written to the same output.
+        unreadable: How many folders could not be read.
+        shared: How many inputs were left out as they share an output.
+        left_out: Audio and video in folders that is not read here: its extensions, and how many files each has.
+        others: Extensions of what is counted there.
     """
 
     found: list[Found] = field(default_factory=list)
     many: bool = False
     failures: list[Exception] = field(default_factory=list)
+    unreadable: int = 0
+    shared: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    others: Collection[str] = ()
 
 
 def gather(
@@ -45,6 +62,7 @@ def gather(
     suffixes: Collection[str],
     kind: str,
     missing: str,
+    others: Collection[str] = (),
 ) -> Inputs:
     """The files named, those of the right kind in the folders and globs named, and those of a list.
 
@@ -57,7 +75,8 @@ def gather(
         nul: Whether NUL ends the names of the list, not a newline.
         suffixes: Lower-case extensions taken from folders and globs.
         kind: What messages call such a file: `audio`, `.lat`.
-        missing: The complaint when nothing is named, and what to type: `lincae encode: AUDIO`.
+        missing: What is missing when nothing is named: `lincae encode: AUDIO`.
+        others: Lower-case extensions that are counted when they are left out of folders and globs.
 
     Raises:
         UsageError: nothing is named, or stdin is read twice.
@@ -69,7 +88,7 @@ def gather(
         raise usage_error("-0 is about the names in a list", "add --files-from LIST")
     if [*operands, files_from].count(STDIO) > 1:
         raise usage_error("stdin (-) can be read only once", "name files for the other inputs")
-    inputs = Inputs(many=len(operands) > 1 or files_from is not None)
+    inputs = Inputs(many=len(operands) > 1 or files_from is not None, others=others)
     for operand in operands:
         _add_operand(inputs, operand, suffixes, kind)
     for name in [] if files_from is None else _read_list(files_from, nul):
@@ -79,6 +98,13 @@ def gather(
         unique.setdefault(f.path if f.path == STDIO else os.path.abspath(f.path), f)
     inputs.found = list(unique.values())
     return inputs
+
+
+def left_out(inputs: Inputs) -> str:
+    """`3 .m4a and 1 .wma files`: what a folder holds and is not read."""
+    parts = [f"{count} {suffix}" for suffix, count in sorted(inputs.left_out.items())]
+    files = "file" if sum(inputs.left_out.values()) == 1 else "files"
+    return f"{' and '.join(parts)} {files}"
 
 
 def nearest(path: str) -> str:
@@ -93,6 +119,115 @@ def nearest(path: str) -> str:
     return f"did you mean {os.path.join(folder, near[0])}" if near else f"see: ls {folder or '.'}"
 
 
+def open_source(path: str, kind: str) -> str | BinaryIO:
+    """The path, or stdin.
+
+    Raises:
+        UsageError: stdin is a terminal.
+        LincaeError: there is no such file, or it is a folder.
+    """
+    if path == STDIO:
+        if sys.stdin.isatty():
+            raise usage_error(f"stdin (-) is a terminal, not {kind}", "pipe something in, or name a file")
+        return sys.stdin.buffer
+    if os.path.isdir(path):
+        raise failure(f"{path} is a folder", f"name the files in it: {os.path.join(path, '*.lat')}")
+    if not os.path.exists(path):
+        raise failure(f"{path}: no such file", nearest(path))
+    return path
+
+
+def is_lat(path: str) -> bool:
+    """Whether a file, or stdin, begins as a `.lat` does.
+
+    Raises:
+        LincaeError: there is no such file.
+    """
+    open_source(path, "audio or a .lat file")
+    if path == STDIO:
+        stdin = cast(io.BufferedReader, sys.stdin.buffer)
+        return stdin.peek(len(_SIGNATURE))[: len(_SIGNATURE)] == _SIGNATURE
+    if not os.path.isfile(path):
+        return path.lower().endswith(".lat")  # a pipe, whose first bytes would be lost
+    with open(path, "rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
+
+
+def open_audio(path: str, models: "ModelCache", model: str | None, stack: ExitStack) -> Any:
+    """An audio file, or a `.lat` as the audio it decodes to."""
+    source = open_source(path, "audio or a .lat file")
+    if is_lat(path):
+        from lincae_formats import LatReader
+
+        return decoded(stack.enter_context(LatReader(source)), models, model)
+    from lincae_core.audio import AudioReader
+
+    return stack.enter_context(AudioReader(source))
+
+
+def decoded(reader: Any, models: "ModelCache", model: str | None) -> Any:
+    """The audio that an open `.lat` decodes to.
+
+    Raises:
+        LincaeError: its model is not installed.
+    """
+    loaded = models.load(models.matching(reader.header, reader.name, model))
+
+    from lincae_core.plan import decoded_span
+    from lincae_core.sources import DecodedAudio
+
+    return DecodedAudio(loaded, reader, decoded_span(reader.header, reader.name))
+
+
+class ModelCache:
+    """The models of one run, each loaded once, when the first file needs it.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N.
+    """
+
+    def __init__(self, device: str) -> None:
+        """Loads nothing yet."""
+        self._device = device
+        self._loaded: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def info(self, name: str | None) -> Any:
+        """The facts of the model of that name or path; of the default without one."""
+        from lincae_core.models.registry import DEFAULT_MODEL, resolve
+
+        return resolve(name or DEFAULT_MODEL)
+
+    def matching(self, header: Any, file: str, name: str | None) -> Any:
+        """The facts of the model that encoded a file: an installed one, or the one named.
+
+        Raises:
+            LincaeError: it is not installed, or the one named did not encode the file.
+        """
+        from lincae_core.models.registry import find_fingerprint
+
+        if name is None:
+            return find_fingerprint(header.model_fingerprint, header.model, file)
+        info = self.info(name)
+        if info.fingerprint != header.model_fingerprint:
+            raise failure(
+                f"{file} was encoded by another model ({header.model}) than {name}",
+                "leave out --model, or give the model's file",
+            )
+        return info
+
+    def load(self, info: Any) -> Any:
+        """The model itself."""
+        from lincae_core.models.registry import load, remember
+
+        with self._lock:
+            key = str(info.path)
+            if key not in self._loaded:
+                self._loaded[key] = load(info, device=self._device)
+                remember(info)
+            return self._loaded[key]
+
+
 def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: str) -> None:
     if operand == STDIO:
         inputs.found.append(Found(operand, Path(operand)))
@@ -100,7 +235,8 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
         inputs.many = True
         inside = list(_walk(inputs, Path(operand), Path(operand), suffixes))
         if not inside and not inputs.failures:
-            raise failure(f"{operand} holds no {kind} files", f"name a folder with {_some(suffixes)} files")
+            hint = f"it holds {left_out(inputs)}; {FFMPEG}" if inputs.left_out else f"name a folder with {_some(suffixes)} files"
+            raise failure(f"{operand} holds no {kind} files", hint)
         inputs.found += inside
     elif glob.has_magic(operand) and not os.path.lexists(operand):
         inputs.many = True
@@ -128,14 +264,19 @@ def _walk(inputs: Inputs, folder: Path, base: Path, suffixes: Collection[str]) -
     """The files of the right kind below `folder`, without hidden ones; links to folders are not followed."""
 
     def refuse(e: OSError) -> None:
+        inputs.unreadable += 1
         inputs.failures.append(failure(f"cannot read the folder {e.filename}: {e.strerror}", "check its permissions"))
 
     for root, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path = Path(root) / name
-            if Path(name).suffix.lower() in suffixes and not name.startswith(".") and not _special(path):
+            path, suffix = Path(root) / name, Path(name).suffix.lower()
+            if name.startswith("."):
+                continue
+            if suffix in suffixes and not _special(path):
                 yield Found(str(path), path.relative_to(base))
+            elif suffix in inputs.others:
+                inputs.left_out[suffix] += 1
 
 
 def _expand(inputs: Inputs, pattern: str, suffixes: Collection[str]) -> Iterable[Found]:
@@ -147,7 +288,7 @@ def _expand(inputs: Inputs, pattern: str, suffixes: Collection[str]) -> Iterable
             if any(_matches(below[:n], wild) for n in range(1, len(below) + 1)):
                 yield found
         return
-    for match in sorted(glob.glob(pattern)):
+    for match in sorted(glob.glob(os.path.join(glob.escape(str(fixed)), *wild))):
         path = Path(match)
         if path.is_dir():
             yield from _walk(inputs, path, fixed, suffixes)
@@ -156,9 +297,14 @@ def _expand(inputs: Inputs, pattern: str, suffixes: Collection[str]) -> Iterable
 
 
 def _split_glob(pattern: str) -> tuple[Path, tuple[str, ...]]:
-    """The folder that a glob begins in, and the parts from its first wildcard on."""
+    """The folder that a glob begins in, and the parts from its first wildcard on.
+
+    A leading part that is the very name of a folder has no wildcards: `album [2020]/*.wav`.
+    """
     parts = Path(pattern).parts
-    count = next((i for i, part in enumerate(parts[:-1]) if glob.has_magic(part)), len(parts) - 1)
+    count = 0
+    while count < len(parts) - 1 and (not glob.has_magic(parts[count]) or os.path.isdir(Path(*parts[: count + 1]))):
+        count += 1
     return Path(*parts[:count]), parts[count:]
 
 
@@ -184,10 +330,21 @@ def _read_list(path: str, nul: bool) -> list[str]:
         data = sys.stdin.buffer.read() if path == STDIO else Path(path).read_bytes()
     except OSError as e:
         raise failure(f"cannot read the list {path}: {e.strerror}", nearest(path)) from e
-    if not nul and b"\0" in data:
-        raise failure(f"{path} is no list of names, one a line: it holds NUL", "add -0 if NUL ends each name")
-    names = data.split(b"\0") if nul else [line.removesuffix(b"\r") for line in data.split(b"\n")]
-    return [os.fsdecode(name) for name in names if name]
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise failure(f"the list {path} is in UTF-16", "save it as UTF-8")
+    if nul:
+        return [os.fsdecode(name) for name in data.split(b"\0") if name]
+    if b"\0" in data:
+        raise failure(f"{path} is not a list of names, one a line: it holds NUL", "add -0 if NUL ends each name")
+    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    return [name for line in lines if (name := _listed_name(os.fsdecode(line.removesuffix(b"\r"))))]
+
+
+def _listed_name(line: str) -> str:
+    """The name on a line, without blanks at its end; empty for a comment. A file of that very name wins."""
+    if os.path.lexists(line):
+        return line
+    return "" if line.lstrip().startswith("#") else line.rstrip()
 
 
 def _some(suffixes: Collection[str]) -> str:

@@ -1,89 +1,73 @@
-"""`lincae models`: which models are here, what each is, and getting more."""
+"""`lincae models`: which models are installed, what each is, and getting more."""
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from . import jsontext
-from .command import Group, add, example
-from .errors import failure, say, usage_error
 from .inputs import nearest
-from .options import Force, Json
+from .inspect import table
+from .messages import describe, failure, say
+from .options import SETTINGS, Group, argument, as_json, command, example, force
+from .types import MODEL, POSITIVE, OneOf
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    models = typer.Typer(cls=Group, rich_markup_mode=None)
-
-    @models.callback(invoke_without_command=True, epilog=example("lincae models list"))
-    def root(context: typer.Context) -> None:
-        """List the models, show one, or get more."""
-        if context.invoked_subcommand is None:
-            typer.echo(context.get_help())
-
-    add(models, list_models, "lincae models list", name="list")
-    add(models, show, "lincae models show frame")
-    add(models, pull, "lincae models pull lin-cae", "lincae models pull lin-cae m2l music2latent stable-audio-vae")
-    add(models, import_model, "lincae models import checkpoint.pth --as unet --name mine", name="import")
-    app.add_typer(models, name="models")
+@click.group("models", cls=Group, invoke_without_command=True, context_settings=SETTINGS, epilog=example("lincae models list"))
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models, show one, or get more."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
-def list_models(as_json: Json = False) -> None:
+@command("list", "lincae models list")
+@as_json
+def list_models(as_json: bool) -> None:
     """List the models that encode and decode can use; * marks the default."""
     from lincae_core.models.registry import DEFAULT_MODEL, available
 
     infos = available()
     if as_json:
-        typer.echo(jsontext.dumps([_facts(info) for info in infos]))
+        click.echo(jsontext.dumps([_facts(info) for info in infos]))
         return
-    lines = [("", "name", "version", "family", "parameters", "bytes", "license")]
+    rows = [("", "name", "version", "family", "parameters", "bytes", "license")]
     for info in infos:
         mark = "*" if info.name == DEFAULT_MODEL else ""
         sizes = str(info.parameters), str(info.size_bytes)
-        lines.append((mark, info.name, str(info.version), info.family, *sizes, info.license))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        rows.append((mark, info.name, str(info.version), info.family, *sizes, info.license))
+    click.echo(table(rows))
 
 
-def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A model's name, or its file.", show_default=False)],
-    as_json: Json = False,
-) -> None:
+@command("show", "lincae models show frame")
+@argument("name", "NAME|PATH", "A model's name, or its file.", type=MODEL)
+@as_json
+def show(name: str, as_json: bool) -> None:
     """Show one model: its facts, its configuration and its card."""
     from lincae_core.models.registry import resolve
 
     info = resolve(name)
     facts = _facts(info)
     if as_json:
-        typer.echo(jsontext.dumps(facts))
+        click.echo(jsontext.dumps(facts))
         return
-    shown = {key: value for key, value in facts.items() if key != "config"}
+    shown = {key: "-" if value is None else value for key, value in facts.items() if key != "config"}
     width = max(len(key) for key in shown)
-    for key, value in shown.items():
-        typer.echo(f"{key:<{width}}  {'-' if value is None else value}")
-    typer.echo(f"{'config':<{width}}  {json.dumps(info.config)}")
+    for key, value in {**shown, "config": json.dumps(info.config)}.items():
+        click.echo(f"{key:<{width}}  {value}")
     if info.card_path is not None and Path(info.card_path).is_file():
-        typer.echo("\n" + Path(info.card_path).read_text(encoding="utf-8").rstrip())
+        click.echo("\n" + Path(info.card_path).read_text(encoding="utf-8").rstrip())
 
 
-def pull(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME...",
-            help="lin-cae, lin-cae-2, m2l, music2latent, stable-audio-vae.",
-            show_default=False,
-        ),
-    ],
-    force: Force = False,
-) -> None:
-    """Get published weights from the Hugging Face hub.
+@command("pull", "lincae models pull lin-cae", "lincae models pull lin-cae m2l music2latent stable-audio-vae")
+@argument("names", "NAME...", "lin-cae, lin-cae-2, m2l, music2latent, stable-audio-vae.", required=True, type=str)
+@force
+def pull(names: tuple[str, ...], force: bool) -> None:
+    """Download published weights from the Hugging Face hub.
 
-    They are checked against the hub's hashes, made safetensors and kept in $LINCAE_MODELS
-    (by default ~/.local/share/lincae/models).
+    They are checked against the hub's hashes, converted to safetensors and kept in $LINCAE_MODELS (by default
+    ~/.local/share/lincae/models).
     """
     from lincae_core.models.hub import pull as get
     from lincae_formats.errors import LincaeError
@@ -95,46 +79,35 @@ def pull(
         except LincaeError as e:
             if len(names) == 1:
                 raise
-            say("error", str(e))
+            say("error", describe(e))
             failed += 1
             continue
-        typer.echo(f"{name}: {got if isinstance(got, Path) else got.path}")
+        click.echo(f"{name}: {got if isinstance(got, Path) else got.path}")
     if failed:
-        raise failure(f"{failed} of {len(names)} models could not be had")
+        raise failure(f"{failed} of {len(names)} models were not downloaded", "run the same command again")
 
 
-def import_model(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint or lincae weights.", show_default=False)],
-    family: Annotated[
-        str | None, typer.Option("--as", metavar="unet", help="What a checkpoint is: Music2Latent's network.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="What to call it; by default as its file.")
-    ] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option("--scale", metavar="X", help="Factor on its latents; by default the published one."),
-    ] = None,
-    force: Force = False,
-) -> None:
-    """Make weights on disk a model that encode and decode know by name.
+@command("import", "lincae models import checkpoint.pth --as unet --name mine")
+@argument("file", "FILE", "A checkpoint, or weights of lincae.")
+@click.option("--as", "family", type=OneOf("unet"), help="What a checkpoint is: unet is Music2Latent's network.")
+@click.option("--name", metavar="NAME", help="The name of the model. [default: that of the file]")
+@click.option("--scale", type=POSITIVE, help="Factor on its latents. [default: the published one]")
+@force
+def import_model(file: str, family: str | None, name: str | None, scale: float | None, force: bool) -> None:
+    """Install weights on disk as a model that encode and decode find by name.
 
-    A checkpoint is read without running anything in it. The Lin-CAE authors' *_kwargs_last.yaml beside it count.
+    A checkpoint is read without running code in it. The Lin-CAE authors' *_kwargs_last.yaml beside it is read too.
     """
-    factor = None
-    if scale is not None:
-        try:
-            factor = float(scale)
-        except ValueError:
-            factor = 0.0
-        if not 0 < factor < float("inf"):
-            raise usage_error(f"--scale {scale} is no number above 0", "for example: --scale 33")
     if not Path(file).exists():
         raise failure(f"{file}: no such file", nearest(file))
     from lincae_core.models.checkpoints import import_file
 
-    info = import_file(Path(file), family, name, factor, force=force)
-    typer.echo(f"{info.name}: {info.path}")
+    info = import_file(Path(file), family, name, scale, force=force)
+    click.echo(f"{info.name}: {info.path}")
+
+
+for _command in (list_models, show, pull, import_model):
+    models.add_command(_command)
 
 
 def _facts(info: Any) -> dict[str, Any]:

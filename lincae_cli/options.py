@@ -3,10 +3,12 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from .messages import usage_error
 from .types import DEVICE, MARK, MODEL, PATH, QUALITY, RATE, OneOf, Whole
 
 Function = Callable[..., Any]
@@ -28,6 +30,28 @@ class Command(click.Command):
             with formatter.section("Arguments"):
                 formatter.write_dl([(p.make_metavar(ctx), p.description) for p in described])
         super().format_options(ctx, formatter)
+
+
+class Group(click.Group):
+    """A group of commands that names the nearest one to a mistyped word."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Finds the subcommand.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        typed = args[0]
+        if self.get_command(ctx, typed) is None and not typed.startswith("-") and not ctx.resilient_parsing:
+            nearest = get_close_matches(typed, self.list_commands(ctx), n=1, cutoff=0.5)
+            what = "command" if ctx.parent is None else f"{ctx.info_name} command"
+            hint = f"did you mean: {ctx.command_path} {nearest[0]}" if nearest else None
+            raise usage_error(f"unknown {what} {typed!r}", hint or f"see: {ctx.command_path} --help")
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The subcommands in the order of their declaration."""
+        return list(self.commands)
 
 
 class Argument(click.Argument):

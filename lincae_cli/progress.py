@@ -1,4 +1,4 @@
-"""Progress on stderr, by seconds of audio, and only when it is a terminal."""
+"""Progress on stderr: bars by seconds of audio, or one line; only on a terminal."""
 
 import os
 import sys
@@ -8,20 +8,22 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from .parsing import format_time
+from .messages import one_line
+from .types import format_time
 
 Callback = Callable[[float, float], None]
 
 
 class Progress:
-    """Bars that vanish when the work is done, and lines that stay. A context manager.
+    """Bars and lines that vanish when the work is done, and notes that stay. A context manager.
 
-    One bar a file that is being worked on and, where there are several files, one for all of them, with the seconds of
-    audio done, the speed in times real time and the time that is left.
+    One bar for each file that is being worked on and, where there are several files, one for all of them, with the
+    seconds of audio done, the speed in times real time, and the time left.
 
     Args:
         names: The files.
-        duration: Finds the seconds of audio in one; called in a thread of its own, and only on a terminal.
+        duration: Finds the seconds of audio in one. Called for regular files only (the bytes of a pipe would be lost),
+            in a thread, and only on a terminal.
         quiet: Whether to draw nothing on a terminal either.
 
     Attributes:
@@ -67,7 +69,7 @@ class Progress:
         """A bar for one file: call it with the seconds of audio done and their total."""
         if self._bars is None:
             return self._check_stop
-        task = self._tasks[name] = self._bars.add_task(_one_line(name), total=None, clock="")
+        task = self._tasks[name] = self._bars.add_task(one_line(name), total=None, clock="")
         began, last = time.monotonic(), 0.0
 
         def advance(done: float, total: float) -> None:
@@ -80,8 +82,16 @@ class Progress:
 
         return advance
 
+    def line(self, text: str, fraction: float | None = None) -> None:
+        """Shows one line in place of the one before, with a bar and the time left where a fraction in [0, 1] is given."""
+        if self._bars is not None:
+            if "" not in self._tasks:
+                self._tasks[""] = self._bars.add_task("", total=None, clock="")
+            total = None if fraction is None else 1.0
+            self._bars.update(self._tasks[""], description=one_line(text), completed=fraction or 0.0, total=total)
+
     def end(self, name: str, worked: bool, seconds: float = 0.0) -> None:
-        """Removes a file's bar and counts it as done with.
+        """Removes a file's bar and counts it as done.
 
         Args:
             name: The file.
@@ -98,7 +108,7 @@ class Progress:
     def note(self, text: str) -> None:
         """A line that stays."""
         if self._bars is not None:
-            self._bars.console.print(_one_line(text), markup=False, highlight=False, soft_wrap=True)
+            self._bars.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def _check_stop(self, _done: float, _total: float) -> None:
         if self.stop.is_set():
@@ -106,16 +116,18 @@ class Progress:
 
     def _measure(self, whole: "_Whole") -> None:
         for name in self._names:
-            try:
-                seconds = self._duration(name) if self._duration is not None else 0.0
-            except Exception:
-                seconds = 0.0  # the work itself will say what is wrong with it
+            seconds = 0.0
+            if self._duration is not None and os.path.isfile(name):
+                try:
+                    seconds = self._duration(name)
+                except Exception:
+                    pass  # the work itself will report what is wrong with it
             whole.expect(name, seconds)
         whole.measured()
 
 
 class _Whole:
-    """The bar for all files. Its total is unknown until every file was looked at."""
+    """The bar for all files. Its total is unknown until every file was measured."""
 
     def __init__(self, bars: Any, files: int) -> None:
         self._bars, self._files = bars, files
@@ -167,9 +179,3 @@ def _clock(done: float, total: float | None, began: float) -> str:
     speed = done / max(time.monotonic() - began, 1e-9)
     of = "" if total is None else f" of {format_time(round(total))}"
     return f"{format_time(round(done))}{of}, {speed:.{0 if speed >= 10 else 1}f}x real time"
-
-
-def _one_line(text: str) -> str:
-    from lincae_formats.errors import one_line
-
-    return one_line(text)

@@ -1,100 +1,199 @@
-"""Several processes for many small jobs: threads would wait for one another, as HDF5 lets one in at a time."""
+"""Work on many files, in turn, in threads or in processes; results come in the order of the files.
+
+Processes serve the commands from `.lat` to `.lat`: HDF5 lets one thread in at a time. They are forked, so what they do
+need not be pickled; only results are.
+"""
 
 import contextlib
 import os
+import pickle
 import signal
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, TypeVar
 
-from .paths import Job
+from .messages import describe, failure
 
-_FEW = 24  # jobs that are done sooner than processes are started
-_TOGETHER = 16  # jobs handed over at once
-_THREADS = 8  # of a process: while one waits for the disk, another computes
+Item = TypeVar("Item")
+Work = Callable[[Any], Any]  # does an item; returns what can be pickled, exceptions included
 
-_do: Callable[[Job], Any] | None = None  # what the processes do; they get it by being forked
-
-
-class Workers:
-    """Does jobs ahead of whoever asks for their results, in order. A context manager.
-
-    Args:
-        do: Does a job and returns what can be pickled, or raises.
-        jobs: The jobs; with few of them, or one process, each is done when its result is asked for.
-        processes: How many at once; 0 for as many as there are cores.
-    """
-
-    def __init__(self, do: Callable[[Job], Any], jobs: Sequence[Job], processes: int = 0) -> None:
-        """Starts nothing yet."""
-        self._do, self._jobs = do, jobs
-        self._processes = min(processes or _cores(), -(-len(jobs) // _TOGETHER))
-        self._ready: dict[Job, Any] = {}
-        self._results: Iterator[list[tuple[Job, Any]]] = iter(())
-        self._pool: Any = None
-
-    def __enter__(self) -> Self:
-        """Starts the processes."""
-        # macOS forks too, but its libraries do not survive it.
-        if self._processes > 1 and len(self._jobs) > _FEW and sys.platform == "linux":
-            import multiprocessing
-
-            global _do
-            _do = self._do
-            self._pool = multiprocessing.get_context("fork").Pool(self._processes, _start)
-            groups = [self._jobs[i : i + _TOGETHER] for i in range(0, len(self._jobs), _TOGETHER)]
-            self._results = self._pool.imap(_work, groups)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends them."""
-        if self._pool is not None:
-            if error is None:
-                self._pool.close()
-            else:
-                self._pool.terminate()
-            self._pool.join()
-
-    def result(self, job: Job) -> Any:
-        """What doing the job gave, or raises what it raised."""
-        while self._pool is not None and job not in self._ready:
-            group = next(self._results, None)
-            if group is None:
-                break
-            self._ready.update(group)
-        if job not in self._ready:
-            return self._do(job)
-        found = self._ready.pop(job)
-        if isinstance(found, BaseException):
-            raise found
-        return found
+_FEW = 24  # items that are done sooner than processes are started
+_TOGETHER = 16  # items handed over at once
 
 
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
-
-
-def _work(jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from lincae_formats.atomic import folders_synced_once
-
-    with folders_synced_once(), ThreadPoolExecutor(_THREADS) as pool:
-        return list(zip(jobs, pool.map(_attempt, jobs), strict=True))
-
-
-def _attempt(job: Job) -> Any:
-    assert _do is not None
-    try:
-        return _do(job)
-    except Exception as e:
-        return e
-
-
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     with contextlib.suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def in_turn(items: Sequence[Item], work: Work) -> Iterator[Any]:
+    """Does one item after the other."""
+    return map(work, items)
+
+
+def in_threads(items: Sequence[Item], work: Work, threads: int, stop: threading.Event) -> Iterator[Any]:
+    """Does several items at once in threads; `stop` is set when the running ones should end early."""
+    from concurrent.futures import ThreadPoolExecutor  # costs a tenth of a whole `lincae info`
+
+    pool = ThreadPoolExecutor(min(threads, len(items)))
+    try:
+        for future in [pool.submit(work, item) for item in items]:
+            yield future.result()
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_processes(items: Sequence[Item], work: Work, processes: int) -> Iterator[Any]:
+    """Does several items at once in processes; few items, or those of one process, are done in this one.
+
+    When a process dies (killed, out of memory, a crash in a library), the items that were being done are tried again,
+    each alone; the one that kills its process again is reported by an error that names it, and the rest goes on.
+    """
+    processes = min(processes, -(-len(items) // _TOGETHER))
+    # macOS can fork too, but its libraries do not survive it.
+    if processes < 2 or len(items) <= _FEW or sys.platform != "linux":
+        yield from in_turn(items, work)
+        return
+    from concurrent.futures import FIRST_COMPLETED, wait
+    from concurrent.futures.process import BrokenProcessPool
+
+    groups = deque(range(i, min(i + _TOGETHER, len(items))) for i in range(0, len(items), _TOGETHER))
+    results: dict[int, Any] = {}
+    running: dict[Any, range] = {}
+    following = 0
+    pool = _Pool(work, processes)
+    try:
+        while following < len(items):
+            lost: list[int] = []
+            try:
+                while groups and len(running) < 2 * processes:
+                    running[pool.submit([items[i] for i in groups[0]])] = groups[0]
+                    groups.popleft()
+            except BrokenProcessPool:
+                wait(running)
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done) or not running:
+                done = wait(running).done  # all end at once
+            for future in done:
+                group = running.pop(future)
+                try:
+                    results.update(zip(group, future.result(), strict=True))
+                except BrokenProcessPool:
+                    lost += group
+            if lost or pool.broken:
+                pool.close()
+                results.update(_alone(items, work, sorted(lost)))
+                pool = _Pool(work, processes)
+            while following in results:
+                yield results.pop(following)
+                following += 1
+    except BaseException:
+        pool.kill()
+        raise
+    finally:
+        pool.close()
+
+
+class _Pool:
+    """Forked processes that do groups of items."""
+
+    def __init__(self, work: Work, processes: int) -> None:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
+        self.broken = False
+        self._pool = ProcessPoolExecutor(
+            processes, multiprocessing.get_context("fork"), initializer=_start, initargs=(work,)
+        )
+
+    def submit(self, items: list[Any]) -> Any:
+        try:
+            return self._pool.submit(_work, items)
+        except RuntimeError:  # BrokenProcessPool
+            self.broken = True
+            raise
+
+    def kill(self) -> None:
+        """Ends the processes; each removes its temporary files first."""
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(items: Sequence[Any], work: Work, indices: list[int]) -> dict[int, Any]:
+    """Does items one by one in a process of their own, as one of them ended a process."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    results: dict[int, Any] = {}
+    pool = _Pool(work, 1)
+    try:
+        for i in indices:
+            try:
+                (results[i],) = pool.submit([items[i]]).result()
+            except BrokenProcessPool:
+                name = getattr(items[i], "source", items[i])
+                results[i] = failure(
+                    f"{name}: the process that worked on it died (killed, or out of memory)", "run the same command again"
+                )
+                pool.close()
+                pool = _Pool(work, 1)
+    except BaseException:
+        pool.kill()
+        raise
+    finally:
+        pool.close()
+    return results
+
+
+# In the worker processes.
+
+_worker: Work
+
+
+def _start(work: Work) -> None:
+    global _worker
+    _worker = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _leave(number: int, _frame: Any) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _end_with_parent() -> None:
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _work(items: list[Any]) -> list[Any]:
+    from lincae_formats.files import folders_synced_once
+
+    try:
+        with folders_synced_once():
+            return [_picklable(_worker(item)) for item in items]
+    except SystemExit as e:
+        os._exit(e.code if isinstance(e.code, int) else 1)  # the pool would take it for a result, and go on
+
+
+def _picklable(result: Any) -> Any:
+    if isinstance(result, Exception):
+        try:
+            pickle.loads(pickle.dumps(result))
+        except Exception:
+            return failure(describe(result))
+    return result
