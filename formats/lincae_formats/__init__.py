@@ -4,9 +4,7 @@ Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
 """
 
 from ._version import __version__
-from .algebra import concat, fade, gain, mix, shift, subtract
-from .atomic import atomic_path, check_target, remove_leftovers
-from .compatible import check_compatible
+from .algebra import check_compatible, requantised
 from .curve import Curve, Fade
 from .errors import (
     ChecksumError,
@@ -26,9 +24,10 @@ from .errors import (
     UsageError,
     WrongFormatError,
 )
-from .header import Header
-from .latents import Latents
-from .reader import LatReader, read_lat, verify
+from .files import atomic_path, check_target, remove_leftovers
+from .header import Group, Header
+from .latents import Latents, collect, concat, fade, gain, mix, read_lat, shift, subtract
+from .reader import LatReader, Pool, verify
 from .writer import LatWriter, write_lat, write_lats
 
 __all__ = [
@@ -36,6 +35,7 @@ __all__ = [
     "Curve",
     "DTypeError",
     "Fade",
+    "Group",
     "Header",
     "HeaderError",
     "IncompatibleError",
@@ -48,6 +48,7 @@ __all__ = [
     "NonFiniteError",
     "NotHDF5Error",
     "OverflowFloat16Error",
+    "Pool",
     "ShapeError",
     "TargetExistsError",
     "TruncatedError",
@@ -58,12 +59,14 @@ __all__ = [
     "atomic_path",
     "check_compatible",
     "check_target",
+    "collect",
     "concat",
     "fade",
     "gain",
     "mix",
     "read_lat",
     "remove_leftovers",
+    "requantised",
     "shift",
     "subtract",
     "verify",

@@ -1,58 +1,130 @@
-"""Latents in memory: a value with arithmetic."""
+"""Latents in memory: a value with arithmetic, and the same operations as functions, with times in seconds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import DTypeError, LatError, ShapeError
-from .fingerprint import Fingerprint
+from . import algebra, timeline
+from .curve import Fade, Gain
+from .errors import LatError, ShapeError
 from .header import Header
-from .silence import unmarked
+from .reader import LatReader
+from .signal import Signal, signed_levels, stored
+from .storage import Source
+from .stored import DTYPES, Fingerprint, Stored, quantised, unknown
+from .writer import check_dtype
+
+if TYPE_CHECKING:
+    from .history import Entry
 
 
-@dataclass(frozen=True, eq=False)
+class _Coded(NamedTuple):
+    """Integers that latents were read as, and the arrays that they stand for."""
+
+    data: np.ndarray
+    band_levels: np.ndarray | None
+    header: Header
+    block: Stored
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Latents:
-    """The contents of a `.lat` file. `a + b`, `a - b`, `0.5 * a`, `-a` and `a[12.5:20.0]` make new ones.
+    """The contents of a `.lat` file.
+
+    `a + b`, `a - b`, `0.5 * a`, `a / 2`, `-a`, `sum([a, b])` and `a[12.5:20.0]` (seconds) make new ones. Arithmetic is
+    in float32; latents are rounded to their storage type when they are written. Integers of a file that were only
+    scaled or cut are written as they were.
 
     Attributes:
         data: float32 `[channels, latent_dim, frames]`, read-only.
         header: Header.
         history: What was done, oldest first.
-        tags: Free text.
-        dtype: Storage type, `float16` or `float32`; arithmetic is in float32 either way.
-        name: What messages call it.
+        tags: Tags.
+        dtype: Storage type: `int8`, `float16` or `float32`; by default `int8` where the header has groups.
+        name: What error messages call it.
+        band_levels: Levels of the groups that have one, float32 `[channels, GL, frames]`; NaN where unknown, negative
+            where the sign of the latents was inverted. None: unknown.
 
     Raises:
-        ShapeError: `data` does not have the header's shape.
-        DTypeError: `dtype` is not a storage type.
+        ShapeError: `data` or `band_levels` do not have the header's shape.
+        DTypeError: `dtype` is not a storage type, or needs groups that the header lacks.
     """
 
     data: np.ndarray
     header: Header
-    history: tuple[dict[str, Any], ...] = ()
+    history: "tuple[Entry, ...]" = ()
     tags: Mapping[str, str] = field(default_factory=dict)
-    dtype: str = "float16"
+    dtype: str = ""
     name: str = ""
+    band_levels: np.ndarray | None = None
+    coded: _Coded | None = field(default=None)
 
     __array_ufunc__ = None  # numpy scalars leave `scalar * latents` to this class
 
     def __post_init__(self) -> None:
-        """Checks the parts against each other and makes the data read-only."""
-        if self.dtype not in ("float16", "float32"):
-            raise DTypeError(f"{self.label}: dtype is {self.dtype!r}", "use float16 or float32")
+        """Checks the parts against each other and makes the arrays read-only."""
+        dtype = self.dtype or self.header.default_dtype
+        check_dtype(dtype, self.header, self.label)
         self.header.validate(self.label)
-        data = np.asarray(self.data, dtype=np.float32)
-        if data.shape != self.header.shape:
-            raise ShapeError(f"{self.label}: data has shape {data.shape}, the header says {self.header.shape}")
-        if data is self.data or data.base is not None:
-            data = data.view()
-        data.flags.writeable = False
+        channels, _, frames = self.header.shape
+        coded = self.coded
+        keep = coded is not None and self.data is coded.data and self.band_levels is coded.band_levels
+        keep = keep and coded is not None and self.header.groups == coded.header.groups and dtype == "int8"
+        data = _frozen(self.data, self.header.shape, self.label, "data")
+        bands = self.band_levels
+        if bands is not None:
+            bands = _frozen(bands, (channels, self.header.level_count, frames), self.label, "band_levels")
+        object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "data", data)
+        object.__setattr__(self, "band_levels", bands)
+        object.__setattr__(self, "coded", _Coded(data, bands, self.header, coded.block) if keep and coded else None)
         object.__setattr__(self, "history", tuple(self.history))
+
+    @classmethod
+    def from_array(
+        cls, array: Any, like: "Header | Latents | Signal", *, levels: Any = None, num_samples: int | None = None
+    ) -> "Latents":
+        """Latents from an array: what a generative model makes, for instance.
+
+        Args:
+            array: Numbers `[channels, latent_dim, frames]` or `[latent_dim, frames]`; anything numpy can convert.
+            like: A header, or latents of the same model: model, rates and groups are taken from it.
+            levels: Levels `[channels, GL, frames]`, where they are known.
+            num_samples: Length of the audio; by default whole frames.
+
+        Raises:
+            ShapeError: another number of dimensions, or a length that does not make as many frames.
+        """
+        data = np.asarray(array, dtype=np.float32)
+        data = data[None] if data.ndim == 2 else data
+        base = like if isinstance(like, Header) else like.header
+        if data.ndim != 3 or data.shape[1] != base.latent_dim or not data.shape[2]:
+            raise ShapeError(
+                f"an array of shape {data.shape} is not [channels, {base.latent_dim}, frames]", "transpose it"
+            )
+        header = replace(base, channels=data.shape[0])
+        header = (
+            header.with_length(data.shape[2] * base.frame_samples, data.shape[2])
+            if num_samples is None
+            else replace(header, num_samples=num_samples)
+        )
+        dtype = "" if isinstance(like, Header) else like.dtype
+        return cls(data, header, dtype=dtype, band_levels=levels)
+
+    def __repr__(self) -> str:
+        """`<Latents 'a.lat': 12.5 s, 2 channels, 384 x 135, int8, model frame>`."""
+        name = f" {self.name!r}" if self.name else ""
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        size = f"{self.latent_dim} x {self.frames}"
+        return f"<Latents{name}: {self.duration:.4g} s, {channels}, {size}, {self.dtype}, model {self.model}>"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The data, for `np.asarray(latents)`."""
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
     @property
     def label(self) -> str:
@@ -96,40 +168,82 @@ class Latents:
 
     @cached_property
     def fingerprint(self) -> str:
-        """By which histories name the latents as stored, rounded to `dtype`; see `Fingerprint`."""
-        with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(self.data, dtype="<f2" if self.dtype == "float16" else "<f4")
-        found = Fingerprint(self.header)
-        found.feed(0, unmarked(stored, self.header.chunk_frames))
+        """The hash by which histories name the latents as stored, rounded to `dtype`; see `Fingerprint`."""
+        found, chunk = Fingerprint(self.header), self.header.chunk_frames
+        for start in range(0, self.frames, chunk):  # rounded as the writer rounds them
+            stop = min(start + chunk, self.frames)
+            found.feed(start, self._rounded(start, stop))
         return str(found)
+
+    def _rounded(self, start: int, stop: int) -> Stored:
+        if self.coded is not None:
+            return self.coded.block.cut(start, stop)
+        values, bands = self.data[:, :, start:stop], self.signed_levels(start, stop)
+        if self.dtype == "int8":
+            return quantised(values, bands, self.header.groups)
+        with np.errstate(over="ignore"):
+            return Stored(values.astype(DTYPES[self.dtype]), bands=bands)
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)`, float32 `[channels, latent_dim, n]`, read-only."""
         return self.data[:, :, start_frame:stop_frame]
 
+    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Levels of the same frames, 0 or more, float32 `[channels, GL, n]`; NaN where unknown."""
+        return np.abs(self.signed_levels(start_frame, self.frames if stop_frame is None else stop_frame))
+
+    def signed_levels(self, start: int, stop: int) -> np.ndarray:
+        """Levels, negative where the sign of the latents was inverted."""
+        if self.band_levels is None:
+            return unknown((self.channels, self.header.level_count, stop - start))
+        return self.band_levels[:, :, start:stop]
+
+    @property
+    def stored(self) -> Any:
+        """Reads frames as they are stored, where the latents are the integers of a file; otherwise None."""
+        return None if self.coded is None else self.coded.block.cut
+
+    def scale(self, start: int, stop: int) -> np.ndarray:
+        """The scale of frames `[start, stop)` of integers, float32 `[channels, n]`."""
+        block = self._rounded(start, stop)
+        assert block.scale is not None
+        return block.scale
+
     def __add__(self, other: "Latents") -> "Latents":
         """The mixture of both."""
-        return algebra.mix([self, other]) if isinstance(other, Latents) else NotImplemented
+        return mix([self, other]) if isinstance(other, Latents) else NotImplemented
+
+    def __radd__(self, other: object) -> "Latents":
+        """`0 + latents`, with which `sum` begins."""
+        return self if isinstance(other, Real) and other == 0 else NotImplemented
 
     def __sub__(self, other: "Latents") -> "Latents":
         """`self` without `other`, as long as the longer."""
-        return algebra.mix([self, other], [1.0, -1.0]) if isinstance(other, Latents) else NotImplemented
+        return mix([self, other], [1.0, -1.0]) if isinstance(other, Latents) else NotImplemented
 
     def __mul__(self, factor: float) -> "Latents":
         """The same at another volume."""
-        return algebra.gain(self, float(factor)) if isinstance(factor, Real) else NotImplemented
+        return gain(self, float(factor)) if isinstance(factor, Real) else NotImplemented
 
     __rmul__ = __mul__
 
+    def __truediv__(self, divisor: float) -> "Latents":
+        """The same at another volume."""
+        if not isinstance(divisor, Real):
+            return NotImplemented
+        if divisor == 0:
+            raise ZeroDivisionError(f"{self.label}: division by zero")
+        return gain(self, 1.0 / float(divisor))
+
     def __neg__(self) -> "Latents":
         """The same with its sign changed."""
-        return algebra.gain(self, -1.0)
+        return gain(self, -1.0)
 
     def __getitem__(self, span: slice) -> "Latents":
         """The part from `span.start` to `span.stop` seconds.
 
-        Both ends are rounded to the nearest frame (93 ms at the default timeline). A stop at or beyond the
-        end of the audio, but within its last frame, keeps the exact length.
+        Both ends are rounded to the nearest frame (93 ms at the default timeline). A stop at or beyond the end of the
+        audio, but within its last frame, keeps the exact length.
 
         Raises:
             LatError: the span is empty or not within the audio.
@@ -137,7 +251,93 @@ class Latents:
         if not isinstance(span, slice) or span.step is not None:
             raise LatError(f"{self.label}: slice by seconds, for example [12.5:20.0]")
         start, stop = timeline.span(self.header, span.start, span.stop, self.label)
-        return lazy.cut(self, start, stop).collect()
+        return collect(algebra.cut(self, start, stop))
 
 
-from . import algebra, lazy, timeline  # noqa: E402  the operators need them, and they need the class
+def _frozen(array: np.ndarray, shape: tuple[int, ...], label: str, what: str) -> np.ndarray:
+    data = np.asarray(array, dtype=np.float32)
+    if data.shape != shape:
+        raise ShapeError(f"{label}: {what} has shape {data.shape}, the header says {shape}")
+    if data is array or data.base is not None:
+        data = data.view()
+    data.flags.writeable = False
+    return data
+
+
+def collect(signal: Signal) -> Latents:
+    """All of a signal in memory."""
+    header, frames = signal.header, signal.header.frames
+    plain = stored(signal) if signal.dtype == "int8" else None
+    block = None if plain is None else plain(0, frames)
+    if block is None:
+        data = signal.read(0, frames)
+        bands = signed_levels(signal, 0, frames)
+    else:
+        data, bands = block.values(header.groups), block.signed_levels(header.groups)
+    known = header.level_count > 0 and not bool(np.isnan(bands).all())
+    bands = bands if known else None  # type: ignore[assignment]
+    coded = None if block is None else _Coded(data, bands, header, block)
+    return Latents(data, header, tuple(signal.history), signal.tags, signal.dtype, signal.name, bands, coded)
+
+
+def read_lat(source: Source) -> Latents:
+    """Reads a whole file into memory.
+
+    Raises:
+        LatError: see LatReader.
+    """
+    with LatReader(source) as reader:
+        return collect(reader)
+
+
+def mix(
+    operands: Sequence[Signal],
+    gains: Sequence[float] | None = None,
+    *,
+    offsets: Sequence[float] | None = None,
+    length: str = "longest",
+    sample_rate: int | None = None,
+) -> Latents:
+    """The sum of `gain * operand`, each from its offset on: seconds, rounded to frames.
+
+    Args:
+        operands: One or more.
+        gains: One finite factor each; all 1 by default.
+        offsets: Where each begins in the result, s; all 0 by default.
+        length: `longest`, `shortest` or `first`: the operand whose end is the result's.
+        sample_rate: Rate of the result, Hz, where the operands' rates differ.
+
+    Raises:
+        IncompatibleError, NonFiniteError, LatError: see `algebra.mix`.
+    """
+    frames = None
+    if offsets is not None:
+        frames = [timeline.offset(z.header, s, z.name or "latents").frame for z, s in zip(operands, offsets)]
+        frames += [0] * (len(offsets) - len(frames))
+    return collect(algebra.mix(operands, gains, offsets=frames, length=length, sample_rate=sample_rate))
+
+
+def subtract(whole: Signal, parts: Sequence[Signal], *, sample_rate: int | None = None) -> Latents:
+    """`whole` minus every part, as long as `whole`; see `algebra.subtract`."""
+    return collect(algebra.subtract(whole, parts, sample_rate=sample_rate))
+
+
+def gain(latents: Signal, by: float | Gain) -> Latents:
+    """Latents times a factor, which may be 0 or negative, or times a `Curve`; see `algebra.gain`."""
+    return collect(algebra.gain(latents, by))
+
+
+def fade(latents: Signal, *, fade_in: float = 0.0, fade_out: float = 0.0, shape: str = "linear") -> Latents:
+    """Latents that rise from silence and fall to silence, s; see `Fade`."""
+    return collect(algebra.gain(latents, Fade(latents.header.duration, fade_in, fade_out, shape)))
+
+
+def shift(latents: Signal, seconds: float) -> Latents:
+    """Latents after some silence, or without their beginning where negative; rounded to frames."""
+    frames = timeline.offset(latents.header, seconds, latents.name or "latents").frame
+    return collect(algebra.shift(latents, frames))
+
+
+def concat(parts: Sequence[Signal], *, sample_rate: int | None = None) -> Latents:
+    """Latents one after the other; every part but the last takes whole frames, so up to 93 ms of silence follow."""
+    return collect(algebra.concat(parts, sample_rate=sample_rate))

@@ -1,14 +1,18 @@
-"""What arithmetic works on: anything with a header that can be read frame by frame, and what is computed from it."""
+"""Signals: anything with a header whose latents are read frame by frame, and results that are computed as they are read."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from .header import Header
 from .history import Entry, bounded
-from .latents import Latents
+from .stored import Stored, unknown
+
+if TYPE_CHECKING:
+    from .latents import Latents
 
 _MOST_FRAMES = 4096
 _MOST_NUMBERS = 1 << 24  # in memory at once, over all operands: 64 MB
@@ -19,33 +23,37 @@ class Signal(Protocol):
 
     @property
     def header(self) -> Header:
-        """Shape, timeline and model."""
+        """Shape, length, model and groups."""
 
     @property
     def dtype(self) -> str:
-        """Storage type, `float16` or `float32`."""
+        """Storage type: `int8`, `float16` or `float32`."""
 
     @property
     def name(self) -> str:
-        """What messages and histories call it."""
+        """What error messages and histories call it."""
 
     @property
     def tags(self) -> Mapping[str, str]:
-        """Free text."""
+        """Tags: title, artist and so on."""
 
     @property
     def history(self) -> Sequence[Entry]:
-        """What was done, oldest first. To be asked for after the last read: it may need every frame."""
+        """What was done, oldest first. Ask after the last read: it may need every frame."""
 
     @property
     def fingerprint(self) -> str:
-        """By which histories name it, see `Fingerprint`; empty for what is not stored as it is."""
+        """The hash by which histories name it, see `Fingerprint`; empty for a result that is not stored."""
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
 
+    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Levels of the same frames, 0 or more, float32 `[channels, GL, n]`; NaN where unknown."""
 
-Stored = Callable[[int, int], np.ndarray]
+
+Read = Callable[[int, int], np.ndarray]
+ReadStored = Callable[[int, int], Stored]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,25 +63,31 @@ class Lazy:
     Attributes:
         header: Header.
         dtype: Storage type.
-        compute: The frames `[start, stop)`, float32; never asked for others than there are.
-        steps: What was done since `origin`, oldest first; an entry, or what makes it once all was read.
-        origin: What it is made from, where that is one file or one piece of latents.
-        name: What messages and histories call it.
-        tags: Free text.
+        compute: The frames `[start, stop)`, float32; never asked for frames outside the signal.
+        compute_levels: Their signed levels; None where they are unknown throughout.
+        steps: What was done since `origin`, oldest first: entries, or functions that give one after the last read.
+        origin: What it is made from, where that is a single file or piece of latents.
+        name: What error messages and histories call it.
+        tags: Tags.
         width: Numbers in memory for one frame of it.
-        stored: The same frames in the storage type, where that takes no arithmetic.
-        seams: Frames at which something else begins: what is read to there is read at once.
+        stored: The same frames in the storage type, where nothing has to be rounded.
+        copies: An open file whose chunks and steps hold the same integers; only the scale differs.
+        scale: With `copies`: the scale of the frames `[start, stop)`, float32 `[C, n]`.
+        seams: Boundaries of operands: frames that one read should not cross.
     """
 
     header: Header
     dtype: str
-    compute: Callable[[int, int], np.ndarray]
+    compute: Read
+    compute_levels: Read | None = None
     steps: tuple[Entry | Callable[[], Entry], ...] = ()
     origin: Signal | None = None
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     width: int = 0
-    stored: Stored | None = None
+    stored: ReadStored | None = None
+    copies: Signal | None = None
+    scale: Read | None = None
     seams: tuple[int, ...] = ()
     fingerprint = ""
 
@@ -93,15 +107,32 @@ class Lazy:
         stop = self.header.frames if stop_frame is None else stop_frame
         return self.compute(start_frame, stop)
 
-    def collect(self) -> Latents:
+    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; NaN where unknown."""
+        return np.abs(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
+
+    def signed_levels(self, start: int, stop: int) -> np.ndarray:
+        """Levels, negative where the sign of the latents was inverted."""
+        if self.compute_levels is None or not self.header.level_count:
+            return unknown((self.header.channels, self.header.level_count, stop - start))
+        return self.compute_levels(start, stop)
+
+    def collect(self) -> "Latents":
         """All of it in memory."""
-        data = self.read()
-        return Latents(data, self.header, self.history, self.tags, self.dtype, self.name)
+        from .latents import collect
+
+        return collect(self)
 
 
-def stored(signal: Signal) -> Stored | None:
-    """What reads a signal's frames in its storage type, where nothing need be computed: a file, or parts of files."""
-    found: Stored | None = getattr(signal, "stored", None)
+def signed_levels(signal: Signal, start: int, stop: int) -> np.ndarray:
+    """Levels of a signal, float32 `[C, GL, n]`: negative where the sign was inverted, NaN where unknown."""
+    found: Read | None = getattr(signal, "signed_levels", None)
+    return signal.levels(start, stop) if found is None else found(start, stop)
+
+
+def stored(signal: Signal) -> ReadStored | None:
+    """What reads a signal's frames in its storage type, where nothing is computed: a file, or parts of files."""
+    found: ReadStored | None = getattr(signal, "stored", None)
     return found
 
 
@@ -111,20 +142,20 @@ def width(signal: Signal) -> int:
 
 
 def block_frames(signal: Signal) -> int:
-    """Frames to read at a time, so that the memory does not depend on the length; whole chunks where that fits."""
+    """Frames to read at a time, so that memory does not depend on the length; whole chunks where they fit."""
     frames = max(16, min(_MOST_FRAMES, _MOST_NUMBERS // width(signal)))
     chunk = signal.header.chunk_frames
     return frames - frames % chunk if frames > chunk else frames
 
 
 def blocks(signal: Signal, frames: int | None = None) -> Iterator[np.ndarray]:
-    """All frames in order, each once, in constant memory unless told how many at a time."""
+    """All frames in order, each once, in constant memory; `frames` at a time where given."""
     for start, stop in spans([signal], frames):
         yield signal.read(start, stop)
 
 
 def spans(signals: Sequence[Signal], frames: int | None = None) -> Iterator[tuple[int, int]]:
-    """The blocks in which to read signals in step, in order, to the end of the longest."""
+    """The blocks `(start, stop)` in which to read signals side by side, to the end of the longest."""
     size = frames or min(block_frames(signal) for signal in signals)
     ends = sorted({end for s in signals for end in (*getattr(s, "seams", ()), s.header.frames)})
     start = 0
@@ -142,3 +173,97 @@ def source_record(signal: Signal) -> Entry:
         return {"name": signal.name, "history": signal.entries}
     record = source_record(signal.origin)
     return {**record, "steps": signal.entries} if signal.steps else record
+
+
+class Meter:
+    """A signal that passes another one on and measures its root mean square. Read every frame once.
+
+    A gain of x dB moves the level by x dB. 0 dB is unit variance, about that of music at the level that models are
+    trained at. Between different pieces of music it follows loudness only roughly.
+
+    Args:
+        source: The signal.
+    """
+
+    def __init__(self, source: Signal) -> None:
+        self._source = source
+        self._sum = 0.0
+        self._count = 0
+        self._most, self._loudest = -1.0, 0
+
+    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Frames `[start_frame, stop_frame)` of the source."""
+        block = self._source.read(start_frame, stop_frame)
+        if block.shape[2]:
+            power = np.square(block, dtype=np.float64).sum(axis=(0, 1))  # of each frame
+            self._sum += float(power.sum())
+            self._count += block.size
+            loudest = int(power.argmax())
+            if power[loudest] > self._most:
+                self._most, self._loudest = float(power[loudest]), start_frame + loudest
+        return block
+
+    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """The source's levels."""
+        return self._source.levels(start_frame, stop_frame)
+
+    def signed_levels(self, start: int, stop: int) -> np.ndarray:
+        """The source's signed levels."""
+        return signed_levels(self._source, start, stop)
+
+    def read_all(self) -> "Meter":
+        """Reads and measures everything, in constant memory."""
+        for block in blocks(self):
+            del block
+        return self
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of what was read."""
+        return math.sqrt(self._sum / self._count) if self._count else 0.0
+
+    @property
+    def decibels(self) -> float:
+        """The root mean square in dB; minus infinity for silence."""
+        return decibels(self.rms)
+
+    @property
+    def loudest(self) -> float:
+        """Where the loudest frame begins, s."""
+        header = self._source.header
+        return self._loudest * header.samples_per_frame / header.model_sample_rate
+
+    @property
+    def header(self) -> Header:
+        """The source's header."""
+        return self._source.header
+
+    @property
+    def dtype(self) -> str:
+        """The source's storage type."""
+        return self._source.dtype
+
+    @property
+    def name(self) -> str:
+        """The source's name."""
+        return self._source.name
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The source's tags."""
+        return self._source.tags
+
+    @property
+    def history(self) -> Sequence[Entry]:
+        """The source's history."""
+        return self._source.history
+
+    @property
+    def fingerprint(self) -> str:
+        """The source's fingerprint."""
+        return self._source.fingerprint
+
+
+def decibels(ratio: float) -> float:
+    """20 log10 of a ratio of 0 or more."""
+    return 20.0 * math.log10(ratio) if ratio > 0 else -math.inf

@@ -1,52 +1,182 @@
-"""Writing `.lat` files: the same content makes the same bytes, and the file appears whole or not at all."""
+"""Writing `.lat` files: the same content makes the same bytes, and a file appears whole or not at all."""
 
 import contextlib
 import functools
-import hashlib
+import io
 import os
-import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
-from h5py import h5d, h5g, h5p, h5s
+from h5py import h5d, h5g, h5i, h5p, h5s
 
-from . import hdf5, signal, silence
 from . import history as histories
+from . import signal, storage
 from ._version import __version__
-from .atomic import atomic_path
 from .errors import DTypeError, LatError, NonFiniteError, OverflowFloat16Error, ShapeError
-from .half import all_finite
-from .header import FORMAT, FORMAT_VERSION, Header, check_text
+from .files import atomic_path
+from .header import FORMAT, FORMAT_VERSION, Header, check_text, groups_text
+from .reader import LatReader, Pooled, row_frames
+from .stored import DTYPES, SCALE_MAX, Stored, all_finite, joined, quantised, unknown
 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
+_COMPACT = 60_000  # bytes of history kept in its object header, which has a checksum
+_IN_MEMORY = 1 << 24  # bytes of a file that are held in memory before they go to the disk
 
 Target = str | os.PathLike[str] | BinaryIO
+
+
+class Image:
+    """The bytes of a file while HDF5 makes them: a file object, in memory up to 16 MiB, then in a temporary file.
+
+    Nothing is raised into HDF5, which crashes at exit after a failed close. The first error is kept and raised by
+    `check`, and what is written after it is dropped.
+
+    Args:
+        path: The temporary file to use; made where needed if None.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path, self._own = path, path is None
+        self._memory = bytearray()
+        self._fd: int | None = None
+        self._at = self._end = 0
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raises the first error.
+
+        Raises:
+            OSError: the disk is full, or failed otherwise.
+        """
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        """Puts everything into the temporary file at `path`."""
+        self.check()
+        if self._fd is None:
+            self._spill()
+        self.check()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Everything, in order."""
+        self.check()
+        for at in range(0, self._end, 1 << 20):
+            count = min(1 << 20, self._end - at)
+            yield bytes(self._memory[at : at + count]) if self._fd is None else os.pread(self._fd, count, at)
+
+    def close(self) -> None:
+        """Releases memory and descriptor."""
+        self._memory = bytearray()
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = None
+            self._error = self._error or OSError("closed")
+
+    def _spill(self) -> None:
+        try:
+            if self._path is None:
+                handle, self._path = tempfile.mkstemp(prefix="lincae-")
+                os.unlink(self._path)
+                self._fd = handle
+            else:
+                self._fd = os.open(self._path, os.O_RDWR)
+            self._put(memoryview(self._memory), 0)
+        except OSError as e:
+            self._error = self._error or e
+        self._memory = bytearray()
+
+    def _put(self, data: memoryview, at: int) -> None:
+        assert self._fd is not None
+        while data:
+            count = os.pwrite(self._fd, data, at)
+            data, at = data[count:], at + count
+
+    # What HDF5 calls
+
+    def write(self, data: Any) -> int:
+        """Writes at the current position."""
+        view = memoryview(data).cast("B")
+        begin, self._at = self._at, self._at + len(view)
+        self._end = max(self._end, self._at)
+        if self._error is None and self._fd is None and self._end > _IN_MEMORY:
+            self._spill()
+        if self._error is not None:
+            return len(view)
+        if self._fd is None:
+            if len(self._memory) < begin:
+                self._memory.extend(bytes(begin - len(self._memory)))
+            self._memory[begin : self._at] = view
+        else:
+            try:
+                self._put(view, begin)
+            except OSError as e:
+                self._error = e
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads at the current position; zeros after an error."""
+        view = memoryview(buffer).cast("B")
+        data = b""
+        if self._error is None:
+            begin, end = self._at, self._at + len(view)
+            data = bytes(self._memory[begin:end]) if self._fd is None else os.pread(self._fd, len(view), begin)
+        view[:] = data.ljust(len(view), b"\0")
+        self._at += len(view)
+        return len(view)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves the position."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """The position."""
+        return self._at
+
+    def truncate(self, size: int) -> int:
+        """Sets the length."""
+        if self._error is None and self._fd is None:
+            del self._memory[size:]
+            self._memory.extend(bytes(size - len(self._memory)))
+        elif self._error is None and self._fd is not None:
+            try:
+                os.ftruncate(self._fd, size)
+            except OSError as e:
+                self._error = e
+        self._end = size
+        return size
+
+    def flush(self) -> None:
+        """Nothing to do."""
 
 
 class LatWriter:
     """A `.lat` file being written. A context manager.
 
-    The file gets its name when the block ends without an exception and all `header.frames` frames were
-    appended; otherwise nothing is left. A file object gets the same bytes, and may be a pipe.
+    The file gets its name when the block ends without an exception and all `header.frames` frames were appended;
+    otherwise nothing is left. A file object, which may be a pipe, gets the same bytes.
 
     Args:
         target: A path, or a binary file object.
-        header: What the file will say; fixes the number of frames.
-        dtype: Storage type, `float16` or `float32`.
-        history: What was done, oldest first, or what says so once every frame was appended; older parts are elided
-            beyond 256 KiB.
-        tags: Free text.
+        header: Header of the file; fixes the number of frames.
+        dtype: Storage type: `int8` (needs groups), `float16` or `float32`; by default `int8` where the header has
+            groups.
+        history: What was done, oldest first, or a function that tells once every frame was appended; the oldest parts
+            are elided beyond 256 KiB.
+        tags: Tags.
         overwrite: Whether an existing file may be replaced.
-        writer: What the attribute `writer` says.
+        writer: Value of the attribute `writer`.
 
     Raises:
         TargetExistsError, LincaeError: the target cannot be written; raised on entering, before any work.
-        HeaderError, ShapeError, DTypeError: the arguments are not the format's.
+        HeaderError, ShapeError, DTypeError: the arguments do not fit the format.
     """
 
     def __init__(
@@ -54,20 +184,19 @@ class LatWriter:
         target: Target,
         header: Header,
         *,
-        dtype: str = "float16",
+        dtype: str | None = None,
         history: Iterable[histories.Entry] | Callable[[], Iterable[histories.Entry]] = (),
         tags: Mapping[str, str] | None = None,
         overwrite: bool = False,
         writer: str = WRITER,
     ) -> None:
         """Checks the arguments; touches no file yet."""
-        self.name = hdf5.display_name(target, "<stdout>")
+        self.name = storage.display_name(target, "<stdout>")
         header.validate(self.name)
-        if dtype not in hdf5.STORAGE:
-            raise DTypeError(f"{self.name}: dtype is {dtype!r}", "use --dtype float16 or float32")
-        check_text(self.name, "writer", writer)
         self.header = header
-        self.dtype = dtype
+        self.dtype = header.default_dtype if dtype is None else dtype
+        check_dtype(self.dtype, header, self.name)
+        check_text(self.name, "writer", writer)
         self._writer = writer
         self._history = history if callable(history) else self._dumped(history)
         self._tags = dict(sorted((tags or {}).items()))
@@ -76,21 +205,24 @@ class LatWriter:
         self._overwrite = overwrite
         self._stack = contextlib.ExitStack()
         self._appended = 0
-        self._pending: list[np.ndarray] = []
+        self._pending: list[Stored] = []
         self._pending_frames = 0
         self._written = 0
+        self._levels_known = True
+        self._rows: dict[str, _Rows] = {}
 
     def __enter__(self) -> Self:
         """Checks the target and makes the temporary file."""
         with contextlib.ExitStack() as stack:
+            path = None
             if isinstance(self._target, (str, os.PathLike)):
-                path = stack.enter_context(atomic_path(self._target, self._overwrite))
-            else:
-                path = stack.enter_context(_stream_path(self._target, self.name))
+                path = str(stack.enter_context(atomic_path(self._target, self._overwrite)))
+            self._image = Image(path)
+            stack.callback(self._image.close)
             with self._errors():
-                self._file = hdf5.create(path)
-                stack.push(self._close_file)
-                self._dataset = self._create_latents()
+                self._file = storage.create(self._image)
+                stack.callback(self._close)
+                self._create()
             self._stack = stack.pop_all()
         return self
 
@@ -106,13 +238,18 @@ class LatWriter:
                 raise
         self._stack.__exit__(kind, error, trace)
 
-    def append(self, block: np.ndarray) -> None:
-        """Appends frames: finite floats `[channels, latent_dim, n]`.
+    def append(self, block: np.ndarray, levels: np.ndarray | None = None) -> None:
+        """Appends frames.
+
+        Args:
+            block: Finite floats `[channels, latent_dim, n]`.
+            levels: Levels of the groups that have one, `[channels, GL, n]`, 0 or more, NaN where unknown (negative
+                where the sign of the latents was inverted); None where all are unknown.
 
         Raises:
             ShapeError: another shape, or more frames than the header says.
             NonFiniteError: NaN or infinity.
-            OverflowFloat16Error: a value that float16 cannot hold.
+            OverflowFloat16Error: a number that float16 cannot hold.
         """
         block = np.asarray(block)
         if block.ndim != 3 or block.shape[:2] != self.header.shape[:2]:
@@ -120,24 +257,64 @@ class LatWriter:
             raise ShapeError(f"{self.name}: a block has shape {block.shape}, must be {wanted}")
         if block.dtype.kind not in "fiu":
             raise DTypeError(f"{self.name}: a block holds {block.dtype}, must hold floats")
-        self._append(block, self._store)
+        shape = (self.header.channels, self.header.level_count, block.shape[2])
+        if levels is None:
+            bands = unknown(shape)
+        else:
+            bands = np.array(levels, dtype=np.float32)
+            if bands.shape != shape:
+                raise ShapeError(f"{self.name}: levels have shape {bands.shape}, must be {shape}")
+            if np.isinf(bands).any():
+                raise NonFiniteError(f"{self.name}: a level is infinite")
+        self._append(Stored(self._store(block), bands=bands))
 
-    def append_stored(self, block: np.ndarray) -> None:
-        """Appends frames that are in the storage type, finite, and will not change; they are not looked at again."""
-        self._append(block, lambda stored: stored)
+    def append_stored(self, block: Stored) -> None:
+        """Appends frames in the storage type, finite, that will not change; they are not rounded again."""
+        self._append(block)
 
-    def _append(self, block: np.ndarray, store: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._appended += block.shape[2]
+    def copy(self, reader: LatReader, scale: signal.Read | None = None) -> None:
+        """Writes all of another file's frames without inflating its chunks; only the scale may differ.
+
+        Args:
+            reader: A file with the same shape and groups.
+            scale: The scale of the frames `[start, stop)`, float32 `[channels, n]`; by default the file's.
+
+        Raises:
+            ChecksumError, TruncatedError: a chunk is damaged.
+        """
+        assert reader.header.shape == self.header.shape and reader.dtype == self.dtype and not self._appended
+        frames, chunk = self.header.frames, self.header.chunk_frames
+        for at in range(0, frames, chunk):
+            stop = min(at + chunk, frames)
+            for channel in range(self.header.channels):
+                raw = reader.chunks["latents"].raw(channel, 0, at // chunk)
+                with self._errors():
+                    storage.write_raw(self._latents, (channel, 0, at), raw)
+            for key, rows in self._rows.items():
+                if key == "scale":
+                    with self._errors():
+                        rows.put(self._checked(reader.scale(at, stop) if scale is None else scale(at, stop)))
+                elif key in reader.chunks:
+                    rows.copy(reader.chunks[key], stop)
+                else:
+                    with self._errors():
+                        rows.put(unknown((*rows.shape[:-1], stop - at)))
+        self._levels_known = reader.levels_known
+        self._appended = self._written = frames
+
+    def _append(self, block: Stored) -> None:
+        self._appended += block.frames
         if self._appended > self.header.frames:
             raise ShapeError(f"{self.name}: {self._appended} frames, but the header says {self.header.frames}")
-        self._pending.append(store(block))
-        self._pending_frames += block.shape[2]
+        self._pending.append(block)
+        self._pending_frames += block.frames
         self._flush(self.header.chunk_frames)
 
     def _dumped(self, history: Iterable[histories.Entry]) -> bytes:
         return histories.dumps(histories.bounded(history), self.name)
 
     def _store(self, block: np.ndarray) -> np.ndarray:
+        """Floats in the storage type; those to be rounded to integers, in float32."""
         with np.errstate(over="ignore"):
             stored = block.astype("<f2" if self.dtype == "float16" else "<f4")
         if not all_finite(stored):
@@ -156,25 +333,39 @@ class LatWriter:
         """Writes as many whole chunks as are pending, in the order of the file."""
         if not self._pending or self._pending_frames < unit:
             return
-        data = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending, axis=2)
-        # One channel's chunks lie in the file in the order of time, however many are written at once.
-        step = self._pending_frames - self._pending_frames % unit if data.shape[0] == 1 else unit
+        block = joined(self._pending)
         at = 0
-        with self._errors():
-            while self._pending_frames - at >= unit and at < self._pending_frames:
-                self._write_frames(data[:, :, at : at + step])
-                at += step
-        self._pending, self._pending_frames = [data[:, :, at:]], self._pending_frames - at
+        while self._pending_frames - at >= unit and at < self._pending_frames:
+            self._write_frames(block.cut(at, at + unit))
+            at += unit
+        rest = block.cut(at, block.frames)
+        self._pending, self._pending_frames = [rest] if rest.frames else [], rest.frames
 
-    def _write_frames(self, data: np.ndarray) -> None:
-        """Writes whole chunks, or the last one."""
-        data = silence.marked(data, self.header.chunk_frames)
-        space = h5s.create_simple(self.header.shape)
-        for channel in range(data.shape[0]):
-            part = np.ascontiguousarray(data[channel : channel + 1])
-            space.select_hyperslab((channel, 0, self._written), part.shape)
-            self._dataset.write(h5s.create_simple(part.shape), space, part)
-        self._written += data.shape[2]
+    def _write_frames(self, block: Stored) -> None:
+        """Writes one chunk of every channel."""
+        if self.dtype == "int8" and block.steps is None:
+            block = quantised(block.data, block.bands, self.header.groups)
+        chunk = (1, self.header.latent_dim, self.header.chunk_frames)
+        with self._errors():
+            for channel in range(self.header.channels):
+                data = np.zeros(chunk, block.data.dtype)
+                data[0, :, : block.frames] = block.data[channel]
+                storage.write_chunk(self._latents, (channel, 0, self._written), data)
+            if self.dtype == "int8":
+                assert block.steps is not None and block.scale is not None
+                self._rows["steps"].put(block.steps)
+                self._rows["scale"].put(self._checked(block.scale))
+                self._levels_known = self._levels_known and block.known
+            elif "levels" in self._rows:
+                self._rows["levels"].put(
+                    unknown((*self._rows["levels"].shape[:-1], block.frames)) if block.bands is None else block.bands
+                )
+        self._written += block.frames
+
+    def _checked(self, scale: np.ndarray) -> np.ndarray:
+        if not (np.abs(scale) <= SCALE_MAX).all():  # false for NaN, too
+            raise NonFiniteError(f"{self.name}: the result is beyond float32", "use smaller gains")
+        return scale
 
     def _finish(self) -> None:
         if self._appended != self.header.frames:
@@ -182,33 +373,67 @@ class LatWriter:
         self._flush(max(1, self._pending_frames))
         history = self._history if isinstance(self._history, bytes) else self._dumped(self._history())
         with self._errors():
+            for rows in self._rows.values():
+                rows.finish()
+            if self.dtype == "int8" and self.header.level_count and not self._levels_known:
+                storage.write_attribute(self._file, "levels_known", 0)
             self._write_history(history)
             self._write_tags()
+            self._close()
+            if self._image_is_stream:
+                for data in self._image.blocks():
+                    cast(BinaryIO, self._target).write(data)
+                cast(BinaryIO, self._target).flush()
+            else:
+                self._image.finish()
 
-    def _create_latents(self) -> h5d.DatasetID:
+    @property
+    def _image_is_stream(self) -> bool:
+        return not isinstance(self._target, (str, os.PathLike))
+
+    def _create(self) -> None:
         header = self.header
-        for key, value in (
-            ("format", FORMAT),
-            ("format_version", FORMAT_VERSION),
-            ("sample_rate", header.sample_rate),
-            ("num_samples", header.num_samples),
-            ("model_sample_rate", header.model_sample_rate),
-            ("samples_per_frame", header.samples_per_frame),
-            ("model", header.model),
-            ("model_fingerprint", header.model_fingerprint),
-            ("latent_scale", header.latent_scale),
-            ("writer", self._writer),
-        ):
-            hdf5.write_attribute(self._file, key, value)
-        kind, space = hdf5.STORAGE[self.dtype], h5s.create_simple(header.shape)
-        make = _chunked((1, header.latent_dim, header.chunk_frames), self.dtype)
-        return h5d.create(self._file, b"latents", kind, space, make)
+        attributes: dict[str, str | int | float] = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "sample_rate": header.sample_rate,
+            "num_samples": header.num_samples,
+            "samples_per_frame": header.samples_per_frame,
+            "model": header.model,
+            "model_fingerprint": header.model_fingerprint,
+            "writer": self._writer,
+        }
+        if header.model_sample_rate != 44100:
+            attributes["model_sample_rate"] = header.model_sample_rate
+        if header.latent_scale != 1.0:
+            attributes["latent_scale"] = header.latent_scale
+        if header.groups:
+            attributes["groups"] = groups_text(header.groups)
+        for key, value in attributes.items():
+            storage.write_attribute(self._file, key, value)
+        chunk = (1, header.latent_dim, header.chunk_frames)
+        self._latents = self._dataset("latents", header.shape, chunk, self.dtype)
+        channels, _, frames = header.shape
+        if self.dtype == "int8":
+            self._rows["steps"] = self._row_dataset("steps", (channels, header.group_count, frames), "uint8")
+            self._rows["scale"] = self._row_dataset("scale", (channels, frames), "float32", skip=1.0)
+        elif header.level_count:
+            self._rows["levels"] = self._row_dataset("levels", (channels, header.level_count, frames), "float32")
+
+    def _dataset(self, key: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str) -> h5d.DatasetID:
+        space, kind = h5s.create_simple(shape), storage.TYPES[dtype]
+        return h5d.create(self._file, key.encode(), kind, space, storage.chunked(chunk))
+
+    def _row_dataset(self, key: str, shape: tuple[int, ...], dtype: str, skip: float | None = None) -> "_Rows":
+        chunk = (*shape[:-1], row_frames(shape[-1], int(np.prod(shape[:-1]))))
+        make = functools.partial(self._dataset, key, shape, chunk, dtype)
+        return _Rows(make, shape, chunk, np.dtype(dtype).newbyteorder("<"), skip)
 
     def _write_history(self, history: bytes) -> None:
-        kind = hdf5.text_type(len(history))
-        dataset = h5d.create(self._file, b"history", kind, hdf5.scalar(), _plain())
-        hdf5.write_attribute(dataset, "sha256", hashlib.sha256(history).hexdigest())
-        dataset.write(h5s.ALL, h5s.ALL, np.array(history), mtype=kind)
+        packed = np.frombuffer(zlib.compress(history, 9), np.uint8)
+        make = _compact() if packed.size <= _COMPACT else _plain()
+        dataset = h5d.create(self._file, b"history", storage.TYPES["uint8"], h5s.create_simple(packed.shape), make)
+        dataset.write(h5s.ALL, h5s.ALL, packed)
 
     def _write_tags(self) -> None:
         if not self._tags:
@@ -218,56 +443,122 @@ class LatWriter:
         make.set_obj_track_times(False)
         group = h5g.create(self._file, b"tags", gcpl=make)
         for key, value in self._tags.items():
-            hdf5.write_attribute(group, key, value)
+            storage.write_attribute(group, key, value)
 
-    def _close_file(self, *_: object) -> bool:
-        with self._errors():
-            self._file.close()
-        return False
+    def _close(self) -> None:
+        """Closes the HDF5 file, which lies in the image."""
+        if self._file.valid:
+            h5i.dec_ref(self._file)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
+        """Names the file in what goes wrong while it is written."""
         try:
             yield
+            self._image.check()
+        except BrokenPipeError:
+            raise
         except (OSError, RuntimeError, ValueError) as e:
-            raise LatError(f"cannot write {self.name}: {e}", "is the disk full?") from e
+            reason = getattr(e, "strerror", None) or str(e)
+            raise LatError(f"cannot write {self.name}: {reason}", "is the disk full?") from e
 
 
-@functools.lru_cache(maxsize=64)
-def _chunked(chunk: tuple[int, int, int], dtype: str) -> h5p.PropDCID:
-    make = h5p.create(h5p.DATASET_CREATE)
-    make.set_chunk(chunk)
-    make.set_fletcher32()
-    make.set_fill_value(np.zeros((), dtype="<f2" if dtype == "float16" else "<f4"))
-    make.set_obj_track_times(False)
+class _Rows:
+    """A dataset of few numbers a frame, written chunk by chunk as frames come.
+
+    Args:
+        make: Creates the dataset.
+        shape: Its shape; the last axis are frames.
+        chunk: Shape of its chunks.
+        dtype: numpy's type.
+        skip: If every number is this one, the dataset is not created.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], h5d.DatasetID],
+        shape: tuple[int, ...],
+        chunk: tuple[int, ...],
+        dtype: np.dtype[Any],
+        skip: float | None,
+    ) -> None:
+        self.shape = shape
+        self._make, self._chunk, self._dtype, self._skip = make, chunk, dtype, skip
+        self._dataset = make() if skip is None else None
+        self._pending: list[np.ndarray] = []
+        self._frames = self._written = 0
+
+    def put(self, part: np.ndarray) -> None:
+        """Appends frames `[..., n]`."""
+        self._pending.append(part)
+        self._frames += part.shape[-1]
+        while self._frames - self._written >= self._chunk[-1]:
+            self._write(self._chunk[-1])
+
+    def copy(self, chunks: storage.Chunks, stop: int) -> None:
+        """Copies those chunks of another file's dataset that end with frame `stop` or before."""
+        assert self._dataset is not None
+        size, frames = self._chunk[-1], self.shape[-1]
+        while self._written < frames and min(self._written + size, frames) <= stop:
+            lead = (0,) * (len(self.shape) - 1)
+            raw = chunks.raw(*lead, self._written // size)
+            storage.write_raw(self._dataset, (*lead, self._written), raw)
+            self._written = self._frames = min(self._written + size, frames)
+
+    def finish(self) -> None:
+        """Writes the last chunk."""
+        if self._frames > self._written:
+            self._write(self._frames - self._written)
+
+    def _write(self, count: int) -> None:
+        rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending, axis=-1)
+        self._pending = [rows[..., count:]]
+        rows = rows[..., :count]
+        if self._dataset is None:
+            if (rows == self._skip).all():
+                self._written += count
+                return
+            self._dataset, until, self._written = self._make(), self._written, 0
+            while self._written < until:
+                self._write_chunk(np.full((*self.shape[:-1], self._chunk[-1]), self._skip))
+        self._write_chunk(rows)
+
+    def _write_chunk(self, rows: np.ndarray) -> None:
+        data = np.zeros(self._chunk, self._dtype)
+        data[..., : rows.shape[-1]] = rows
+        storage.write_chunk(self._dataset, (*(0,) * (len(self.shape) - 1), self._written), data)
+        self._written += rows.shape[-1]
+
+
+def check_dtype(dtype: str, header: Header, name: str) -> None:
+    """Checks a storage type.
+
+    Raises:
+        DTypeError: it is unknown, or `int8` and the header has no groups.
+    """
+    if dtype not in DTYPES:
+        raise DTypeError(f"{name}: dtype is {dtype!r}", "use --dtype int8, float16 or float32")
+    if dtype == "int8" and not header.groups:
+        raise DTypeError(f"{name}: the model {header.model} has no groups for integers", "use --dtype float16")
+
+
+@functools.cache
+def _compact() -> h5p.PropDCID:
+    make = _plain().copy()
+    make.set_layout(h5d.COMPACT)
     return make
 
 
 @functools.cache
 def _plain() -> h5p.PropDCID:
     make = h5p.create(h5p.DATASET_CREATE)
+    make.set_fill_time(h5d.FILL_TIME_NEVER)
     make.set_obj_track_times(False)
     return make
 
 
-@contextlib.contextmanager
-def _stream_path(stream: BinaryIO, name: str) -> Iterator[Path]:
-    """A temporary file whose bytes are copied to `stream` on success: HDF5 needs to seek, a pipe cannot."""
-    with tempfile.TemporaryDirectory(prefix="lincae-") as folder:
-        path = Path(folder) / "stream.lat"
-        yield path
-        try:
-            with open(path, "rb") as f:
-                shutil.copyfileobj(f, stream, 1 << 20)
-            stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as e:
-            raise LatError(f"cannot write {name}: {e.strerror or e}") from e
-
-
 def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False, writer: str = WRITER) -> None:
-    """Writes latents, an open file or a lazy result, in constant memory: the one rounding to the storage type is here.
+    """Writes latents, an open file or a lazy result in constant memory; the one rounding to the storage type is here.
 
     Raises:
         LincaeError: see LatWriter.
@@ -276,7 +567,7 @@ def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False,
 
 
 def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool = False, writer: str = WRITER) -> None:
-    """Writes several results in step: what they are made of alike is read once. An error on the way leaves none.
+    """Writes several results side by side, so that operands they share are read once. An error leaves none of them.
 
     Raises:
         LincaeError: see LatWriter.
@@ -296,10 +587,22 @@ def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool
             )
             for source, target in pairs
         ]
+        if len(pairs) == 1 and (found := _copyable(pairs[0][0])) is not None:
+            outs[0].copy(*found)
+            return
         for start, end in signal.spans([source for source, _ in pairs]):
             for (source, _), out in zip(pairs, outs, strict=True):
                 stop, plain = min(end, source.header.frames), signal.stored(source)
                 if start < stop and plain is not None:
                     out.append_stored(plain(start, stop))
                 elif start < stop:
-                    out.append(source.read(start, stop))
+                    block = source.read(start, stop)
+                    out.append(block, signal.signed_levels(source, start, stop))
+
+
+def _copyable(source: signal.Signal) -> tuple[LatReader, signal.Read | None] | None:
+    """The open file whose chunks can be copied as they are, and the scale to write with them."""
+    file, scale = (source.copies, source.scale) if isinstance(source, signal.Lazy) else (source, None)
+    if isinstance(file, Pooled):
+        file = file.reader
+    return (file, scale) if isinstance(file, LatReader) else None

@@ -1,0 +1,173 @@
+"""Matrices from input to output channels: mono, pan, mid and side, sox's remix notation.
+
+A matrix has a row for each output channel and a column for each input channel. Linear latents obey it as audio does.
+"""
+
+import math
+import re
+from collections.abc import Callable
+
+from . import notation
+
+Matrix = list[list[float]]
+Builder = Callable[[int], Matrix]
+
+MAX_CHANNELS = 64
+# One input of sox's remix: a channel or a range, and a volume: v0.5 is a factor, p-6 decibels, i inverts (i-6 too).
+_INPUT = re.compile(r"(?:(\d{1,3})?(-)(\d{1,3})?|(\d{1,3}))(?:([vpi])([+-]?(?:\d+\.?\d*|\.\d+))?)?", re.ASCII)
+
+
+def matrix_builder(kind: str, value: str = "") -> Builder:
+    """Makes the function that gives the matrix for a number of input channels.
+
+    Args:
+        kind: `mono`, `swap`, `pick`, `gains`, `pan`, `balance`, `mid-side`, `left-right` or `remix`.
+        value: Its argument as text: `2,1`, `0dB,-3dB`, `-0.5`, `1,2 2i`.
+
+    Raises:
+        ValueError: the argument is wrong; says what it is not. The function raises it for files with too few channels.
+    """
+    if kind == "mono":
+        return lambda channels: [[1 / channels] * channels]
+    if kind == "pick":
+        picked = [_channel(word, value) for word in _words(value)]
+        return lambda channels: [_row({i: 1.0}, channels) for i in picked]
+    if kind == "gains":
+        try:
+            gains = [notation.gain(word) for word in _words(value)]
+        except ValueError:
+            raise ValueError("is not a list of gains such as 0dB,-3dB") from None
+        return lambda channels: _diagonal(gains, channels)
+    if kind in ("pan", "balance"):
+        place = _place(value)
+        return (lambda channels: pan(place, channels)) if kind == "pan" else lambda channels: _balance(place, channels)
+    if kind == "remix":
+        rows = [_parse_output(word) for word in value.split()]
+        if not 1 <= len(rows) <= MAX_CHANNELS:
+            raise ValueError(f"is not 1 to {MAX_CHANNELS} output channels")
+        return lambda channels: [_row(_inputs(row, channels), channels) for row in rows]
+    stereo = {
+        "swap": [[0.0, 1.0], [1.0, 0.0]],
+        "mid-side": [[0.5, 0.5], [0.5, -0.5]],
+        "left-right": [[1.0, 1.0], [1.0, -1.0]],
+    }
+    if kind not in stereo:
+        raise ValueError(f"{kind!r} is not a channel operation")
+    return lambda channels: _stereo(stereo[kind], channels)
+
+
+def pan(place: float, channels: int = 1) -> Matrix:
+    """The matrix that places mono or stereo between left and right at constant power.
+
+    The algorithm of the Web Audio API's StereoPannerNode (https://www.w3.org/TR/webaudio/#stereopanner-algorithm).
+
+    Args:
+        place: -1 is left, 0 the centre (mono: -3 dB in both channels), 1 is right.
+        channels: 1 or 2.
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    if channels == 1:
+        angle = (place + 1) / 2 * (math.pi / 2)
+        return [[_exact(math.cos(angle))], [_exact(math.sin(angle))]]
+    if channels != 2:
+        raise ValueError(f"has {channels} channels, pan is for one or two")
+    angle = (place + 1 if place <= 0 else place) * (math.pi / 2)
+    left, right = _exact(math.cos(angle)), _exact(math.sin(angle))
+    return [[1.0, left], [0.0, right]] if place <= 0 else [[left, 0.0], [right, 1.0]]
+
+
+def is_permutation(matrix: Matrix) -> bool:
+    """Whether every output channel is one input channel, unchanged or inverted."""
+    return all(sorted(map(abs, row)) == [*([0.0] * (len(row) - 1)), 1.0] for row in matrix)
+
+
+def _balance(place: float, channels: int) -> Matrix:
+    return _stereo([[min(1.0, 1 - place), 0.0], [0.0, min(1.0, 1 + place)]], channels)
+
+
+def _stereo(matrix: Matrix, channels: int) -> Matrix:
+    if channels != 2:
+        raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, not two")
+    return matrix
+
+
+def _diagonal(gains: list[float], channels: int) -> Matrix:
+    if len(gains) != channels:
+        raise ValueError(f"has {channels} channels, and {len(gains)} gains are given")
+    return [_row({i: gain}, channels) for i, gain in enumerate(gains)]
+
+
+def _row(inputs: dict[int, float], channels: int) -> list[float]:
+    for i in inputs:
+        if i >= channels:
+            raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, none with number {i + 1}")
+    return [inputs.get(i, 0.0) for i in range(channels)]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _channel(word: str, text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,2}", word, re.ASCII):
+        raise ValueError("is not a list of channels such as 1,2")
+    return int(word) - 1
+
+
+def _place(text: str) -> float:
+    try:
+        place = notation.factor(text)
+    except ValueError:
+        place = math.nan
+    if not -1 <= place <= 1:
+        raise ValueError("is not a position from -1 (left) to 1 (right)")
+    return place
+
+
+_Input = tuple[int | None, int | None, float | None]  # first and last channel, None for all; factor, None for none given
+
+
+def _parse_output(text: str) -> list[_Input]:
+    """One output channel of sox's remix notation."""
+    found: list[_Input] = []
+    for word in text.split(","):
+        match = _INPUT.fullmatch(word)
+        if not match:
+            raise ValueError(f"has the part {word!r}, which is not a channel such as 1, 1-3, 1v0.5 or 2i")
+        low, dash, high, single, kind, number = match.groups()
+        factor: float | None = None
+        if kind == "v":
+            factor = float(number if number is not None else 1)
+        elif kind:
+            factor = 10 ** (float(number or 0) / 20) * (-1 if kind == "i" else 1)
+        if factor is not None and not math.isfinite(factor):
+            raise ValueError("is too large")
+        first, last = (low, high) if dash else (single, single)
+        found.append((None if first is None else int(first), None if last is None else int(last), factor))
+    return found
+
+
+def _inputs(row: list[_Input], channels: int) -> dict[int, float]:
+    """The input channels of an output channel and their factors; averaged where no factor is given, as sox does."""
+    chosen: list[tuple[int, float]] = []
+    for first, last, factor in row:
+        low, high = 1 if first is None else first, channels if last is None else last
+        if first == last == 0:
+            continue  # 0 is a silent channel
+        if not 1 <= low <= high:
+            raise ValueError(f"cannot be remixed: {low}-{high} is not a range of channels")
+        if high > channels:
+            raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, none with number {high}")
+        chosen += [(i - 1, 1.0 if factor is None else factor) for i in range(low, high + 1)]
+    average = len(chosen) if all(factor is None for _, _, factor in row) else 1
+    factors: dict[int, float] = {}
+    for i, factor in chosen:
+        factors[i] = factors.get(i, 0.0) + factor / average
+    return factors
+
+
+def _exact(value: float) -> float:
+    """Removes rounding at hard left and right, where cos or sin is 0 or 1."""
+    return round(value, 15)

@@ -1,0 +1,197 @@
+"""Files that appear whole or not at all: a temporary file beside the target, then a rename."""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .errors import LincaeError, TargetExistsError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMP = re.compile(r"\.(.*)\.[0-9a-f]{12}\.tmp", re.DOTALL)
+
+
+def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Refuses a target that cannot be written, before any work is done.
+
+    Raises:
+        TargetExistsError: a file is there and `overwrite` is false.
+        LincaeError: the target is a folder, or its folder is missing or not writable.
+    """
+    _resolve(os.fspath(target), overwrite)
+
+
+def _resolve(path: str, overwrite: bool) -> str | None:
+    """The real path of a target that may be written; None for a device or a pipe."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    except (OSError, ValueError) as e:
+        raise _os_error(path, e) from e
+    if mode is not None:
+        if stat.S_ISDIR(mode):
+            raise LincaeError(f"{path} is a folder", "name a file inside it")
+        if not stat.S_ISREG(mode):
+            return None  # nothing to overwrite
+        if not overwrite:
+            raise TargetExistsError(f"{path} exists", "add --force to overwrite it")
+    final = os.path.realpath(path)
+    folder = os.path.dirname(final)
+    if not os.access(folder, os.W_OK | os.X_OK) or not os.path.isdir(folder):
+        if not os.path.isdir(folder):
+            raise LincaeError(f"cannot write {path}: there is no folder {folder}", f"make it: mkdir -p {folder}")
+        raise LincaeError(f"cannot write {path}: the folder {folder} is not writable", "choose another -o")
+    return final
+
+
+@contextlib.contextmanager
+def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Yields an empty temporary file beside `target`; renames it to `target` on success.
+
+    On any exception, KeyboardInterrupt too, the temporary file is removed and the target is left as it was.
+    Permissions follow the umask. A symbolic link stays: the file it points to is replaced. A device or a pipe
+    (`/dev/stdout`) is written to, never replaced.
+
+    Raises:
+        TargetExistsError: the target exists, or appeared meanwhile, and `overwrite` is false.
+        LincaeError: the target cannot be written.
+    """
+    path = os.fspath(target)
+    final = _resolve(path, overwrite)
+    special = final is None
+    if final is None:
+        final = os.path.join(tempfile.gettempdir(), os.path.basename(path))
+    temp, lock = _create_beside(final, path, private=special)
+    try:
+        yield Path(temp)
+        try:
+            if special:
+                with open(temp, "rb") as source, open(path, "wb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+            else:
+                _sync(temp, lock)
+                _commit(temp, final, path, overwrite)
+        except OSError as e:
+            raise _os_error(path, e) from e
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temp)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def folders_synced_once() -> Iterator[None]:
+    """Within it, the names of new files reach the disk at its end, once for each folder, and not after every file.
+
+    The contents of a file are on the disk before it gets its name, as ever.
+    """
+    global _folders
+    outer, _folders = _folders, set()
+    try:
+        yield
+    finally:
+        folders, _folders = _folders, outer
+        for folder in folders:
+            _sync_folder(folder)
+
+
+_folders: set[str] | None = None  # those to be synced later
+
+
+def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
+    """Removes the temporary files that killed writers of these targets left; those still being written stay."""
+    if fcntl is None:
+        return
+    stems: dict[str, set[str]] = {}
+    for target in targets:
+        final = os.path.realpath(target)
+        stems.setdefault(os.path.dirname(final), set()).add(_stem(final))
+    for folder, wanted in stems.items():
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                match = _TEMP.fullmatch(entry.name)
+                if match and match[1] in wanted:
+                    _remove_unlocked(entry.path)
+
+
+def _remove_unlocked(temp: str) -> None:
+    with contextlib.suppress(OSError):
+        fd = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(temp)
+        finally:
+            os.close(fd)
+
+
+def _stem(final: str) -> str:
+    return os.fsencode(os.path.basename(final))[:200].decode(errors="ignore")
+
+
+def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | None]:
+    """An empty file, and the descriptor whose lock says that it is in use; the system lets go of it at a kill."""
+    while True:
+        temp = os.path.join(os.path.dirname(final), f".{_stem(final)}.{secrets.token_hex(6)}.tmp")
+        try:
+            # 0o666 lets the umask decide; tempfile.mkstemp would leave 0600 on the final file.
+            fd = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
+        except OSError as e:
+            raise _os_error(shown, e) from e
+        if fcntl is None:
+            os.close(fd)  # an open file could not be renamed
+            return temp, None
+        with contextlib.suppress(OSError):  # no locks here, or taken for a leftover just now
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return temp, fd
+        os.close(fd)
+
+
+def _commit(temp: str, final: str, shown: str, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temp, final)
+    else:
+        try:
+            os.link(temp, final)  # unlike rename, refuses a target that appeared meanwhile
+        except FileExistsError as e:
+            raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from e
+        except OSError:  # a file system without hard links
+            if os.path.exists(final):
+                raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from None
+            os.replace(temp, final)
+    folder = os.path.dirname(final)
+    if _folders is not None:
+        _folders.add(folder)
+    else:
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        _sync(folder, None)
+
+
+def _sync(path: str, descriptor: int | None) -> None:
+    fd = os.open(path, os.O_RDONLY) if descriptor is None else descriptor
+    try:
+        os.fsync(fd)
+    finally:
+        if descriptor is None:
+            os.close(fd)
+
+
+def _os_error(path: str, error: Exception) -> LincaeError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return LincaeError(f"cannot write {path}: {reason}", "choose another -o")
