@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
-from lincae_core.models.families import Model, build
-from lincae_core.models.weights import save_weights
+from lincae_core.models.consistency import ConsistencyModel as Model
+from lincae_core.models.store import build
+from lincae_core.models.store import save_weights
 from lincae_core.training.data import RATE, Clips, equalise
 from lincae_core.training.method import Step, step_for
 from lincae_core.training.recipe import OptimiserSection, Recipe, parse_duration

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from lincae_core.models.consistency import Preconditioning
-from lincae_core.models.families import Model
+from lincae_core.models.consistency import ConsistencyModel as Model
 from lincae_core.models.frontend import HOP, LEAD, WINDOW
 from lincae_core.training.data import Clips
 from lincae_core.training.recipe import Recipe

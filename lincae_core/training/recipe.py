@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lincae_core.models.families import FAMILIES
+from lincae_core.models.store import FAMILIES, config_class
 from lincae_core.models.frame64 import Frame64Config
 from lincae_core.models.unet import UnetConfig
 from lincae_formats import text as grammar
@@ -417,7 +417,7 @@ def _unknown_key(location: list[Any], family: str) -> str:
 def _section(location: Sequence[Any], family: str) -> Any:
     """The class that describes the section at a place in the recipe."""
     if location[:1] == ["model"]:
-        return FAMILIES[family][0]
+        return config_class(family)
     if location[:2] == ["data", "folders"]:
         return Folder
     return Recipe.model_fields[location[0]].annotation if location else Recipe
@@ -433,5 +433,5 @@ def _all_keys() -> Iterator[str]:
     """Every dotted key of a recipe."""
     for name, field in Recipe.model_fields.items():
         yield name
-        sections = [config for config, _ in FAMILIES.values()] if name == "model" else [field.annotation]
+        sections = [config_class(family) for family in FAMILIES] if name == "model" else [field.annotation]
         yield from (f"{name}.{key}" for section in sections for key in _keys(section))

@@ -82,7 +82,7 @@ def locked(out: Path) -> Iterator[None]:
 
 def _train(recipe: Recipe, out: Path, resume: bool, device: str, report: Report | None) -> Path:
     """`train` in a folder that is locked."""
-    from lincae_core.models.device import choose_device
+    from lincae_core.models.store import choose_device
     from lincae_core.training.data import load_clips
     from lincae_core.training.loop import Trainer, drop_rows_after
     from lincae_core.training.method import step_for
@@ -106,9 +106,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, device: str, report: Report 
         drop_rows_after(out / name, trainer.state.step)
 
     def validate(t: Trainer) -> None:
-        from lincae_core.training.validation import validate_and_write
-
         try:
+            from lincae_core.training.validation import validate_and_write
+
             figures = validate_and_write(t, held_out)
         except Exception as e:  # hours of training must not be lost to a picture
             log.warning("validation failed, training goes on: %s: %s", type(e).__name__, e)

@@ -6,7 +6,7 @@ import soundfile as sf
 import torch
 from torch import Generator
 
-from lincae_core.training.data import find_files, is_held_out, load_clips, read_mono, resample
+from lincae_core.training.data import audio_files, equalise, is_held_out, load_clips, read_mono, stretched
 from lincae_formats.errors import LincaeError
 
 RATE = 44100
@@ -81,10 +81,10 @@ def test_crops_at_other_speeds_have_other_pitches(tmp_path):
 
 
 @pytest.mark.parametrize("samples", [1000, 3000])
-def test_resampling_keeps_a_period(samples):
+def test_stretching_keeps_a_period(samples):
     x = torch.sin(2 * torch.pi * 5 * torch.arange(2000) / 2000)
     assert torch.allclose(
-        resample(x, samples), torch.sin(2 * torch.pi * 5 * torch.arange(samples) / samples), atol=1e-4
+        stretched(x, samples), torch.sin(2 * torch.pi * 5 * torch.arange(samples) / samples), atol=1e-4
     )
 
 
@@ -135,10 +135,85 @@ def test_any_rate_and_channels_become_mono_at_44100(tmp_path):
 
 
 def test_folders_without_audio(tmp_path):
-    with pytest.raises(LincaeError, match="no audio files under"):
-        find_files(tmp_path)
-    with pytest.raises(LincaeError, match="no audio files under"):
+    with pytest.raises(LincaeError, match="no audio files; name your audio: --data"):
+        audio_files(tmp_path)
+    with pytest.raises(LincaeError, match="none: no such folder"):
         load((tmp_path / "none", 1.0))
     tone(tmp_path / "silent.wav", 440, 1, 0.0)
-    with pytest.raises(LincaeError, match="no usable audio under"):
+    with pytest.raises(LincaeError, match=r"no usable audio \(1 silent\)"):
         load((tmp_path, 1.0))
+
+
+def flac_of_unknown_length(path):
+    """What an encoder that writes to a pipe leaves: 0 samples in the header."""
+    tone(path, 440, 1)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["unknown length", "broken", "name that is not UTF-8", "pipe", "cut short"])
+def test_one_bad_file_does_not_stop_a_training(tmp_path, caplog, kind):
+    import os
+
+    good = tone(tmp_path / "good.wav", 440)
+    usable = {str(good)}
+    if kind == "unknown length":
+        flac_of_unknown_length(tmp_path / "x.flac")
+        usable.add(str(tmp_path / "x.flac"))
+    elif kind == "broken":
+        (tmp_path / "x.wav").write_bytes(b"RIFF" + bytes(1000))
+    elif kind == "name that is not UTF-8":
+        odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+        os.rename(tone(tmp_path / "x.wav", 440), odd)
+        usable.add(odd)
+    elif kind == "pipe":
+        os.mkfifo(tmp_path / "x.wav")  # nobody writes to it: opening it would wait for ever
+    else:
+        tone(tmp_path / "x.flac", 440)
+        data = (tmp_path / "x.flac").read_bytes()
+        (tmp_path / "x.flac").write_bytes(data[: len(data) // 2])
+    clips, held = load((tmp_path, 1.0))
+    assert set(clips.names) == usable
+    assert held == []
+    if kind in ("broken", "cut short"):
+        assert "x." in caplog.text
+        assert "1 files left out (1 unreadable)" in caplog.text
+
+
+def test_a_folder_whose_files_are_all_held_out_is_told_so(tmp_path):
+    name = next(f"{i}.wav" for i in range(100) if is_held_out(tmp_path / f"{i}.wav", 0.02))
+    tone(tmp_path / name, 440)
+    with pytest.raises(LincaeError, match=r"every one of its 1 audio files is held out.*data.held_out=0"):
+        load((tmp_path, 1.0), held_out=0.02)
+
+
+def noise(batch, n, seed=0, level=0.1):
+    return level * torch.randn(batch, n, generator=Generator().manual_seed(seed))
+
+
+def test_equalising_keeps_the_level_and_scales_with_it():
+    x = noise(6, 30_000)
+    y = equalise(x, 3.0, 0.5, Generator().manual_seed(0))
+    assert torch.allclose(y.square().mean(1), x.square().mean(1), rtol=1e-3)
+    assert not torch.allclose(y, x, atol=1e-3)
+    assert torch.allclose(equalise(-0.5 * x, 3.0, 0.5, Generator().manual_seed(0)), -0.5 * y, atol=1e-5)
+    assert equalise(x, 0.0, 0.0, Generator()) is x
+
+
+def test_a_low_pass_takes_the_highs_of_some():
+    x = noise(40, 30_000)
+    y = equalise(x, 0.0, 0.5, Generator().manual_seed(0))
+
+    def highs(v):
+        power = torch.fft.rfft(v).abs().square()
+        return power[:, int(30_000 * 18_000 / RATE) :].sum(1) / power.sum(1)
+
+    taken = highs(y) < 0.5 * highs(x)
+    assert 8 <= int(taken.sum()) <= 32
+
+
+def test_silence_stays_silent():
+    out = equalise(torch.zeros(2, 5000), 3.0, 1.0, Generator().manual_seed(0))
+    assert not out.any()

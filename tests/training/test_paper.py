@@ -8,8 +8,10 @@ from peers import imported
 from torch import Generator
 
 from lincae_core.models.consistency import Preconditioning
-from lincae_core.training.consistency import GRID, draw_indices, index_weights, pseudo_huber
-from lincae_core.training.schedules import ema_decay, step_size
+from lincae_core.training.loop import ema_decay
+from lincae_core.training.method import GRID, draw_index, index_weights, pseudo_huber, step_size
+
+pytestmark = pytest.mark.peers
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_chance_of_every_noise_level(diffusion):
 
 
 def test_loss_weight(diffusion):
-    student, teacher = draw_indices(1000, Preconditioning(), -1.1, 2.0, 0.05, Generator().manual_seed(0))
+    student, teacher = draw_index(1000, Preconditioning(), -1.1, 2.0, 0.05, Generator().manual_seed(0))
     assert torch.equal(1 / (student - teacher), diffusion.get_loss_weight(student, teacher))
     assert torch.isfinite(1 / (student - teacher)).all()
 
@@ -72,7 +74,7 @@ def test_distribution_of_drawn_levels(diffusion):
     diffusion.flush_noise_schedule()
     diffusion.precompute_noise_schedule(200, 500)
     theirs = diffusion.sigmas_schedule.flatten().log()
-    ours = draw_indices(100_000, Preconditioning(), -1.1, 2.0, 0.1, Generator().manual_seed(1))[0].log()
+    ours = draw_index(100_000, Preconditioning(), -1.1, 2.0, 0.1, Generator().manual_seed(1))[0].log()
     at = torch.linspace(0.1, 0.9, 9)
     assert torch.allclose(ours.quantile(at), theirs.quantile(at), atol=0.05)
 

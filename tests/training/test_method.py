@@ -1,4 +1,4 @@
-"""The paper's two tricks as pure functions, and everything else a step draws."""
+"""The paper's two tricks and everything else a step draws, as pure functions; and the step itself."""
 
 import math
 
@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from lincae_core.models.consistency import Preconditioning
-from lincae_core.training.consistency import consistency_loss, draw_levels, pseudo_huber
-from lincae_core.training.linearity import (
+from lincae_core.training.loop import ema_decay, learning_rate
+from lincae_core.training.method import (
+    LinCaeStep,
+    consistency_loss,
     draw_gains,
-    draw_mixing_weights,
+    draw_sigma,
+    draw_weights,
     gain_range,
-    mix_neighbours,
-    without_neighbours,
+    mix,
+    pseudo_huber,
+    step_size,
 )
-from lincae_core.training.schedules import ema_decay, learning_rate, step_size
 
 SEEDS = st.integers(0, 2**31)
 
@@ -29,48 +32,23 @@ def seeded(seed):
 @settings(max_examples=30, deadline=None)
 @given(SEEDS, st.integers(1, 200))
 def test_mixing_weights_in_range(seed, batch):
-    w = draw_mixing_weights(batch, seeded(seed))
-    assert w.shape == (batch, 2)
-    assert w[:, 0].min() >= 0.5
+    w = draw_weights(batch, seeded(seed))
+    assert w.shape == (batch,)
+    assert w.min() >= 0.5
     assert w.max() <= 1
-    assert torch.allclose(w.sum(1), torch.ones(batch))
-
-
-@settings(max_examples=30, deadline=None)
-@given(SEEDS, st.integers(2, 6))
-def test_mixtures_of_more_sources(seed, sources):
-    w = draw_mixing_weights(500, seeded(seed), sources)
-    assert w.shape == (500, sources)
-    assert w.min() >= 0
-    assert torch.allclose(w.sum(1), torch.ones(500))
-    counts = (w > 0).sum(1)
-    assert set(counts.tolist()) == set(range(2, sources + 1))
-    assert bool((w[:, 0] >= 1 / counts - 1e-6).all())
 
 
 def test_mixing_weights_are_uniform():
-    w = draw_mixing_weights(20000, seeded(0))[:, 0]
+    w = draw_weights(20000, seeded(0))
     assert float(w.mean()) == pytest.approx(0.75, abs=0.005)
     assert float(w.std()) == pytest.approx(0.5 / math.sqrt(12), abs=0.005)
 
 
-def test_mix_neighbours_by_hand():
+def test_mixing_by_hand():
     x = torch.tensor([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
-    w = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
+    w = torch.tensor([0.5, 0.75, 1.0])
     truth = torch.tensor([[50.5, 101.0], [7.75, 15.5], [100.0, 200.0]])
-    assert torch.allclose(mix_neighbours(x, w), truth)
-    three = torch.tensor([[0.5, 0.25, 0.25]] * 3)
-    assert torch.allclose(mix_neighbours(x, three)[2], 0.5 * x[2] + 0.25 * x[1] + 0.25 * x[0])
-
-
-@settings(max_examples=25, deadline=None)
-@given(SEEDS, st.integers(3, 8), st.integers(2, 4))
-def test_a_mixture_without_its_other_sources_is_the_first(seed, batch, sources):
-    g = seeded(seed)
-    x = torch.randn(batch, 7, generator=g, dtype=torch.float64)
-    w = draw_mixing_weights(batch, g, sources).double()
-    left = without_neighbours(mix_neighbours(x, w)[:2], x, w)
-    assert torch.allclose(left, w[:2, :1] * x[:2])
+    assert torch.allclose(mix(x, w), truth)
 
 
 @settings(max_examples=25, deadline=None)
@@ -79,16 +57,16 @@ def test_mixing_commutes_with_any_linear_encoder(seed, batch, frames, dim):
     g = seeded(seed)
     x = torch.randn(batch, frames * 10, generator=g, dtype=torch.float64)
     matrix = torch.randn(10, dim, generator=g, dtype=torch.float64)
-    w = draw_mixing_weights(batch, g, 3)
+    w = draw_weights(batch, g)
 
     def encode(audio):
         return audio.view(batch, frames, 10) @ matrix
 
-    assert torch.allclose(encode(mix_neighbours(x, w)), mix_neighbours(encode(x), w))
+    assert torch.allclose(encode(mix(x, w)), mix(encode(x), w))
 
 
 def test_mixing_keeps_the_dtype():
-    assert mix_neighbours(torch.ones(4, 2, dtype=torch.bfloat16), torch.rand(4, 2)).dtype == torch.bfloat16
+    assert mix(torch.ones(4, 2, dtype=torch.bfloat16), torch.rand(4)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -134,9 +112,9 @@ def test_gains_at_the_edges():
 
 def test_draws_repeat_by_seed():
     for draw in (
-        lambda g: draw_mixing_weights(9, g),
+        lambda g: draw_weights(9, g),
         lambda g: draw_gains(torch.ones(9) * 0.1, (0, 3), 0.8, g),
-        lambda g: torch.stack(draw_levels(9, Preconditioning(), -1.1, 2.0, 0.1, g)),
+        lambda g: torch.stack(draw_sigma(9, Preconditioning(), -1.1, 2.0, 0.1, g)),
     ):
         assert torch.equal(draw(seeded(3)), draw(seeded(3)))
         assert not torch.equal(draw(seeded(3)), draw(seeded(4)))
@@ -146,7 +124,7 @@ def test_draws_repeat_by_seed():
 @given(SEEDS, st.floats(0.001, 0.3), st.floats(-3, 1), st.sampled_from([(0.5, 80.0), (0.25, 20.0)]))
 def test_teacher_stands_one_step_below(seed, step, mean, shape):
     p = Preconditioning(shape[0], 0.002, shape[1])
-    student, teacher = draw_levels(200, p, mean, 2.0, step, seeded(seed))
+    student, teacher = draw_sigma(200, p, mean, 2.0, step, seeded(seed))
     free = p.index(student) > step
     assert torch.allclose((p.index(student) - p.index(teacher))[free], torch.tensor(step), atol=2e-5)
     assert torch.allclose(teacher[~free], torch.tensor(p.sigma_min), rtol=2e-3)
@@ -156,7 +134,7 @@ def test_teacher_stands_one_step_below(seed, step, mean, shape):
 
 
 def test_student_is_log_normal():
-    student, _ = draw_levels(40000, Preconditioning(), -1.1, 2.0, 1e-3, seeded(0))
+    student, _ = draw_sigma(40000, Preconditioning(), -1.1, 2.0, 1e-3, seeded(0))
     assert float(student.log().median()) == pytest.approx(-1.1, abs=0.05)
     inner = student.log().sort().values
     assert float(inner[33640] - inner[6360]) == pytest.approx(4.0, abs=0.1)  # one deviation to both sides
@@ -211,7 +189,7 @@ def test_a_step_of_one_is_regression_to_the_clean_frames():
 
     torch.manual_seed(0)
     model = Frame64Model(Frame64Config(width=8, latent_width=8, latent_dim=4, denoiser_blocks=1))
-    student, teacher = draw_levels(64, model.preconditioning, 0.0, 2.0, 1.0, seeded(0))
+    student, teacher = draw_sigma(64, model.preconditioning, 0.0, 2.0, 1.0, seeded(0))
     assert torch.allclose(teacher, torch.tensor(model.config.sigma_min), rtol=1e-4)
     clean, noise = torch.randn(64, 8, FRAME), torch.randn(64, 8, FRAME)
     aim = model.denoise(clean + teacher[:, None, None] * noise, teacher, torch.zeros(64, 8, 8))
@@ -240,3 +218,121 @@ def test_average_starts_fast():
     assert ema_decay(0, 0.999) == pytest.approx(0.1)
     assert ema_decay(90, 0.999) == pytest.approx(0.91)
     assert ema_decay(10**6, 0.999) == 0.999
+
+
+# The step as a whole, on a model that shows what it is given.
+
+
+class Probe:
+    """A model whose encoder is linear, and whose networks note what they see."""
+
+    preconditioning = Preconditioning()
+
+    def __init__(self):
+        self.frontend = self
+        self.heard, self.latents, self.targets = [], [], []
+
+    def analyse(self, audio):
+        return audio.unflatten(1, (-1, 2))[:, :, :]
+
+    def encoder(self, frames):
+        self.heard.append(frames)
+        return 3.0 * frames
+
+    def decoder(self, z):
+        self.latents.append(z)
+        return z
+
+    def denoise(self, x, sigma, features):
+        self.targets.append((x, sigma))
+        return x
+
+
+def step(mixtures, gains, **more):
+    from types import SimpleNamespace
+
+    from lincae_core.training.recipe import ConsistencySection, LinearitySection
+
+    recipe = SimpleNamespace(
+        linearity=LinearitySection(mixtures=mixtures, gains=gains, **more), consistency=ConsistencySection(),
+        data=SimpleNamespace(crop_frames=8), seed=0,
+    )  # fmt: skip
+    return LinCaeStep(recipe)
+
+
+def seen(mixtures, gains, **more):
+    """What a step shows to the networks: encoder's frames, latents, clean target; and crops, weights, gains."""
+    model, how = Probe(), step(mixtures, gains, **more)
+    x = 0.2 * torch.randn(4, 8, generator=seeded(1))
+    draws = how.draw(model, x, 0.0, seeded(2))
+    draws["noise"] = torch.zeros(len(draws["gains"]), 4, 2)
+    loss, _ = how.loss(model, x, draws)
+    assert torch.isfinite(loss)
+    return model.heard[0].flatten(1), model.latents[0].flatten(1), model.targets[0][0].flatten(1), x, draws
+
+
+def test_lin_cae_the_encoder_hears_the_crops_alone_and_both_tricks_act_on_the_latents():
+    heard, z, target, x, d = seen("latent", "latent")
+    w, a = d["weights"][:, None], d["gains"][:, None]
+    assert torch.equal(heard, x), "neither mixtures nor gains"
+    latents = torch.cat([3 * x, w * 3 * x + (1 - w) * (3 * x).roll(1, 0)])
+    assert torch.allclose(z, a * latents)
+    assert torch.allclose(target, a * torch.cat([x, w * x + (1 - w) * x.roll(1, 0)]))
+    assert len(set(a.flatten().tolist())) > 4, "gains differ from item to item"
+
+
+def test_the_baseline_hears_what_it_has_to_give_back():
+    heard, z, target, x, d = seen("audio", "audio")
+    w, a = d["weights"][:, None], d["gains"][:, None]
+    assert torch.allclose(target, a * torch.cat([x, w * x + (1 - w) * x.roll(1, 0)]))
+    assert torch.allclose(heard, target)
+    assert torch.allclose(z, 3 * target), "nothing is done to its latents"
+    tricks = seen("latent", "latent")
+    assert torch.allclose(target, tricks[2]), "and it learns from the same audio as Lin-CAE"
+
+
+def test_the_first_trick_alone_mixes_latents_of_scaled_crops():
+    heard, z, target, x, d = seen("latent", "audio")
+    w, a = d["weights"][:, None], d["gains"][:4, None]
+    assert torch.allclose(heard, a * x)
+    scaled = a * x
+    assert torch.allclose(target, torch.cat([scaled, w * scaled + (1 - w) * scaled.roll(1, 0)]))
+    assert torch.allclose(z, 3 * target), "the latents belong to the target"
+
+
+def test_the_second_trick_alone_scales_latents_of_encoded_mixtures():
+    heard, z, target, x, d = seen("audio", "latent")
+    w, a = d["weights"][:, None], d["gains"][:, None]
+    assert torch.allclose(heard, torch.cat([x, w * x + (1 - w) * x.roll(1, 0)]))
+    assert torch.allclose(z, a * 3 * heard)
+    assert torch.allclose(target, a * heard)
+
+
+def test_without_tricks_there_are_crops_alone():
+    heard, z, target, x, _ = seen("none", "none")
+    assert torch.equal(heard, x)
+    assert torch.equal(target, x)
+    assert torch.equal(z, 3 * x)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_the_papers_baseline_replaces_crops_by_mixtures(probability):
+    heard, _, target, x, d = seen("replace", "audio", mixture_probability=probability)
+    w, a = d["weights"][:, None], d["gains"][:, None]
+    mixed = w * x + (1 - w) * x.roll(1, 0)
+    assert len(target) == len(x)
+    assert torch.allclose(target, a * torch.where(d["replaced"][:, None], mixed, x))
+    assert torch.equal(heard, target)
+    if probability != 0.5:
+        assert bool((d["replaced"] == (probability == 1)).all())
+
+
+@pytest.mark.parametrize("mixtures", ["latent", "audio", "replace", "none"])
+def test_scaled_audio_never_clips(mixtures):
+    how = step(mixtures, "latent", gain_low=1, gain_high=3, gain_probability=1)
+    x = 0.9 * torch.sign(torch.randn(16, 8, generator=seeded(0)))
+    draws = how.draw(Probe(), x, 0.0, seeded(1))
+    model = Probe()
+    draws["noise"] = torch.zeros(len(draws["gains"]), 4, 2)
+    how.loss(model, x, draws)
+    assert float(model.targets[0][0].abs().max()) <= 1 + 1e-6
