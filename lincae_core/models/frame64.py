@@ -11,12 +11,8 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from lincae_core.models.blocks import Block, NoiseLevel
-from lincae_core.models.consistency import Preconditioning
-from lincae_core.models.frontend import BINS, HOP, Frontend
-from lincae_core.models.windows import Window
-
-FRAME = 2 * BINS  # numbers in an STFT frame
-RATIO = 8  # STFT frames in a latent frame
+from lincae_core.models.consistency import FRAME, RATIO, ConsistencyModel, Preconditioning, Window
+from lincae_core.models.frontend import BINS, Frontend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +64,7 @@ class Frame64Config:
     reference_rms: Annotated[float, Gt(0)] = 0.1
     latent_scale: Annotated[float, Gt(0)] = 1.0
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (an unknown key in a recipe is an error)
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012  (an unknown key in a recipe is an error)
 
     def __post_init__(self) -> None:  # noqa: D105
         if self.kernel % 2 == 0:
@@ -176,13 +172,10 @@ class Denoiser(nn.Module):
         return self.output(h) + torch.cat([gain, gain], -1) * x
 
 
-class Frame64Model(nn.Module):
-    """Encoder, latent-side decoder and denoiser around one frontend."""
+class Frame64Model(ConsistencyModel):
+    """Encoder, latent-side decoder and denoiser around one STFT frontend; sees stretches of any length."""
 
     family = "frame64"
-    sample_rate = 44100  # Hz
-    samples_per_frame = RATIO * HOP  # samples
-    grid = 1  # its networks see any stretch, wherever it begins
 
     def __init__(self, config: Frame64Config) -> None:
         super().__init__()
@@ -192,47 +185,21 @@ class Frame64Model(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = LatentDecoder(config)
         self.denoiser = Denoiser(config)
-
-    @property
-    def encoder_context(self) -> int:
-        """Latent frames on either side that a latent frame depends on."""
-        c = self.config
-        reach = c.kernel // 2
-        return c.encoder_latent_blocks * reach + math.ceil(c.encoder_frame_blocks * reach / RATIO)
-
-    @property
-    def frame_context(self) -> int:
-        """Latent frames on either side that they depend on through the blocks at the frame rate alone."""
-        c = self.config
-        return math.ceil((c.decoder_frame_blocks + c.denoiser_blocks) * (c.kernel // 2) / RATIO)
-
-    @property
-    def decoder_context(self) -> int:
-        """Latent frames on either side that the STFT frames of a latent frame depend on."""
-        c = self.config
-        return c.decoder_latent_blocks * (c.kernel // 2) + self.frame_context
-
-    def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
-        """One window: all there is, from ``first`` to ``last``, for the latent frames ``low`` to ``high``."""
-        return [Window(first, last, low, high)]
+        reach = config.kernel // 2
+        # latent frames on either side that are reached through the blocks at the STFT frame rate alone
+        self.frame_context = math.ceil((config.decoder_frame_blocks + config.denoiser_blocks) * reach / RATIO)
+        self.encoder_context = config.encoder_latent_blocks * reach + math.ceil(
+            config.encoder_frame_blocks * reach / RATIO
+        )
+        self.decoder_context = config.decoder_latent_blocks * reach + self.frame_context
 
     def features(self, z: Tensor, seen: list[Window]) -> tuple[Tensor, list[Window]]:
-        """What the latent-side decoder gives for windows, and the part of each that it gives it for.
+        """Features for the denoiser from latents ``[W, K, latent_dim]``, and the windows they are valid for.
 
-        The blocks at the latent rate reach far and cost little, those at the frame rate the reverse: these get no more
-        of the context than they reach.
-
-        Args:
-            z: latents of the windows, ``[W, K, latent_dim]``.
-            seen: the windows, of one shape.
+        Blocks at the latent rate reach far and cost little, those at the STFT frame rate the reverse: the latter
+        compute no more context than they reach.
         """
         first = seen[0]
         before = max(first.low - self.frame_context - first.start, 0)
         after = max(first.stop - first.high - self.frame_context, 0)
         return self.decoder(z, before, after), [Window(w.start + before, w.stop - after, w.low, w.high) for w in seen]
-
-    def denoise(self, x: Tensor, sigma: Tensor, features: Tensor) -> Tensor:
-        """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
-        p, s = self.preconditioning, sigma[:, None, None]
-        out = self.denoiser(p.c_in(s) * x, sigma, features)
-        return p.c_skip(s) * x + p.c_out(s) * out

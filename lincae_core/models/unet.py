@@ -10,9 +10,9 @@ import torch
 from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 from torch import Tensor, nn
 
-from lincae_core.models.consistency import Preconditioning
-from lincae_core.models.frontend import BINS, HOP, Frontend
-from lincae_core.models.images import activated, convolved, laid_out, mixed, scaled
+from lincae_core.models.consistency import ConsistencyModel, Preconditioning, Window, fixed_windows
+from lincae_core.models.frontend import BINS, Frontend
+from lincae_core.models.cpu_layout import activated, convolved, laid_out, mixed, scaled
 from lincae_core.models.unet_blocks import (
     Downsample,
     NoiseEmbedding,
@@ -23,7 +23,6 @@ from lincae_core.models.unet_blocks import (
     mlp,
     zeroed,
 )
-from lincae_core.models.windows import Window, windows
 
 WINDOW = 8  # latent frames that the network sees at once, as in training
 MARGIN = 1  # latent frames on either side of a window that its neighbours answer for
@@ -78,7 +77,7 @@ class UnetConfig:
     reference_rms: Annotated[float, Gt(0)] = 0.1
     latent_scale: Annotated[float, Gt(0)] = 1.0
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (an unknown key in a recipe is an error)
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012  (an unknown key in a recipe is an error)
 
     def __post_init__(self) -> None:  # noqa: D105
         for name in ("multipliers", "attention", "frequency_only"):  # a config read from JSON has lists
@@ -251,13 +250,11 @@ class Denoiser(nn.Module):
         return to_frames(convolved(self.output, scaled(h, (1 + self.scale_out(embedding))[:, None, None])))
 
 
-class UnetModel(nn.Module):
-    """Encoder, latent-side decoder and denoiser around one frontend; sees windows of 8 latent frames."""
+class UnetModel(ConsistencyModel):
+    """Encoder, latent-side decoder and denoiser around one STFT frontend; sees windows of 8 latent frames."""
 
     family = "unet"
-    sample_rate = 44100  # Hz
-    samples_per_frame = 8 * HOP  # samples
-    grid = WINDOW - 2 * MARGIN  # latent frames from one window to the next
+    grid = WINDOW - 2 * MARGIN
     encoder_context = MARGIN
     decoder_context = MARGIN
 
@@ -272,24 +269,15 @@ class UnetModel(nn.Module):
 
     def _apply(self, *args: Any, **kwargs: Any) -> UnetModel:
         super()._apply(*args, **kwargs)
-        for parameter in self.parameters():  # on a GPU the convolutions' weights lie as the images do
+        for parameter in self.parameters():  # on a GPU, weights in the memory format of the images
             if parameter.ndim == 4 and parameter.is_cuda:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         return self
 
     def windows(self, low: int, high: int, first: int, last: int) -> list[Window]:
-        """Windows of one length at fixed places that give latent frames ``low`` to ``high`` (exclusive).
+        """Windows of one length at fixed places, of which latent frames ``low`` to ``high`` (exclusive) are used.
 
-        The norms take statistics over all they see, so a window must be the same wherever a stretch is cut; where it
-        reaches beyond what there is (``first`` to ``last``), it sees zeros.
+        The group norms take statistics over all that they see, so a window must not depend on where a stretch was
+        cut. Beyond what exists (``first`` to ``last``), a window sees zeros.
         """
-        return windows(low, high, WINDOW, MARGIN)
-
-    def features(self, z: Tensor, seen: list[Window]) -> tuple[list[Tensor], list[Window]]:
-        """What the latent-side decoder gives for windows ``[W, K, latent_dim]``, all of which the denoiser sees."""
-        return self.decoder(z), seen
-
-    def denoise(self, x: Tensor, sigma: Tensor, features: list[Tensor]) -> Tensor:
-        """The consistency function ``f(x, sigma | features)``: ``x`` [B, T, 2048], ``sigma`` [B]."""
-        p, s = self.preconditioning, sigma[:, None, None]
-        return p.c_skip(s) * x + p.c_out(s) * self.denoiser(p.c_in(s) * x, sigma, features)
+        return fixed_windows(low, high, WINDOW, MARGIN)
