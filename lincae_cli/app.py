@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import click
+from click.shell_completion import shell_complete
 
 from . import completion, messages
 from .options import SETTINGS, Group, example, first_example
@@ -41,11 +42,11 @@ COMMANDS = {
     "info": "inspect:info",
     "stats": "stats:stats",
     "verify": "inspect:verify",
-    "plot": "plot:plot",
-    "compare": "compare:compare",
+    "plot": "show:plot",
+    "compare": "evaluate:compare",
     "train": "train:train",
     "eval": "evaluate:evaluate",
-    "demo": "demo:demo",
+    "demo": "show:demo",
     "models": "models:models",
 }
 
@@ -164,8 +165,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        code = root.main(given, prog_name="lincae", standalone_mode=False)
+        instruction = os.environ.get(completion.VARIABLE)
+        if instruction:
+            return shell_complete(root, {}, "lincae", completion.VARIABLE, instruction)
+        with root.make_context("lincae", given) as context:
+            root.invoke(context)
         sys.stdout.flush()
+        code = 0
+    except click.exceptions.Exit as e:
+        code = e.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = INTERRUPTED
     except SystemExit as e:
@@ -181,7 +189,7 @@ def _run(given: list[str]) -> int:
         return messages.show(e)
     if code == INTERRUPTED:
         print("lincae: interrupted; no half-written file is left", file=sys.stderr)
-    return code if isinstance(code, int) else 0
+    return code
 
 
 def _report(error: click.ClickException, given: list[str]) -> int:

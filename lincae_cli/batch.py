@@ -141,6 +141,8 @@ def _attempt(
     from lincae_formats import TargetExistsError
 
     open_source(job.source, kind)
+    for name in job.beside:
+        open_source(name, kind)
     if records is None or STDIO in (job.source, job.target):
         make_folder(job)
         return do(job, options.force)
@@ -224,13 +226,15 @@ class _Outcomes:
         self._progress.note(f"{job.source} -> {job.target}  {took}")
         facts = {"seconds": result.seconds, "elapsed": round(result.elapsed, 4), "speed": round(speed, 2)}
         facts |= {"channels": result.channels, "sample_rate": result.sample_rate, "clipped": result.clipped}
+        facts["notes"] = [*getattr(result, "notes", ()), *getattr(result, "warnings", ())]
         self._log(job, "done", **facts)
         if self._json:
             return
-        for note in getattr(result, "notes", ()):
-            if note not in self._said:
-                messages.say("note", note)
-            self._said.add(note)
+        for kind, texts in (("note", getattr(result, "notes", ())), ("warning", getattr(result, "warnings", ()))):
+            for text in texts:
+                if text not in self._said:
+                    messages.say(kind, text)
+                self._said.add(text)
         if result.clipped:
             hint = "turn it down with: lincae gain, or write a .wav with --subtype FLOAT"
             messages.say("warning", f"{job.target}: {result.clipped} samples above full scale were clipped; {hint}")

@@ -59,10 +59,7 @@ def _adjusted(param: Any) -> Any:
 
 def adjust(param: Any) -> None:
     """Makes Typer's parameter one of ours: its text is handed on as typed, and shells complete it by its metavar."""
-    from .completion import complete
-
     param.get_runtime_param = lambda: _AS_TYPED
-    param.shell_complete = lambda _ctx, incomplete: complete(param, incomplete)
     if param.param_type_name == "argument":
         # `LAT...` instead of `{LAT...}...` and `LAT... <list[str]>`: the metavar says it all.
         param.get_usage_pieces = lambda _ctx: [param.metavar]

@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 from .messages import failure
 
 SHELLS = ("bash", "zsh", "fish")
-_VARIABLE = "_LINCAE_COMPLETE"
+VARIABLE = "_LINCAE_COMPLETE"
 
 
 def option(name: str, help: str, finish: Any) -> Any:
@@ -21,7 +21,7 @@ def option(name: str, help: str, finish: Any) -> Any:
             shell = current_shell()
             completer = get_completion_class(shell)
             assert completer is not None, "click knows all of SHELLS"
-            click.echo(finish(shell, completer(context.command, {}, "lincae", _VARIABLE).source()))
+            click.echo(finish(shell, completer(context.command, {}, "lincae", VARIABLE).source()))
             context.exit()
 
     return click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=callback, help=help)

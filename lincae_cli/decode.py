@@ -29,7 +29,7 @@ from .types import DURATION, OFFSET, RATE, STDIO, SUBTYPE, Whole
 @click.option("--steps", type=Whole(1, 1000), default=1, help="Sampling steps, of models that sample.")
 @click.option("--seed", type=Whole(0, 2**63 - 1), default=0, help="Seed of the noise, of models that sample.")
 @click.option("--subtype", type=SUBTYPE, help="Sample format.")
-@click.option("--sample-rate", type=RATE, metavar="HZ", help="Sample rate. [default: that of the source]")
+@click.option("--sample-rate", type=RATE, metavar="HZ", help="Sample rate. [default: that of the source, or the nearest that the format has]")
 @click.option("--format", metavar="WAV|FLAC|...", help="Audio format, where the file name does not tell it.")
 @model("The model's file, when it is not an installed one.")
 @device
@@ -57,7 +57,7 @@ def decode(
     operands, output = split_output(lats, output)
     _check_direction(operands, output)
 
-    from lincae_core.audio.formats import WRITE_EXTENSIONS, find_format
+    from lincae_core.audio import WRITE_EXTENSIONS, find_format
 
     suffix = ".wav"
     if format is not None:
@@ -71,8 +71,13 @@ def decode(
         models.info(model)
     jobs = plan(inputs, output, new_suffix=suffix, force=batch.force, suffixes=WRITE_EXTENSIONS)
     for job in jobs:
-        if job.target != STDIO and Path(job.target).suffix.lower() not in WRITE_EXTENSIONS and format is None:
-            find_format(job.target, job.target, None)
+        suffix = Path(job.target).suffix.lower()
+        if format is not None or job.target.startswith(("/dev/", STDIO)) or suffix in WRITE_EXTENSIONS:
+            continue
+        if not suffix:
+            hint = f"add one, as in {job.target}.wav, or a slash for a folder: -o {job.target}/"
+            raise usage_error(f"-o {job.target} has no extension", hint)
+        find_format(job.target, job.target, None)
 
     def seconds(path: str) -> float:
         from lincae_formats import LatReader
@@ -89,7 +94,7 @@ def decode(
         with LatReader(open_source(job.source, "a .lat file")) as reader:
             loaded = models.load(models.matching(reader.header, reader.name, model))
 
-            from lincae_core.pipeline import decode_file
+            from lincae_core.models.transcode import decode_file
 
             begin, finish = span(reader.header, start, end, duration)
             return decode_file(
@@ -102,7 +107,7 @@ def decode(
                 seed=seed,
                 subtype=subtype,
                 format=format,
-                sample_rate=_sample_rate(job.target, format, sample_rate),
+                sample_rate=sample_rate,
                 overwrite=overwrite,
                 progress=progress.bar(job.source),
             )
@@ -136,12 +141,6 @@ def span(
         if end <= (begin or 0.0):
             raise usage_error(f"--end {end - length:g} is before the part begins", f"the file has {length:g} s")
     return begin, end
-
-
-def _sample_rate(target: str, format: str | None, rate: int | None) -> int | None:
-    """The sample rate asked for; 48000 for Opus, which has no 44.1 kHz."""
-    opus = format.upper() == "OPUS" if format is not None else target.lower().endswith(".opus")
-    return 48000 if rate is None and opus else rate
 
 
 def _check_direction(operands: list[str], output: str | None) -> None:

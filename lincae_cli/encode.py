@@ -1,5 +1,7 @@
 """`lincae encode`: audio to `.lat`."""
 
+from typing import Any
+
 import click
 
 from . import batch as batches
@@ -9,7 +11,7 @@ from .messages import say, usage_error
 from .options import BatchOptions, argument, batch_options, command, device, model, output
 from .outputs import Job, open_target, plan
 from .progress import Progress
-from .types import DTYPE, QUALITY, STDIO
+from .types import DTYPE, QUALITIES, QUALITY, STDIO
 
 
 @command(
@@ -48,14 +50,13 @@ def encode(
     operands, output = split_output(audio, output)
     _check_direction(operands, output)
 
-    from lincae_core.audio import formats
+    from lincae_core.audio import AUDIO_EXTENSIONS, SNDFILE_EXTENSIONS
+    from lincae_core.audio.ffmpeg import has_ffmpeg
 
-    suffixes, others = formats.AUDIO_EXTENSIONS, formats.FFMPEG_EXTENSIONS
-    if _has_ffmpeg():
-        suffixes, others = suffixes | others, frozenset()
+    suffixes = AUDIO_EXTENSIONS if has_ffmpeg() else SNDFILE_EXTENSIONS
     inputs = gather(
         operands, batch.files_from, batch.null, suffixes=suffixes, kind="audio", missing="lincae encode: AUDIO",
-        others=others,
+        others=AUDIO_EXTENSIONS - suffixes,
     )  # fmt: skip
     if inputs.left_out and not batch.log_json:
         say("note", f"{left_out(inputs)} left out; {FFMPEG}")
@@ -67,7 +68,7 @@ def encode(
     def do(job: Job, overwrite: bool) -> object:
         loaded = models.load(info)
 
-        from lincae_core.pipeline import encode_file
+        from lincae_core.models.transcode import encode_file
 
         source, target = open_source(job.source, "audio"), open_target(job.target)
         bar = progress.bar(job.source)
@@ -78,30 +79,20 @@ def encode(
         batches.write(jobs, do, batch, inputs, kind="audio", progress=progress, by=by)
 
 
-def _storage(info: object, quality: str | None, dtype: str | None) -> dict[str, str]:
+def _storage(info: Any, quality: str | None, dtype: str | None) -> dict[str, str]:
     """How latents are stored, as arguments of `encode_file`.
 
     Raises:
         UsageError: the model has no qualities, or has them and a dtype is given.
     """
-    if not _has_qualities(info):
+    if not info.qualities:
         if quality is not None:
-            raise usage_error(f"the model {info.name} has no qualities", "give --dtype float16, or --dtype float32")  # type: ignore[attr-defined]
+            raise usage_error(f"the model {info.name} has no qualities", "give --dtype float16, or --dtype float32")
         return {"dtype": dtype or "float16"}
     if dtype is not None:
-        known = "low, medium, high or exact"
-        raise usage_error(f"the model {info.name} stores by quality, not by --dtype", f"give --quality {known}")  # type: ignore[attr-defined]
+        hint = f"give --quality {', '.join(QUALITIES[:-1])} or {QUALITIES[-1]}"
+        raise usage_error(f"the model {info.name} stores by quality, not by --dtype", hint)
     return {"quality": quality or "medium"}
-
-
-def _has_qualities(info: object) -> bool:
-    return bool(getattr(info, "qualities", None))
-
-
-def _has_ffmpeg() -> bool:
-    import shutil
-
-    return shutil.which("ffmpeg") is not None
 
 
 def _check_direction(operands: list[str], output: str | None) -> None:

@@ -173,8 +173,8 @@ def decoded(reader: Any, models: "ModelCache", model: str | None) -> Any:
     """
     loaded = models.load(models.matching(reader.header, reader.name, model))
 
-    from lincae_core.plan import decoded_span
-    from lincae_core.sources import DecodedAudio
+    from lincae_core.models.transcode import decoded_span
+    from lincae_core.models.transcode import DecodedAudio
 
     return DecodedAudio(loaded, reader, decoded_span(reader.header, reader.name))
 
@@ -194,7 +194,7 @@ class ModelCache:
 
     def info(self, name: str | None) -> Any:
         """The facts of the model of that name or path; of the default without one."""
-        from lincae_core.models.registry import DEFAULT_MODEL, resolve
+        from lincae_core.models.store import DEFAULT_MODEL, resolve
 
         return resolve(name or DEFAULT_MODEL)
 
@@ -204,7 +204,7 @@ class ModelCache:
         Raises:
             LincaeError: it is not installed, or the one named did not encode the file.
         """
-        from lincae_core.models.registry import find_fingerprint
+        from lincae_core.models.store import find_fingerprint
 
         if name is None:
             return find_fingerprint(header.model_fingerprint, header.model, file)
@@ -218,7 +218,7 @@ class ModelCache:
 
     def load(self, info: Any) -> Any:
         """The model itself."""
-        from lincae_core.models.registry import load, remember
+        from lincae_core.models.store import load, remember
 
         with self._lock:
             key = str(info.path)

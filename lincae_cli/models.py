@@ -26,7 +26,7 @@ def models(context: click.Context) -> None:
 @as_json
 def list_models(as_json: bool) -> None:
     """List the models that encode and decode can use; * marks the default."""
-    from lincae_core.models.registry import DEFAULT_MODEL, available
+    from lincae_core.models.store import DEFAULT_MODEL, available
 
     infos = available()
     if as_json:
@@ -45,7 +45,7 @@ def list_models(as_json: bool) -> None:
 @as_json
 def show(name: str, as_json: bool) -> None:
     """Show one model: its facts, its configuration and its card."""
-    from lincae_core.models.registry import resolve
+    from lincae_core.models.store import resolve
 
     info = resolve(name)
     facts = _facts(info)
@@ -100,7 +100,7 @@ def import_model(file: str, family: str | None, name: str | None, scale: float |
     """
     if not Path(file).exists():
         raise failure(f"{file}: no such file", nearest(file))
-    from lincae_core.models.checkpoints import import_file
+    from lincae_core.models.convert import import_file
 
     info = import_file(Path(file), family, name, scale, force=force)
     click.echo(f"{info.name}: {info.path}")

@@ -14,6 +14,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from .messages import failure
+
 LIST = ".lincae-batch.jsonl"
 
 _Stamp = list[int] | None  # size and mtime, ns
@@ -46,7 +48,7 @@ class Records:
         """Notes that a target was written."""
         stamp = _stamp(target)
         if stamp is not None:
-            with contextlib.suppress(OSError):  # the line that `begin` wrote is enough
+            with contextlib.suppress(Exception):  # the line that `begin` wrote is enough
                 _append(target, {**line, "size": stamp[0], "mtime_ns": stamp[1]})
 
     def difference(self, target: str, sources: tuple[str, ...]) -> str | None:
@@ -105,11 +107,14 @@ def _read(path: str) -> list[dict[str, Any]]:
 def _append(target: str, line: dict[str, Any]) -> None:
     # In one write, so that runs that share a folder do not mix their lines; the line break in front ends a line that
     # a killed run left open.
-    descriptor = os.open(_list_of(target), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, f"\n{json.dumps(line, separators=(',', ':'))}\n".encode())
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(_list_of(target), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, f"\n{json.dumps(line, separators=(',', ':'))}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        raise failure(f"cannot write {target}: {e.strerror}", "free some space, or choose another -o") from e
 
 
 def _stamp(path: str) -> _Stamp:
@@ -121,14 +126,12 @@ def _stamp(path: str) -> _Stamp:
 
 
 def _facts(source: str) -> dict[str, Any]:
-    found = os.stat(source)
-    return {
-        "name": os.path.basename(source),
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,
-        "sha256": _hash(source),
-    }
+    facts: dict[str, Any] = {"name": os.path.basename(source)}
+    with contextlib.suppress(OSError):  # which the work itself will meet, and report
+        found = os.stat(source)
+        facts |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+        facts["sha256"] = _hash(source)
+    return facts
 
 
 def _hash(path: str) -> str:

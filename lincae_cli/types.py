@@ -256,7 +256,7 @@ def spelling(param: click.Parameter | None) -> str:
 
 def installed_models() -> Collection[str]:
     """Names of the models that can be used now."""
-    from lincae_core.models.registry import available
+    from lincae_core.models.store import available
     from lincae_formats.errors import LincaeError
 
     try:
@@ -266,9 +266,9 @@ def installed_models() -> Collection[str]:
 
 
 def _grammar() -> Any:
-    from lincae_formats import notation
+    from lincae_formats import text
 
-    return notation
+    return text
 
 
 def _positive_time(text: str) -> float:

@@ -21,6 +21,7 @@ Work = Callable[[Any], Any]  # does an item; returns what can be pickled, except
 
 _FEW = 24  # items that are done sooner than processes are started
 _TOGETHER = 16  # items handed over at once
+_THREADS = 8  # of a process: while one waits for the disk, another computes
 
 
 def cores() -> int:
@@ -181,13 +182,19 @@ def _end_with_parent() -> None:
 
 
 def _work(items: list[Any]) -> list[Any]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from lincae_formats.files import folders_synced_once
 
+    threads = ThreadPoolExecutor(min(_THREADS, len(items)))
     try:
         with folders_synced_once():
-            return [_picklable(_worker(item)) for item in items]
+            return [_picklable(result) for result in threads.map(_worker, items)]
     except SystemExit as e:
+        threads.shutdown(wait=True, cancel_futures=True)
         os._exit(e.code if isinstance(e.code, int) else 1)  # the pool would take it for a result, and go on
+    finally:
+        threads.shutdown()
 
 
 def _picklable(result: Any) -> Any:

@@ -8,20 +8,27 @@ import threading
 import time
 from pathlib import Path
 
+import click
 import pytest
-import typer
 from cli_helpers import environment, make_lat
 
-from lincae_cli import batch, paths
-from lincae_cli.inputs import gather
+from lincae_cli import batch, outputs, workers
+from lincae_cli.inputs import gather, left_out
 from lincae_formats import LincaeError, TargetExistsError, UsageError
 
 
-def plan(*operands, output=None, force=False, listed=None, nul=False):
+def gathered(*operands, listed=None, nul=False, others=()):
+    return gather(
+        operands, listed, nul, suffixes={".wav", ".flac"}, kind="audio", missing="lincae encode: AUDIO", others=others
+    )
+
+
+def plan(*operands, output=None, force=False, listed=None, nul=False, keep_extension=False):
     """Jobs of an encode as (source, target) pairs."""
-    inputs = gather(operands, listed, nul, suffixes={".wav", ".flac"}, kind="audio", missing="lincae encode: AUDIO")
+    inputs = gathered(*operands, listed=listed, nul=nul)
+    jobs = outputs.plan(inputs, output, new_suffix=".lat", force=force, keep_extension=keep_extension)
     assert inputs.failures == []
-    return [(job.source, job.target) for job in paths.plan(inputs, output, new_suffix=".lat", force=force)]
+    return [(job.source, job.target) for job in jobs]
 
 
 @pytest.fixture
@@ -60,11 +67,31 @@ def test_a_file_named_twice_is_read_once(tree):
     assert plan("in/a.wav", "in", "./in/a.wav") == [("in/a.wav", "in/a.lat"), ("in/deep/b.FLAC", "in/deep/b.lat")]
 
 
-def test_two_inputs_for_one_output_are_refused(tree):
-    Path("other").mkdir()
-    Path("other/a.wav").touch()
+def test_two_inputs_for_one_output_are_named_and_the_others_are_done(tree):
+    for name in ("in/a.flac", "in/a.wav", "other/a.wav"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    inputs = gathered("in")
+    jobs = outputs.plan(inputs, "x", new_suffix=".lat", force=False)
+    assert [(job.source, job.target) for job in jobs] == [("in/deep/b.FLAC", "x/deep/b.lat")]
+    (error,) = inputs.failures
+    assert str(error).startswith("in/a.flac and in/a.wav would both be written to x/a.lat; add --keep-extension")
+    assert plan("in", output="x", keep_extension=True) == [
+        ("in/a.flac", "x/a.flac.lat"), ("in/a.wav", "x/a.wav.lat"), ("in/deep/b.FLAC", "x/deep/b.FLAC.lat")
+    ]  # fmt: skip
     with pytest.raises(UsageError, match=r"in/a.wav and other/a.wav would both be written to x/a.lat"):
         plan("in/a.wav", "other/a.wav", output="x", force=True)
+
+
+def test_audio_that_is_not_read_is_counted_by_its_extension(tree):
+    for name in ("in/v.m4a", "in/deep/w.M4A", "in/x.wma", "m4a/only.m4a"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    inputs = gathered("in", others={".m4a", ".wma"})
+    assert len(inputs.found) == 2
+    assert left_out(inputs) == "2 .m4a and 1 .wma files"
+    with pytest.raises(LincaeError, match=r"m4a holds no audio files; it holds 1 \.m4a file; install ffmpeg"):
+        gathered("m4a", others={".m4a"})
 
 
 def test_an_existing_target_is_refused_at_once_and_in_a_batch_left_to_its_turn(tree):
@@ -73,7 +100,7 @@ def test_an_existing_target_is_refused_at_once_and_in_a_batch_left_to_its_turn(t
         plan("one.wav")
     Path("in/a.lat").touch()
     with pytest.raises(TargetExistsError, match=r"a.lat and 1 more exist already"):
-        paths.check_targets(["in/a.lat", "one.lat"], ["x", "y"], False)
+        outputs.check_targets(["in/a.lat", "one.lat"], ["x", "y"], False)
     assert len(plan("one.wav", force=True)) == 1
     assert len(plan("one.wav", "in")) == 3
 
@@ -84,6 +111,11 @@ def test_quoted_globs_are_expanded_and_mirrored(tree):
     assert plan("i?", output="out/") == [("in/a.wav", "out/in/a.lat"), ("in/deep/b.FLAC", "out/in/deep/b.lat")]
     Path("take[1].wav").touch()
     assert plan("take[1].wav") == [("take[1].wav", "take[1].lat")], "a file of that very name wins"
+    for name in ("album [2020]", "half [open"):
+        Path(name).mkdir()
+        Path(name, "x.wav").touch()
+        assert plan(f"{name}/*.wav") == [(f"{name}/x.wav", f"{name}/x.lat")], "a folder of that very name wins"
+        assert plan(f"{name}/**/*.wav", output="o") == [(f"{name}/x.wav", "o/x.lat")]
     for pattern in ("*.mp3", "in/deep/*.txt", "[z]*"):
         with pytest.raises(LincaeError, match="matches no audio files"):
             plan(pattern)
@@ -111,6 +143,17 @@ def test_a_list_with_folders_and_newlines_in_names(tree):
         plan(listed="list")
     with pytest.raises(LincaeError, match=r"did you mean list"):
         plan(listed="lisst")
+
+
+def test_a_list_as_editors_write_them(tree):
+    Path("#1.wav").touch()
+    Path("blank .wav ").touch()
+    text = "\ufeff# my songs\r\none.wav  \r\n\r\n   # more\n#1.wav\nblank .wav \n"
+    Path("list").write_text(text, encoding="utf-8", newline="")
+    assert [source for source, _ in plan(listed="list", output="o")] == ["one.wav", "#1.wav", "blank .wav "]
+    Path("list").write_text("one.wav\n", encoding="utf-16")
+    with pytest.raises(LincaeError, match="is in UTF-16; save it as UTF-8"):
+        plan(listed="list")
 
 
 def test_stdin_is_read_once_and_something_must_be_named(tree):
@@ -144,8 +187,7 @@ def test_an_empty_folder_is_an_error(tree):
         plan("empty")
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_a_bad_item_does_not_stop_the_others(capsys, jobs):
+def test_a_bad_item_does_not_stop_the_others(capsys):
     done = []
 
     def work(item):
@@ -153,17 +195,17 @@ def test_a_bad_item_does_not_stop_the_others(capsys, jobs):
             raise LincaeError(f"{item}.wav: bad", "throw it away")
         done.append(item)
 
-    with pytest.raises(typer.Exit) as stopped:
-        batch.run(range(1, 8), work, jobs=jobs)
+    with pytest.raises(click.exceptions.Exit) as stopped:
+        batch.run(range(1, 8), work)
     assert stopped.value.exit_code == 1
-    assert sorted(done) == [1, 2, 4, 5, 7]
+    assert done == [1, 2, 4, 5, 7]
     assert capsys.readouterr().err.splitlines() == [
         "lincae: error: 3.wav: bad; throw it away",
         "lincae: error: 6.wav: bad; throw it away",
         "lincae: error: 2 of 7 files failed; the others are done",
     ]
-    with pytest.raises(typer.Exit):
-        batch.run([3, 6], work, jobs=jobs)
+    with pytest.raises(click.exceptions.Exit):
+        batch.run([3, 6], work)
     assert capsys.readouterr().err.splitlines()[-1] == "lincae: error: 2 of 2 files failed", "there are no others"
 
 
@@ -184,7 +226,7 @@ def test_an_interruption_stops_the_other_threads():
         ended.append(stop.wait(10))
 
     with pytest.raises(KeyboardInterrupt):
-        batch.run([0, 1, 2, 3], work, jobs=2, stop=stop)
+        list(workers.in_threads([0, 1, 2, 3], work, 2, stop))
     assert all(ended)
     assert len(ended) < 3, "what had not begun must not begin"
 

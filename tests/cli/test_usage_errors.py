@@ -1,7 +1,10 @@
 """Whatever is typed wrong is answered by one line that says what to type instead."""
 
+import click
 import pytest
-from cli_helpers import make_lat, ok, refused
+from cli_helpers import make_lat
+
+from lincae_cli.app import COMMANDS, root
 
 WRONG = [
     # command line, exit code, what the line must say
@@ -10,6 +13,15 @@ WRONG = [
     ("models lst", 2, "did you mean: lincae models list"),
     ("--versio", 2, "did you mean --version"),
     ("mix", 2, "LAT[:GAIN][@TIME] is missing; for example: lincae mix"),
+    ("gain a.lat --gain -6dB", 2, "did you mean --db"),
+    ("gain a.lat --treshold 3", 2, "see: lincae gain --help"),
+    ("gain a.lat --forc", 2, "did you mean --force"),
+    ("decode a.lat --rate 48000", 2, "did you mean --sample-rate"),
+    ("decode a.lat --out x.wav", 2, "did you mean --output"),
+    ("decode a.lat --bits 24", 2, "did you mean --subtype"),
+    ("encode a.wav --gpu", 2, "did you mean --device"),
+    ("encode a.wav --threads 4", 2, "did you mean --jobs"),
+    ("help gian", 2, "did you mean: lincae gain"),
     ("mix a.lat", 2, "-o out.lat"),
     ("mix a.lat --ouput x.lat", 2, "did you mean --output"),
     ("mix a.lat -o", 2, "requires an argument"),
@@ -39,8 +51,10 @@ WRONG = [
     ("verify missing.lat", 1, "missing.lat: no such file"),
     ("encode a.lat", 2, "did you mean: lincae decode a.lat"),
     ("encode a.wav --dtype float61", 2, "did you mean --dtype float16"),
+    ("encode a.wav --quality lossless", 2, "use one of low, medium, high, exact"),
+    ("encode a.wav --quality low --dtype float16", 2, "keep --quality low"),
     ("encode a.wav --jobs 0", 2, "--jobs 1"),
-    ("encode a.wav --device gpu", 2, "auto, cpu or cuda"),
+    ("encode a.wav --device gpu", 2, "auto, cpu, cuda"),
     ("encode a.wav -o a.flac", 2, "write -o a.lat"),
     ("encode a.wav b.wav -o -", 2, "-o FOLDER/"),
     ("encode a.wav b.wav -o note.txt", 2, "is a file"),
@@ -52,51 +66,69 @@ WRONG = [
     ("decode a.wav", 2, "did you mean: lincae encode a.wav"),
     ("decode a.lat --start soon", 2, "--start 1:23.5"),
     ("decode a.lat --start 5 --end 3", 2, "later --end"),
+    ("decode a.lat --end 5 --duration 3", 2, "keep one"),
+    ("decode a.lat --start -3 --end -5", 2, "later --end"),
+    ("decode a.lat --duration 0", 2, "--duration 25m"),
+    ("decode a.lat -o out", 2, "or a slash for a folder: -o out/"),
     ("decode a.lat --steps 0", 2, "--steps 1"),
     ("decode a.lat --format MPEG", 2, "WAV"),
     ("decode a.lat -o out.xyz", 2, ".wav"),
     ("train missing.yaml", 1, "missing.yaml"),
     ("train note.txt --budget now", 2, "--budget"),
-    ("train note.txt --set lr", 2, "key=value"),
+    ("train note.txt --set lr", 2, "KEY=VALUE"),
     ("models show", 2, "lincae models show"),
 ]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("usage")
-    make_lat(folder / "a.lat")
-    (folder / "note.txt").write_text("no latents")
-    (folder / "folder").mkdir()
-    return folder
+@pytest.fixture
+def folder(cli):
+    """A working folder with a .lat file, a text file and a folder."""
+    make_lat(cli.folder / "a.lat")
+    (cli.folder / "note.txt").write_text("no latents")
+    (cli.folder / "folder").mkdir()
+    return cli.folder
 
 
 @pytest.mark.parametrize(("line", "code", "remedy"), WRONG, ids=[row[0] for row in WRONG])
-def test_one_line_that_names_the_remedy(folder, line, code, remedy):
+def test_one_line_that_names_the_remedy(folder, cli, line, code, remedy):
     before = sorted(folder.rglob("*"))
-    assert remedy in refused(code, *line.split(), cwd=folder)
+    assert remedy in cli.refused(code, *line.split())
     assert sorted(folder.rglob("*")) == before
 
 
-COMMANDS = [
-    "encode", "decode", "mix", "gain", "invert", "subtract", "residual", "slice", "concat", "shift", "fade", "render",
-    "info", "verify", "plot", "compare", "train", "eval", "demo", "models",
-]  # fmt: skip
+def commands(text):
+    """The commands that a help lists."""
+    return [line.split()[0] for line in text.split("Commands:\n")[1].split("\n\n")[0].splitlines()]
 
 
-def test_alone_it_prints_its_help():
-    text = ok().decode()
-    assert text == ok("--help").decode()
-    assert [line.split()[0] for line in text.split("Commands:\n")[1].split("\n\n")[0].splitlines()] == COMMANDS
+def test_alone_it_prints_its_help(cli):
+    text = cli.ok()
+    assert text == cli.ok("--help") == cli.ok("-h") == cli.ok("help")
+    assert commands(text) == list(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "models list", "models show", ""])
-def test_help_ends_with_an_example(command):
-    end = ok(*command.split(), "--help").decode().rstrip().split("Example:\n")[1]
-    assert end.strip().startswith(f"lincae {command}".strip())
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"models {name}" for name in ("list", "show", "pull", "import")), ""])
+def test_help_ends_with_an_example(cli, command):
+    text = cli.ok(*command.split(), "--help")
+    assert text == cli.ok(*command.split(), "-h") == cli.ok("help", *command.split())
+    assert text.rstrip().split("Example:\n")[1].strip().startswith(f"lincae {command}".strip())
 
 
-def test_version():
+SHORT = {"-o": "--output", "-j": "--jobs", "-f": "--force", "-u": "--update", "-h": "--help", "-0": "--null"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_one_thing_has_one_spelling(command):
+    found = root.get_command(click.Context(root), command)
+    for param in found.params:
+        for short in (name for name in param.opts if not name.startswith("--") and name.startswith("-")):
+            assert SHORT[short] in param.opts
+        assert not {"--rate", "--json-output", "--overwrite"} & set(param.opts)
+    names = {name for param in found.params for name in param.opts}
+    assert "--out" not in names or command == "fade", "where results go is called --output"
+
+
+def test_version(cli):
     from lincae_formats import __version__
 
-    assert ok("--version").decode() == f"lincae {__version__}\n"
+    assert cli.ok("--version") == f"lincae {__version__}\n"

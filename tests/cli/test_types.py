@@ -1,4 +1,4 @@
-"""The grammars of times, gains and operands: what is printed is read back as the same."""
+"""The types of options and operands: what is printed is read back as the same."""
 
 import math
 
@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lincae_cli import parsing
-from lincae_formats import UsageError, notation
+from lincae_cli import types
+from lincae_formats import UsageError, text
+
+
+def read(kind, value):
+    """What a type makes of a text."""
+    return kind.convert(value, None, None)
+
 
 seconds = st.floats(0, 1e8, allow_subnormal=False)
 factors = st.floats(allow_nan=False, allow_infinity=False)
@@ -17,14 +23,14 @@ names = st.text(st.characters(exclude_characters="\0/:", exclude_categories=["Cs
 @settings(deadline=None)
 @given(seconds)
 def test_a_time_is_read_back(value):
-    assert parsing.parse_time(parsing.format_time(value), "--start") == value
+    assert read(types.TIME, types.format_time(value)) == value
 
 
 @settings(deadline=None)
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59))
 def test_all_spellings_of_a_time_agree(h, m, s):
     spellings = (f"{h}:{m:02d}:{s:02d}", f"{h}h{m}m{s}s", f"{3600 * h + 60 * m + s}", f"{60 * h + m}m{s}s")
-    assert {parsing.parse_time(text, "--start") for text in spellings} == {3600.0 * h + 60 * m + s}
+    assert {read(types.TIME, text) for text in spellings} == {3600.0 * h + 60 * m + s}
 
 
 @pytest.mark.parametrize(
@@ -41,46 +47,46 @@ def test_all_spellings_of_a_time_agree(h, m, s):
     ],
 )
 def test_times(text, value):
-    assert parsing.parse_time(text, "--start") == value
+    assert read(types.TIME, text) == value
 
 
 @pytest.mark.parametrize(
     "text", ["", "-1", "1:60", "1:2:3:4", "1:60:00", "s", "1m1h", "1e3", "nan", "inf", "5ms", "٣", "9" * 400]
 )
 def test_no_times(text):
-    with pytest.raises(UsageError, match="--start"):
-        parsing.parse_time(text, "--start")
+    with pytest.raises(UsageError, match="is not a time|is too long"):
+        read(types.TIME, text)
 
 
 @given(factors)
 def test_a_gain_is_read_back(value):
-    assert parsing.parse_gain(parsing.format_gain(value), "gain") == value
+    assert read(types.GAIN, repr(value)) == value
 
 
 @given(st.floats(-200, 200))
 def test_decibels_are_read_as_an_amplitude(db):
     expected = 10 ** (db / 20)
     for text in (f"{db!r}dB", f"{db!r} DB"):
-        assert math.isclose(parsing.parse_gain(text, "gain"), expected, rel_tol=1e-15)
-    assert math.isclose(parsing.parse_decibels(repr(db), "--db"), expected, rel_tol=1e-15)
+        assert math.isclose(read(types.GAIN, text), expected, rel_tol=1e-15)
+    assert math.isclose(read(types.DECIBELS, repr(db)), expected, rel_tol=1e-15)
 
 
 @pytest.mark.parametrize("text", ["", "loud", "nan", "inf", "1e999", "0x10", "6 dBm", "9999999dB", "--6"])
 def test_no_gains(text):
     with pytest.raises(UsageError):
-        parsing.parse_gain(text, "gain")
+        read(types.GAIN, text)
 
 
 @given(names, factors)
 def test_an_operand_is_split_at_its_gain(name, factor):
     path = f"d:/{name}.lat"
-    assert parsing.split_operand(f"{path}:{parsing.format_gain(factor)}") == (path, factor)
-    assert parsing.split_operand(path) == (path, 1.0)
+    assert types.split_operand(f"{path}:{repr(factor)}") == (path, factor, 0.0)
+    assert types.split_operand(path) == (path, 1.0, 0.0)
 
 
 @pytest.mark.parametrize("text", [r"C:\stems\a.lat", "a:b.lat", "a.lat", ":", "-", "12:30 live.lat"])
 def test_colons_belong_to_paths(text):
-    assert parsing.split_operand(text) == (text, 1.0)
+    assert types.split_operand(text) == (text, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -99,28 +105,28 @@ def test_colons_belong_to_paths(text):
     ],
 )
 def test_an_offset_follows_an_at(text, parts):
-    assert parsing.split_placed(text) == parts
+    assert types.split_operand(text) == parts
 
 
 def test_a_file_with_an_at_in_its_name_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("x@2", "y@1:30", "z"):
         (tmp_path / name).touch()
-    assert parsing.split_placed("x@2") == ("x@2", 1.0, 0.0)
-    assert parsing.split_placed("x@2:0.5") == ("x@2", 0.5, 0.0)  # and not x at 2 min 0.5 s
-    assert parsing.split_placed("z@2:0.5") == ("z", 1.0, 120.5)
-    assert parsing.split_placed("y@1:30@4") == ("y@1:30", 1.0, 4.0)
-    assert parsing.split_placed("z:0.5@2") == ("z", 0.5, 2.0)
+    assert types.split_operand("x@2") == ("x@2", 1.0, 0.0)
+    assert types.split_operand("x@2:0.5") == ("x@2", 0.5, 0.0)  # and not x at 2 min 0.5 s
+    assert types.split_operand("z@2:0.5") == ("z", 1.0, 120.5)
+    assert types.split_operand("y@1:30@4") == ("y@1:30", 1.0, 4.0)
+    assert types.split_operand("z:0.5@2") == ("z", 0.5, 2.0)
 
 
 @pytest.mark.parametrize("text", ["a.lat@soon", "a.lat@", "-@x", "a.lat@2:-6dB", "a.lat@1:75"])
 def test_no_offsets(text):
     with pytest.raises(UsageError, match=r"1:23\.5"):
-        parsing.split_placed(text)
+        types.split_operand(text)
 
 
 def test_curves():
-    assert parsing.parse_points("0:-inf 2:0dB, 1:58:0.5,60s:-1", "--curve") == [(0, 0), (2, 1), (118, 0.5), (60, -1)]
+    assert read(types.POINTS, "0:-inf 2:0dB, 1:58:0.5,60s:-1") == [(0, 0), (2, 1), (118, 0.5), (60, -1)]
     for text, says in {
         "": "no points",
         "3": "TIME:GAIN",
@@ -129,39 +135,53 @@ def test_curves():
         "0:9999dB": "too large",
     }.items():
         with pytest.raises(UsageError, match=says):
-            parsing.parse_points(text, "--curve")
+            read(types.POINTS, text)
 
 
 @given(st.text(max_size=20))
 @settings(deadline=None)
-def test_no_text_is_more_than_refused(text):
-    for read in (notation.seconds, notation.offset, notation.gain, notation.decibels, notation.factor, notation.points):
+def test_no_text_is_more_than_refused(value):
+    for grammar in (text.seconds, text.offset, text.gain, text.decibels, text.factor, text.points):
         message = ""
         try:
-            read(text)
+            grammar(value)
         except ValueError as e:
             message = str(e)
         assert "\n" not in message
 
 
 def test_the_last_colon_begins_the_gain():
-    assert parsing.split_operand(r"C:\a.lat:-1") == (r"C:\a.lat", -1.0)
-    assert parsing.split_operand("a:1:0.5") == ("a:1", 0.5)
-    assert parsing.split_operand("-:2") == ("-", 2.0)
+    assert types.split_operand(r"C:\a.lat:-1") == (r"C:\a.lat", -1.0, 0.0)
+    assert types.split_operand("a:1:0.5") == ("a:1", 0.5, 0.0)
+    assert types.split_operand("-:2") == ("-", 2.0, 0.0)
 
 
 @pytest.mark.parametrize(("text", "value"), [("44100", 44100), ("44.1k", 44100), ("48 kHz", 48000), ("8000Hz", 8000)])
 def test_rates(text, value):
-    assert parsing.parse_rate(text, "--rate") == value
+    assert read(types.RATE, text) == value
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "44.1", "fast", "1e6k", "99999999"])
 def test_no_rates(text):
-    with pytest.raises(UsageError, match="--rate"):
-        parsing.parse_rate(text, "--rate")
+    with pytest.raises(UsageError, match="is not a sample rate"):
+        read(types.RATE, text)
 
 
-def test_settings_are_pairs_and_the_last_wins():
-    assert parsing.parse_settings(["a.b=1", "c=x=y", "a.b=2"], "--set") == {"a.b": "2", "c": "x=y"}
-    with pytest.raises(UsageError, match="key=value"):
-        parsing.parse_settings(["a"], "--set")
+def test_settings_are_pairs():
+    assert read(types.SETTING, "c=x=y") == types.Setting("c", "x=y")
+    with pytest.raises(UsageError, match="is not KEY=VALUE; for example: .* data.batch=8"):
+        read(types.SETTING, "a")
+
+
+def test_a_factor_that_looks_like_decibels_is_noted(capsys):
+    assert read(types.OPERAND, "x.lat:-3") == ("x.lat", -3.0, 0.0)
+    assert "write x.lat:-3dB for decibels" in capsys.readouterr().err
+    for text in ("x.lat:-1", "x.lat:-3dB", "x.lat:-0.5", "x.lat:2", "x.lat:-inf"):
+        read(types.OPERAND, text)
+    assert capsys.readouterr().err == ""
+
+
+def test_stdout_has_one_name():
+    for name in ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+        assert read(types.PATH, name) == "-"
+    assert read(types.PATH, "/dev/fd/12") == "/dev/fd/12"
