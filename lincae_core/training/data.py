@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from lincae_core.audio import AUDIO_EXTENSIONS, AudioReader, StreamResampler
+from lincae_core.audio import find_audio, printable, read_audio
 from lincae_formats.errors import LincaeError, one_line
 
 RATE = 44100  # Hz
@@ -24,26 +24,6 @@ SPEEDS = 4  # steps from no change to the fastest: few, as the first Fourier tra
 BUMPS = 3  # sinusoids in the random filter of `equalise`
 
 log = logging.getLogger("lincae")
-
-
-@dataclass
-class Found:
-    files: list[Path]
-    left_out: dict[str, int]
-
-
-def find_audio(folder: Path) -> Found:
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_EXTENSIONS]
-    files = [p for p in found if p.is_file()]
-    return Found(files, {"special files": len(found) - len(files)} if len(found) > len(files) else {})
-
-
-def read_audio(path: Path, sample_rate: int, mono: bool) -> np.ndarray:
-    with AudioReader(path, mono=mono) as reader:
-        resampler = StreamResampler(reader.sample_rate, sample_rate, reader.channels)
-        parts = [resampler.process(b) for b in reader.blocks()]
-        parts.append(resampler.process(np.zeros((reader.channels, 0), np.float32), last=True))
-        return np.concatenate(parts, 1)
 
 
 @dataclass(frozen=True)
@@ -160,7 +140,7 @@ def load_clips(
                 f"a file must have at least {shortest / RATE:.1f} s of audio, and not be silent",
             )
         if counts:
-            log.warning("%s: %d files left out (%s)", one_line(str(folder)), reasons.total(), counts)
+            log.warning("%s: %d files left out (%s)", printable(folder), reasons.total(), counts)
         chances += [fraction * n / sum(lengths) for n in lengths]
     length = torch.tensor([len(p) for p in parts])
     return Clips(
@@ -178,12 +158,12 @@ def audio_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise LincaeError(f"{folder}: no such folder", "name your audio: --data FOLDER")
     found = find_audio(folder)
-    if found.left_out:
-        counts = ", ".join(f"{n} {reason}" for reason, n in found.left_out.items())
-        log.warning("%s: left out %s", one_line(str(folder)), counts)
     if not found.files:
-        raise LincaeError(f"{folder}: no audio files", "name your audio: --data FOLDER")
-    return sorted(found.files)
+        note = f" (left out: {found.note()})" if found.left_out else ""
+        raise LincaeError(f"{folder}: no audio files{note}", "name your audio: --data FOLDER")
+    if found.left_out:
+        log.warning("%s: left out: %s", printable(folder), found.note())
+    return found.files
 
 
 def is_held_out(path: Path, share: float) -> bool:

@@ -18,14 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
-from lincae_core.models.consistency import ConsistencyModel as Model
-from lincae_core.models.store import build
-from lincae_core.models.store import save_weights
+from lincae_core.models.store import build, save_weights
 from lincae_core.training.data import RATE, Clips, equalise
 from lincae_core.training.method import Step, step_for
 from lincae_core.training.recipe import OptimiserSection, Recipe, parse_duration
-from lincae_formats.files import atomic_path
 from lincae_formats.errors import LincaeError
+from lincae_formats.files import atomic_path
 
 log = logging.getLogger("lincae")
 
@@ -166,7 +164,7 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.values()), [weights[k] for k in self.ema], 1 - decay)
 
-    def averaged(self) -> Model:
+    def averaged(self) -> Any:
         """A model with the averaged weights, on the training device, in evaluation mode."""
         model = build(self.model.config.to_dict()).to(self.device)
         model.load_state_dict(self.ema)

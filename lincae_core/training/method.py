@@ -11,8 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from lincae_core.models.consistency import Preconditioning
-from lincae_core.models.consistency import ConsistencyModel as Model
+from lincae_core.models.consistency import ConsistencyModel, Preconditioning
 from lincae_core.models.frontend import HOP, LEAD, WINDOW
 from lincae_core.training.data import Clips
 from lincae_core.training.recipe import Recipe
@@ -65,7 +64,7 @@ class LinCaeStep:
         self.crop_samples = self.crop_frames * HOP + 2 * LEAD
         self.seed = recipe.seed
 
-    def loss(self, model: Model, x: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: ConsistencyModel, x: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The training step of the paper.
 
         Args:
@@ -96,7 +95,7 @@ class LinCaeStep:
         )
         return loss, {}
 
-    def draw(self, model: Model, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
+    def draw(self, model: ConsistencyModel, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
         """Mixing weights, gains, noise and noise levels of a step. See `Step.draw`."""
         how, c, p = self.linearity, self.consistency, model.preconditioning
         draws = {"weights": draw_weights(len(crops), generator)}
@@ -118,11 +117,11 @@ class LinCaeStep:
         shape = (len(peaks), self.crop_frames, WINDOW)
         return {**draws, "student": student, "teacher": teacher, "noise": draw_noise(shape, crops.device, generator)}
 
-    def begin(self, model: Model, clips: Clips) -> None:
+    def begin(self, model: ConsistencyModel, clips: Clips) -> None:
         """Nothing: the networks begin as torch initialises them."""
 
     @torch.no_grad()
-    def measured(self, model: Model, clips: Clips) -> dict[str, Any]:
+    def measured(self, model: ConsistencyModel, clips: Clips) -> dict[str, Any]:
         """`latent_scale`: one over the standard deviation of the latents of 64 crops, to 4 digits."""
         length = 24 if model.grid == 1 else 8  # latent frames
         crops = clips.crops(64, length * LATENT_SAMPLES + 2 * LEAD, Generator().manual_seed(self.seed))
@@ -198,7 +197,13 @@ def draw_gains(peaks: Tensor, bounds: tuple[float, float], probability: float, g
 
 
 def consistency_loss(
-    model: Model, target: Tensor, features: Any, noise: Tensor, student: Tensor, teacher: Tensor, weighting: str
+    model: ConsistencyModel,
+    target: Tensor,
+    features: Any,
+    noise: Tensor,
+    student: Tensor,
+    teacher: Tensor,
+    weighting: str,
 ) -> Tensor:
     """Mean of ``weight * pseudo_huber(f(x + sigma_s n) - f(x + sigma_t n))``; the teacher gets no gradient.
 

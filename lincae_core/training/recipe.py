@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,8 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lincae_core.models.store import FAMILIES, config_class
 from lincae_core.models.frame64 import Frame64Config
+from lincae_core.models.store import FAMILIES, config_class
 from lincae_core.models.unet import UnetConfig
 from lincae_formats import text as grammar
 from lincae_formats.errors import LincaeError
@@ -209,15 +210,15 @@ def find_recipe(name_or_path: str | Path) -> tuple[Path, Path]:
     Raises:
         LincaeError: no such recipe.
     """
-    path = Path(name_or_path)
-    recipes = shipped_recipes()
-    if path.exists() or str(name_or_path) not in recipes:
-        if not path.exists():
-            near = difflib.get_close_matches(path.stem, recipes, 1)
-            hint = f"did you mean: lincae train {near[0]}" if near else f"recipes by name: {', '.join(recipes)}"
-            raise LincaeError(f"{name_or_path}: no such recipe", hint)
+    name, path = str(name_or_path), Path(name_or_path)
+    if os.path.exists(path):  # unlike Path.exists, False for names that are too long
         return path, path.parent
-    return recipes[str(name_or_path)], Path.cwd()
+    recipes = shipped_recipes()
+    if name in recipes:
+        return recipes[name], Path.cwd()
+    near = difflib.get_close_matches(path.stem, recipes, 1)
+    hint = f"did you mean: lincae train {near[0]}" if near else f"recipes by name: {', '.join(recipes)}"
+    raise LincaeError(f"{name}: no such recipe", hint)
 
 
 def load_recipe(

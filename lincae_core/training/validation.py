@@ -10,11 +10,11 @@ import numpy as np
 
 from lincae_core.api import Model
 from lincae_core.evaluation.dataset import Audio
-from lincae_core.plot import spectrogram_sheet
 from lincae_core.evaluation.protocols import Session, measure_track
-from lincae_core.evaluation.systems.system import System
 from lincae_core.evaluation.systems.lincae_model import LincaeModel
+from lincae_core.evaluation.systems.system import System
 from lincae_core.models.codec import Autoencoder
+from lincae_core.plot import spectrogram_sheet
 from lincae_core.training.data import QUIETEST, RATE, read_mono
 from lincae_core.training.loop import append_row
 from lincae_formats.errors import LincaeError

@@ -11,7 +11,7 @@ from yaml_tricks import KEYS, LAUGHS, NESTED, VALUES
 from lincae_core.training.recipe import Recipe, load_recipe
 from lincae_formats import LincaeError
 
-GOOD = {"name": "x", "data": {"folders": [{"path": "."}]}, "budget": {"steps": 1}}
+GOOD = {"name": "x", "model": {"family": "frame64"}, "data": {"folders": [{"path": "."}]}, "budget": {"steps": 1}}
 LIMITS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -84,8 +84,8 @@ TRICKS = {
     "2 MB": b"#" * 2_000_000,
     "a list": b"- name",
     "nothing": b"",
-    "infinite": b"name: x\ndata: {folders: [{path: ., fraction: .inf}]}\nbudget: {steps: 1}",
-    "a time without end": b"name: x\ndata: {folders: [{path: .}]}\nbudget: {time: 99999999999999999999999999999999h}",
+    "infinite": b"name: x\nmodel: {family: unet}\ndata: {folders: [{path: ., fraction: .inf}]}\nbudget: {steps: 1}",
+    "a time without end": b"name: x\nmodel: {family: unet}\ndata: {folders: [{path: .}]}\nbudget: {time: 99999999999999999999999999999999h}",
 }
 
 
