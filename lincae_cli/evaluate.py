@@ -1,156 +1,147 @@
-"""`lincae eval`: systems compared by the paper's protocols on tracks with stems."""
+"""`lincae eval` and `lincae compare`: how well systems keep music, and how far two files are apart."""
 
-import sys
+from __future__ import annotations
+
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
-from . import errors
-from .command import add
-from .errors import failure, usage_error
-from .options import Device, Force
-from .parsing import parse_budget, parse_choice, parse_device, parse_gain, parse_int
+from . import messages
+from .inputs import ModelCache, open_audio
+from .messages import failure, usage_error
+from .options import argument, as_json, command, device, force, model, output
+from .progress import Progress
+from .types import DURATION, STDIO, OneOf, Text, Whole, format_time
+
+if TYPE_CHECKING:
+    from lincae_core.compare import Comparison
 
 OUT = "lincae-eval"
-STDOUT = "-"
+JUDGES = "Also ask ViSQOL, Zimtohrli, basic-pitch and STOI: pip install 'lincae[judges]'."
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    add(
-        app,
-        evaluate,
-        "lincae eval --data musdb18hq --model frame --model opus --html report.html",
-        "lincae eval --data stems --seconds 10 --model frame --model klt --model identity",
-        name="eval",
-    )
+def _gains(text: str) -> tuple[float, ...]:
+    from lincae_formats import text as grammar
+
+    found = tuple(grammar.gain(part) for part in text.split(","))
+    if 0 in found:
+        raise ValueError("has a gain of 0, against which no error can be measured")
+    return found
 
 
+GAINS = Text("a,b", _gains, "0.5,2")
+
+
+@command(
+    "eval",
+    "lincae eval --data musdb18hq --model frame --model opus-12 --html report.html",
+    "lincae eval --data stems --seconds 10 --judges --model frame:low --model frame:high --model opus-24",
+)
+@click.option("--data", metavar="DIR", help="Tracks: DIR/TRACK/{bass,drums,other,vocals}.wav, or MUSDB18.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="M",
+    help="A model's name or file, with :low, :medium, :high or :exact for a quality of its files; opus-KBPS; klt "
+    "(fitted on the other tracks), klt:DIR; identity; stable-audio-vae; random:unet. Repeat it for more.",
+)
+@click.option("--judges", is_flag=True, help=JUDGES)
+@click.option("--seconds", type=DURATION, help="Only the beginning of each track.")
+@click.option("--tracks", multiple=True, metavar="A,B", help="Only these tracks; may be repeated.")
+@click.option("--json", "json", metavar="F", help="Write all figures; - is stdout.")
+@click.option("--html", metavar="F", help="Write a page with players.")
+@click.option("--markdown", metavar="F", help="Write the tables.")
+@click.option("--csv", metavar="F", help="Write the tables.")
+@click.option("--latex", metavar="F", help="Write the tables.")
+@output(f"Folder for figures and excerpts; the same command continues there. [default: {OUT}]", metavar="DIR")
+@click.option("--gains", type=GAINS, help="Gains of homogeneity. [default: 0.25,0.5,0.75,1.5]")
+@click.option("--steps", type=Whole(1, 1000), default=1, help="Sampling steps of consistency models.")
+@click.option("--seed", type=Whole(0, 2**63 - 1), default=0, help="Seed of their noise.")
+@click.option(
+    "--subtype",
+    type=OneOf("PCM_16", "PCM_24", "FLOAT"),
+    default="PCM_16",
+    help="How decoded audio is rounded, as in a file.",
+)
+@device
+@force
 def evaluate(
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DIR", help="Tracks: DIR/TRACK/{bass,drums,other,vocals}.wav, or MUSDB18."),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="M",
-            help="A model's name or file, opus, opus:KBPS, klt (fitted on the other tracks), klt:DIR, identity, "
-            "stable-audio-vae, random:unet; repeat it.",
-        ),
-    ] = None,
-    seconds: Annotated[
-        str | None, typer.Option("--seconds", metavar="TIME", help="Only the beginning of each track.")
-    ] = None,
-    tracks: Annotated[
-        list[str] | None, typer.Option("--tracks", metavar="A,B", help="Only these tracks; may be repeated.")
-    ] = None,
-    json: Annotated[str | None, typer.Option("--json", metavar="F", help="Write all figures; - is stdout.")] = None,
-    html: Annotated[str | None, typer.Option("--html", metavar="F", help="Write a page with players.")] = None,
-    markdown: Annotated[str | None, typer.Option("--markdown", metavar="F", help="Write the tables.")] = None,
-    csv: Annotated[str | None, typer.Option("--csv", metavar="F", help="Write the tables.")] = None,
-    latex: Annotated[str | None, typer.Option("--latex", metavar="F", help="Write the tables.")] = None,
-    out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="Where figures and excerpts are kept, to go on from.")
-    ] = OUT,
-    gains: Annotated[
-        str | None, typer.Option("--gains", metavar="A,B", help="Of homogeneity; default: 0.25,0.5,0.75,1.5.")
-    ] = None,
-    steps: Annotated[str, typer.Option("--steps", metavar="N", help="Sampling steps.")] = "1",
-    seed: Annotated[str, typer.Option("--seed", metavar="N", help="Seed of the noise.")] = "0",
-    subtype: Annotated[
-        str,
-        typer.Option(
-            "--subtype", metavar="PCM_16|PCM_24|FLOAT", help="What decoded audio is rounded to, as in a file."
-        ),
-    ] = "PCM_16",
-    device: Device = "auto",
-    force: Force = False,
+    data: str | None,
+    models: tuple[str, ...],
+    judges: bool,
+    seconds: float | None,
+    tracks: tuple[str, ...],
+    json: str | None,
+    html: str | None,
+    markdown: str | None,
+    csv: str | None,
+    latex: str | None,
+    output: str | None,
+    gains: tuple[float, ...] | None,
+    steps: int,
+    seed: int,
+    subtype: str,
+    device: str,
+    force: bool,
 ) -> None:
-    """Compare systems by the paper's protocols. The same command again goes on where it stopped."""
+    """Compare systems by the paper's protocols and by their sound.
+
+    Each row says what a system costs in kbit/s, the file's header included. An interrupted run continues where it
+    stopped.
+    """
     if data is None:
         raise usage_error("lincae eval: --data is missing", "for example: lincae eval --data stems --model frame")
-    limit = None if seconds is None else parse_budget(seconds, "--seconds")
-    count = parse_int(steps, "--steps", 1, 1000)
-    noise = parse_int(seed, "--seed", 0, 2**63 - 1)
-    parse_device(device, "--device")
-    factors = None if gains is None else tuple(_gain(text) for text in gains.split(","))
     targets = {"json": json, "html": html, "markdown": markdown, "csv": csv, "latex": latex}
     wanted = {kind: target for kind, target in targets.items() if target is not None}
-    _check_targets(wanted, force)
+    _check_reports(wanted, force)
 
+    from lincae_core.evaluation import results as runs
     from lincae_core.evaluation.dataset import find_tracks
     from lincae_core.evaluation.protocols import GAINS
-    from lincae_core.evaluation.results import Settings
-    from lincae_core.evaluation.runner import evaluate as run
     from lincae_core.evaluation.systems import Options, choose_systems
-    from lincae_core.evaluation.written import SUBTYPES
-    from lincae_formats.errors import LincaeError
 
-    kind = parse_choice(subtype, "--subtype", SUBTYPES)
-    folder = Path(data)
+    folder, out = Path(data), Path(output or OUT)
     every = find_tracks(folder)
-    some = find_tracks(folder, _names(tracks or [], {track.name for track in every}))
-    systems = choose_systems(model or ["frame"], every, Options(device, count, noise))
-    settings = Settings(seconds=limit, gains=factors or GAINS, steps=count, seed=noise, subtype=kind)
-    with _Line() as line:
-        results, failures = run(folder, some, systems, Path(out), settings, device=device, say=line.show)
+    some = find_tracks(folder, _names(tracks, {track.name for track in every}))
+    for track in some:
+        for path in track.unknown:
+            messages.say("note", f"{path} is not used: it is no stem (bass, drums, other, vocals) and not the mixture")
+    systems = choose_systems(models or ["frame"], every, Options(device, steps, seed))
+    settings = runs.Settings(
+        seconds=seconds, gains=gains or GAINS, steps=steps, seed=seed, subtype=subtype, judges=judges
+    )
+    with Progress() as progress:
+        results, failures = runs.evaluate(folder, some, systems, out, settings, device=device, say=progress.line)
     if results["systems"] and not results["measures"]:
-        failures.append(
-            LincaeError(f"{data}: all that was read is silent, nothing can be measured", "give other tracks")
-        )
+        failures.append(failure(f"{data}: every track is silent, nothing can be measured", "give other tracks"))
     elif results["systems"]:
-        _report(results, Path(out), wanted)
+        _report(results, out, wanted)
     for error in failures:
-        errors.show(error)
+        messages.show(error)
     if failures:
         total = len(some) * len(systems)
         if total > 1 and results["measures"]:
-            errors.say("error", f"{len(failures)} of {total} measurements failed; the others are done")
-        raise typer.Exit(errors.FAILURE)
+            messages.say("error", f"{len(failures)} of {total} measurements failed; the others are done")
+        raise click.exceptions.Exit(messages.FAILURE)
 
 
-class _Line:
-    """A line on stderr that says what is measured; only on a terminal, and gone at the end."""
-
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.show("")
-
-    def show(self, text: str) -> None:
-        if self._live:
-            sys.stderr.write(f"\r\033[K{text}")
-            sys.stderr.flush()
-
-
-def _gain(text: str) -> float:
-    gain = parse_gain(text, "--gains")
-    if gain == 0:
-        raise usage_error("--gains 0 is silence, which no error can be measured against", "for example: --gains 0.5,2")
-    return gain
-
-
-def _names(texts: list[str], known: set[str]) -> list[str]:
+def _names(texts: tuple[str, ...], known: set[str]) -> list[str]:
     """Track names from `A,B`; a name that has a comma itself is taken whole."""
     parts = [[text] if text in known else text.split(",") for text in texts]
     return [name.strip() for part in parts for name in part if name.strip()]
 
 
-def _check_targets(wanted: dict[str, str], force: bool) -> None:
-    from lincae_formats.atomic import check_target
+def _check_reports(wanted: dict[str, str], force: bool) -> None:
+    from lincae_formats import check_target
 
-    files = [target for target in wanted.values() if target != STDOUT]
+    files = [target for target in wanted.values() if target != STDIO]
     if len(wanted) - len(files) > 1:
         raise usage_error("only one of --json, --markdown, --csv and --latex can go to stdout", "name files instead")
-    if wanted.get("html") == STDOUT:
-        raise usage_error("--html - is a page to open, not to print", "write --html report.html")
+    if wanted.get("html") == STDIO:
+        raise usage_error("--html writes a page to open in a browser", "write --html report.html")
     twice = next((f for i, f in enumerate(files) if f in files[:i]), None)
     if twice is not None:
         raise usage_error(f"{twice} would be written twice", "give every output a file of its own")
@@ -162,37 +153,120 @@ def _check_targets(wanted: dict[str, str], force: bool) -> None:
 
 def _report(results: dict[str, Any], out: Path, wanted: dict[str, str]) -> None:
     """Writes what was asked for; the tables go to stdout unless something else does."""
-    from lincae_core.evaluation.report import (
-        render_csv,
-        render_latex,
-        render_markdown,
-        render_terminal,
-        write_html,
-    )
-    from lincae_core.evaluation.results import dump_results, write_results
+    from lincae_core.evaluation import report
+    from lincae_core.evaluation.results import dump_results
+    from lincae_formats import atomic_path
 
-    texts = {"markdown": render_markdown, "csv": render_csv, "latex": render_latex}
     printed = False
     for kind, target in wanted.items():
-        path = Path(target)
         if kind == "html":
-            write_html(results, out, path)
-        elif target == STDOUT:
-            text = dump_results(results, out, Path()) if kind == "json" else texts[kind](results)
-            typer.echo(text.rstrip("\n"))
+            report.write_html(results, out, Path(target))
+            continue
+        text = dump_results(results, out, Path(target).parent) if kind == "json" else report.render(results, kind)
+        if target == STDIO:
+            click.echo(text.rstrip("\n"))
             printed = True
-        elif kind == "json":
-            write_results(results, out, path)
         else:
-            _write(path, texts[kind](results))
+            with atomic_path(target, overwrite=True) as temporary:
+                temporary.write_text(text, encoding="utf-8")
     if not printed:
-        typer.echo(render_terminal(results).rstrip("\n"))
-        if sys.stderr.isatty():
-            print(f"\nlincae eval: figures and excerpts are kept in {out}", file=sys.stderr)
+        click.echo(report.render(results, "terminal").rstrip("\n"))
 
 
-def _write(path: Path, text: str) -> None:
-    from lincae_formats.atomic import atomic_path
+@command("compare", "lincae compare song.wav song.lat", "lincae compare song.wav copy.mp3 --judges --json")
+@argument("reference", "A", "The original: audio or .lat, or - for stdin.")
+@argument("other", "B", "What is compared with it: audio or .lat.")
+@model("The model to decode a .lat with; by default the one that encoded it.")
+@click.option("--judges", is_flag=True, help=JUDGES)
+@device
+@as_json
+def compare(reference: str, other: str, model: str | None, judges: bool, device: str, as_json: bool) -> None:
+    """Tell how far apart two files are.
 
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    Prints RMS levels, the signal-to-distortion ratio (SDR), the multi-scale spectral distance (MSS), buzz at the
+    decoder's frame rate (tone), errors of octave levels and of the stereo image. A .lat is decoded. The length that
+    both have is compared; B is resampled where its sample rate differs.
+    """
+    names = (reference, other)
+    if names == (STDIO, STDIO):
+        raise usage_error("stdin (-) can be read only once", "name a file for the other input")
+    cache = ModelCache(device)
+    with ExitStack() as stack, Progress() as progress:
+        a, b = (open_audio(name, cache, model, stack) for name in names)
+
+        from lincae_core.compare import compare as measure
+
+        found = measure(a, b, names, judges=judges, progress=progress.bar(f"{reference}, {other}"))
+    facts = _facts(names, (a, b), found)
+    click.echo(_json(facts) if as_json else _lines(facts))
+
+
+def _json(facts: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _facts(names: tuple[str, str], audio: tuple[Any, Any], found: Comparison) -> dict[str, Any]:
+    files = [
+        {
+            "file": name,
+            "duration": source.num_samples / source.sample_rate,
+            "sample_rate": source.sample_rate,
+            "channels": source.channels,
+            "level_db": _finite(level),
+        }
+        for name, source, level in zip(names, audio, (found.level_db, found.other_level_db), strict=True)
+    ]
+    return {
+        "files": files,
+        "compared": found.num_samples / found.sample_rate,
+        "channels": found.channels,
+        "equal": found.equal,
+        "sdr_db": None if found.equal else _finite(found.sdr_db),
+        **{name: _finite(value) for name, value in found.sound.items()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinities: null stands for silence, and for the SDR of equal files."""
+    import math
+
+    return value if math.isfinite(value) else None
+
+
+# key of the facts, label, format, what it means
+_SCORES = (
+    ("mss", "MSS", "{:.3f}", "0 is equal"),
+    ("tone", "tone", "{:.2f}", "1 is right; more: the decoder buzzes at its frame rate"),
+    ("octaves_db", "octave levels", "{:.1f} dB", "mean error from 500 Hz to 16 kHz"),
+    ("image_db", "stereo image", "{:.1f} dB", "mean error of side to middle"),
+    ("visqol", "ViSQOL", "{:.2f}", "mean opinion score, 1 to 5"),
+    ("zimtohrli", "Zimtohrli", "{:.2f}", "mean opinion score, 1 to 5"),
+    ("notes", "notes", "{:.2f}", "F1 of what basic-pitch hears, 0 to 1"),
+    ("stoi", "STOI", "{:.2f}", "intelligibility of a voice alone, 0 to 1"),
+)
+
+
+def _lines(facts: dict[str, Any]) -> str:
+    a, b = facts["files"]
+    rows = [
+        ("", *(messages.one_line(f["file"]) for f in (a, b))),
+        ("duration", *(f"{format_time(round(f['duration'], 3))} min" for f in (a, b))),
+        ("sample rate", *(f"{f['sample_rate']} Hz" for f in (a, b))),
+        ("channels", *(str(f["channels"]) for f in (a, b))),
+        ("RMS level", *("silence" if f["level_db"] is None else f"{f['level_db']:.1f} dBFS" for f in (a, b))),
+    ]
+    widths = [max(13, *(len(row[0]) for row in rows)), *(max(len(row[i]) for row in rows) for i in (1, 2))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if a["duration"] != b["duration"]:
+        lines.append(f"{'compared':<{widths[0]}}  the first {format_time(round(facts['compared'], 3))} min")
+    if facts["channels"]:
+        lines.append(f"{'':<{widths[0]}}  {facts['channels']}")
+    sdr = "-" if facts["sdr_db"] is None else f"{facts['sdr_db']:.1f} dB"
+    lines.append(f"{'SDR':<{widths[0]}}  {'the same samples' if facts['equal'] else sdr}")
+    for key, label, form, meaning in _SCORES:
+        if key in facts:
+            shown = "-" if facts[key] is None else form.format(facts[key])
+            lines.append(f"{label:<{widths[0]}}  {shown:<8}  ({meaning})")
+    return "\n".join(lines)

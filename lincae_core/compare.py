@@ -1,109 +1,124 @@
-"""How far apart two pieces of audio are: MSS, SNR and levels, in constant memory."""
+"""How far apart two pieces of audio are: the evaluation's measures of two files of any length, in constant memory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from lincae_core.evaluation.mss import mss_segments
-from lincae_core.evaluation.segments import SEGMENT_SECONDS, spans
-from lincae_core.sources import ResampledAudio
-from lincae_core.transcode import AudioSource
+from lincae_core.evaluation import metrics
+from lincae_core.evaluation.judges import Judges
+from lincae_core.models.transcode import AudioSource, ResampledAudio
 from lincae_formats.errors import IncompatibleError
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found, of the stretch that both have.
+    """What was found, over the length that both have.
 
     Attributes:
         num_samples: samples compared, per channel.
         sample_rate: Hz; that of the reference.
+        channels: how channels were compared, in words, where the two have different numbers; else empty.
         level_db: RMS of the reference over all channels, dB below full scale; minus infinity for silence.
         other_level_db: likewise of the other.
-        snr_db: ``10 log10(||a||^2 / ||a - b||^2)``; infinite when they are equal, NaN when both are silent.
-        mss: multi-scale spectral distance, 0 is equal; NaN when the reference is silent. See `evaluation.mss`.
         equal: whether every sample is the same.
+        sdr_db: `metrics.sdr`; NaN when both are silent.
+        sound: mss, tone, octaves_db, of stereo image_db, of mono speech or music the judges' scores where they were
+            asked; each the mean over segments of 10 s, NaN when the reference is silent. See `evaluation.metrics`.
     """
 
     num_samples: int
     sample_rate: int
+    channels: str
     level_db: float
     other_level_db: float
-    snr_db: float
-    mss: float
     equal: bool
+    sdr_db: float
+    sound: dict[str, float] = field(default_factory=dict)
 
 
 def compare(
     reference: AudioSource,
     other: AudioSource,
     names: tuple[str, str] = ("the first", "the second"),
+    *,
+    judges: bool = False,
     progress: Callable[[float, float], None] | None = None,
 ) -> Comparison:
-    """Compares audio with a reference, as far as both go; the other is resampled where its rate differs.
+    """Compares audio with a reference over the length that both have; the other is resampled where its rate differs.
 
     Args:
-        reference: the audio that is right.
-        other: the audio to judge; one channel stands for as many as the reference has, and the other way round.
+        reference: the original.
+        other: the audio to judge. Mono is compared with every channel of the other one.
         names: what messages call them.
+        judges: whether to ask the perceptual judges, of the mean of the channels.
         progress: called with seconds done and in all.
 
     Raises:
-        IncompatibleError: other numbers of channels.
+        IncompatibleError: different numbers of channels, neither of them 1.
+        LincaeError: the judges are not installed.
     """
-    if reference.channels != other.channels and 1 not in (reference.channels, other.channels):
+    counts = (reference.channels, other.channels)
+    if counts[0] != counts[1] and 1 not in counts:
         raise IncompatibleError(
-            f"{names[0]} has {reference.channels} channels, {names[1]} has {other.channels}",
-            "compare files with as many, or mono",
+            f"{names[0]} has {counts[0]} channels, {names[1]} has {counts[1]}",
+            "compare files with the same number of channels, or with mono",
         )
+    panel = Judges() if judges else None
     rate = reference.sample_rate
     if other.sample_rate != rate:
         other = ResampledAudio(other, rate)
     length = min(reference.num_samples, other.num_samples)
-    measured = {span.start for span in spans(length, rate)}
-    sums, values, done = np.zeros(3), [], 0
-    pieces = zip(_pieces(reference, length), _pieces(other, length), strict=True)
-    for span, (a, b) in zip(_steps(length, rate), pieces, strict=True):
+    measured = {span.start for span in metrics.spans(length, rate)}
+    sums, found, done = np.zeros(3), [], 0
+    for a, b in zip(_pieces(reference, length), _pieces(other, length), strict=True):
         a, b = np.broadcast_arrays(a, b)
         difference = a.astype(np.float64) - b
         sums += [np.square(x, dtype=np.float64).sum() / len(a) for x in (a, b, difference)]
-        if span.start in measured:
-            values.append(float(mss_segments(b, a, rate)[0]))
+        if done in measured and not metrics.is_silent(a.mean(0)):
+            found.append(_sound(a, b, rate, panel))
         done += a.shape[1]
         if progress:
             progress(done / rate, length / rate)
-    heard = [v for v in values if not math.isnan(v)]
-    signal, noise, error = sums
-    return Comparison(
-        length, rate, _decibels(signal / length), _decibels(noise / length),
-        _decibels(signal / error) if error else (math.inf if signal else math.nan),
-        sum(heard) / len(heard) if heard else math.nan, not error,
-    )  # fmt: skip
+    channels = ""
+    if counts[0] != counts[1]:
+        mono, many = (names[0], counts[1]) if counts[0] == 1 else (names[1], counts[0])
+        channels = f"the one channel of {mono} with each of the {many} of the other"
+    keys = ["mss", "tone", "octaves_db", *(["image_db"] if max(counts) == 2 else []), *(_JUDGED if panel else [])]
+    sound = {key: metrics.mean_heard(np.array([scores[key] for scores in found])) for key in keys}
+    levels = [10 * math.log10(power / length) if power else -math.inf for power in sums[:2]]
+    return Comparison(length, rate, channels, *levels, not sums[2], metrics.ratio_db(sums[0], sums[2]), sound)
 
 
-def _steps(length: int, rate: int) -> Iterator[slice]:
-    """Every stretch of 10 s, the rest too, which `spans` may leave out."""
-    step = SEGMENT_SECONDS * rate
-    return (slice(at, min(at + step, length)) for at in range(0, length, step))
+_JUDGED = ("visqol", "zimtohrli", "notes", "stoi")
+
+
+def _sound(reference: np.ndarray, other: np.ndarray, rate: int, panel: Judges | None) -> dict[str, float]:
+    """Scores of one segment ``[C, n]``."""
+    x, y = reference.mean(0, dtype=np.float32), other.mean(0, dtype=np.float32)
+    found = {
+        "mss": metrics.mss(y, x, rate),
+        "tone": metrics.tone(y, x, rate),
+        "octaves_db": metrics.octave_levels(y, x, rate),
+    }
+    if len(reference) == 2:
+        found["image_db"] = metrics.stereo_image(other, reference, rate)
+    return {**found, **panel.scores(y, x, rate, speech=True)} if panel else found
 
 
 def _pieces(source: AudioSource, length: int) -> Iterator[np.ndarray]:
-    """The first `length` samples of a source in the stretches of `_steps`."""
+    """The first `length` samples of a source in stretches of 10 s, the last one shorter."""
+    step = metrics.SEGMENT_SECONDS * source.sample_rate
     held: list[np.ndarray] = []
     have, blocks = 0, source.blocks()
-    for span in _steps(length, source.sample_rate):
-        size = span.stop - span.start
+    for start in range(0, length, step):
+        size = min(step, length - start)
         while have < size:
             held.append(next(blocks))
             have += held[-1].shape[1]
         data = np.concatenate(held, axis=1)
         yield data[:, :size]
         held, have = [data[:, size:]], have - size
-
-
-def _decibels(power: float) -> float:
-    return 10 * math.log10(power) if power > 0 else -math.inf

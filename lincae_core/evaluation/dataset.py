@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,22 +16,24 @@ from lincae_formats.errors import LincaeError, UsageError
 
 SAMPLE_RATE = 44100
 STEMS = ("bass", "drums", "other", "vocals")
-EXTENSIONS = (".wav", ".flac", ".ogg")
 PACKED = ".stem.mp4"  # MUSDB18 as it is distributed: five streams in one file
 _PACKED_STREAMS = {"drums": 1, "bass": 2, "other": 3, "vocals": 4}  # stream 0 is the mixture
+_PREFERRED = (".wav", ".flac")  # where a stem is there twice; then by name
 
 
 @dataclass(frozen=True)
 class Audio:
-    """A track in memory: mono float32 at 44.1 kHz, all signals of one length.
+    """A track in memory at 44.1 kHz, float32; all signals have one length.
 
     Args:
-        stems: by name, in the order bass, drums, other, vocals; those that the track has.
-        mixture: sum of the stems; of a track without stems, its mixture file.
+        stems: mono ``[n]`` by name, in the order bass, drums, other, vocals; those that the track has.
+        mixture: mono ``[n]``: the sum of the stems; of a track without stems, its mixture file.
+        stereo: the mixture in stereo ``[2, n]``; None where a file has not two channels.
     """
 
     stems: dict[str, np.ndarray]
     mixture: np.ndarray
+    stereo: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,16 @@ class Track:
 
     Args:
         name: name of its folder, or of its `.stem.mp4`.
-        files: audio file of each stem, and of the mixture where it has no stems; or the `.stem.mp4` as "packed".
+        files: audio file of each stem, or of the mixture where there are no stems; or the `.stem.mp4` as "packed".
+        unknown: audio files in its folder that are no stem and not the mixture; they are not used.
     """
 
     name: str
     files: dict[str, Path]
+    unknown: tuple[Path, ...] = ()
 
     def key(self) -> list[list[str | int]]:
-        """What changes when the track's files do: their names, sizes and times of change.
+        """Name, size and modification time of every file: differs when the track may have changed.
 
         Raises:
             LincaeError: a file is gone.
@@ -54,49 +59,50 @@ class Track:
         try:
             facts = [(path.name, path.stat()) for path in self.files.values()]
         except OSError as e:
-            raise LincaeError(f"{e.filename}: {e.strerror}", "look again at the folder given with --data") from None
+            raise LincaeError(f"{e.filename}: {e.strerror}", "check the folder given with --data") from None
         return [[name, fact.st_size, fact.st_mtime_ns] for name, fact in facts]
 
     def load(self, seconds: float | None = None) -> Audio:
-        """Reads the track: channels averaged, other rates resampled by soxr.
+        """Reads the track; other sample rates are resampled by soxr.
 
         Args:
             seconds: only the first so many; all of it by default.
 
         Raises:
-            LincaeError: a file cannot be read, or the files are of different lengths.
+            LincaeError: a file cannot be read, or the files have different lengths.
         """
         if "packed" in self.files:
-            stems = _read_packed(self.files["packed"], seconds)
+            files = {name: _read_packed(self.files["packed"], i, seconds) for name, i in _PACKED_STREAMS.items()}
         else:
-            stems = {name: _read(path, seconds) for name, path in self.files.items()}
-        lengths = {len(x) for x in stems.values()}
-        if len(lengths) > 1:
-            shown = ", ".join(f"{name} {len(x)}" for name, x in stems.items())
+            files = {name: _read(path, seconds) for name, path in self.files.items()}
+        files = {name: files[name] for name in (*STEMS, "mixture") if name in files}
+        if len({x.shape[1] for x in files.values()}) > 1:
+            shown = ", ".join(f"{name} {x.shape[1]}" for name, x in files.items())
             raise LincaeError(
-                f"{self._folder()}: its stems have different lengths ({shown} samples)",
+                f"{next(iter(self.files.values())).parent}: its stems have different lengths ({shown} samples)",
                 "make them equally long, or leave the track out with --tracks",
             )
-        if "mixture" in stems:
-            return Audio({}, stems["mixture"])
-        return Audio(stems, np.asarray(np.sum(list(stems.values()), axis=0, dtype=np.float32)))
-
-    def _folder(self) -> Path:
-        return next(iter(self.files.values())).parent
+        stereo = None
+        if all(len(x) == 2 for x in files.values()):
+            stereo = np.asarray(np.sum(list(files.values()), axis=0, dtype=np.float32))
+        mono = {name: x.mean(0, dtype=np.float32) for name, x in files.items()}
+        if "mixture" in mono:
+            return Audio({}, mono["mixture"], stereo)
+        return Audio(mono, np.asarray(np.sum(list(mono.values()), axis=0, dtype=np.float32)), stereo)
 
 
 def find_tracks(folder: Path, names: Sequence[str] = ()) -> list[Track]:
-    """The tracks of a folder, by name: `TRACK/{bass,drums,other,vocals,mixture}.{wav,flac,ogg}` or `TRACK.stem.mp4`.
+    """The tracks of a folder by name: `TRACK/{bass,drums,other,vocals,mixture}.*` or `TRACK.stem.mp4`.
 
-    A folder that holds `test` (and `train`), as MUSDB18 does, stands for its `test`. A folder may itself be a track.
-    Of a track in both forms the folder counts.
+    Stems may be in any audio format, upper or lower case. A folder that holds `test` (and `train`), as MUSDB18 does,
+    stands for its `test`. A folder may itself be a track. Of a track in both forms the folder is used.
 
     Args:
         folder: where to look.
         names: only these tracks.
 
     Raises:
-        LincaeError: there is no such folder, or nothing in it.
+        LincaeError: there is no such folder, or no track in it.
         UsageError: one of `names` is not among the tracks.
     """
     if not folder.is_dir():
@@ -127,82 +133,88 @@ def find_audio(folder: Path) -> list[Track]:
         LincaeError: there is no such folder, or no audio.
     """
     if folder.is_dir():
-        # Training material: of MUSDB18 the part for training.
-        tracks = _tracks_in(folder / "train") or _tracks_in(folder)
-        files = [] if tracks else sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        tracks = _tracks_in(folder / "train") or _tracks_in(folder)  # material to fit on: MUSDB18's training part
+        files = [] if tracks else sorted(p for p in folder.rglob("*") if _is_audio(p))
         tracks = tracks or [Track(str(p.relative_to(folder)), {"mixture": p}) for p in files]
         if tracks:
             return tracks
-    raise LincaeError(f"{folder}: no audio in it", "give a folder of WAV, FLAC or Ogg files")
+    raise LincaeError(f"{folder}: no audio in it", "give a folder of audio files")
 
 
 def _tracks_in(folder: Path) -> list[Track]:
-    if not folder.is_dir():
-        return []
     tracks = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        track = None
         if path.is_dir():
             track = _track(path)
-        elif path.name.endswith(PACKED) and not _track(folder / path.name.removesuffix(PACKED)):
-            track = Track(path.name.removesuffix(PACKED), {"packed": path})
-        else:
-            track = None
+        elif path.name.lower().endswith(PACKED):
+            name = path.name[: -len(PACKED)]
+            track = None if _track(folder / name) else Track(name, {"packed": path})
         if track:
             tracks.append(track)
     return tracks
 
 
 def _track(folder: Path) -> Track | None:
-    files = {name: path for name in (*STEMS, "mixture") if (path := _audio_file(folder, name))}
+    if not folder.is_dir():
+        return None
+    files: dict[str, Path] = {}
+    unknown = []
+    order = sorted((p for p in folder.iterdir() if _is_audio(p)), key=lambda p: (_rank(p), p.name))
+    for path in order:
+        name = path.stem.lower()
+        if name in (*STEMS, "mixture"):
+            files.setdefault(name, path)
+        else:
+            unknown.append(path)
     if len(files) > 1:
         files.pop("mixture", None)
-    return Track(folder.resolve().name, files) if files else None
+    files = {name: files[name] for name in (*STEMS, "mixture") if name in files}
+    return Track(folder.resolve().name, files, tuple(unknown)) if files else None
 
 
-def _audio_file(folder: Path, name: str) -> Path | None:
-    candidates = (folder / (name + extension) for extension in EXTENSIONS)
-    return next((path for path in candidates if path.is_file()), None)
+def _rank(path: Path) -> int:
+    extension = path.suffix.lower()
+    return _PREFERRED.index(extension) if extension in _PREFERRED else len(_PREFERRED)
+
+
+def _is_audio(path: Path) -> bool:
+    from lincae_core.audio import AUDIO_EXTENSIONS
+
+    return path.suffix.lower() in AUDIO_EXTENSIONS and not path.name.startswith(".") and path.is_file()
 
 
 def _read(path: Path, seconds: float | None) -> np.ndarray:
-    from lincae_core.audio import AudioReader
+    """A file at 44.1 kHz, ``[C, n]``; more than two channels are averaged."""
+    from lincae_core.audio import AudioReader, StreamResampler
 
-    with AudioReader(path, mono=True) as reader:
+    with AudioReader(path) as reader:
         rate = reader.sample_rate
-        # A little more than asked for, as the resampler looks ahead.
+        # a second more than asked for, as the resampler looks ahead
         need = math.inf if seconds is None else (seconds + (rate != SAMPLE_RATE)) * rate
         blocks, have = [], 0
         for block in reader.blocks():
-            blocks.append(block[0])
+            blocks.append(block if len(block) <= 2 else block.mean(0, keepdims=True, dtype=np.float32))
             have += block.shape[1]
             if have >= need:
                 break
-    return _cut(_resample(np.concatenate(blocks), rate), seconds)
+    audio = np.concatenate(blocks, axis=1)
+    return _cut(StreamResampler(rate, SAMPLE_RATE, len(audio)).process(audio, last=True), seconds)
 
 
-def _read_packed(path: Path, seconds: float | None) -> dict[str, np.ndarray]:
-    for program in ("ffmpeg", "ffprobe"):
-        if shutil.which(program) is None:
-            raise LincaeError(f"{path}: reading {PACKED} needs {program}, which is not installed", "install ffmpeg")
-    try:
-        import stempeg
-    except ImportError:
-        hint = "pip install 'lincae[eval]'"
-        raise LincaeError(f"{path}: reading {PACKED} needs the package stempeg", hint) from None
-    try:
-        audio, rate = stempeg.read_stems(str(path), duration=seconds, dtype=np.float32)  # [streams, samples, channels]
-        streams = {name: np.asarray(audio[_PACKED_STREAMS[name]], np.float32).mean(1) for name in STEMS}
-    except Exception as e:  # it passes on whatever ffmpeg's output led to
-        reason = f"{type(e).__name__}: {e}".splitlines()[0]
-        raise LincaeError(f"{path}: cannot read its stems ({reason})", f"check it: ffprobe '{path}'") from None
-    return {name: _cut(_resample(x, int(rate)), seconds) for name, x in streams.items()}
-
-
-def _resample(audio: np.ndarray, rate: int) -> np.ndarray:
-    from lincae_core.audio import StreamResampler
-
-    return StreamResampler(rate, SAMPLE_RATE, 1).process(audio[None], last=True)[0]
+def _read_packed(path: Path, stream: int, seconds: float | None) -> np.ndarray:
+    """A stream of a `.stem.mp4`, ``[2, n]``, by ffmpeg."""
+    if shutil.which("ffmpeg") is None:
+        raise LincaeError(f"{path}: reading {PACKED} needs ffmpeg, which is not installed", "install ffmpeg")
+    limit = [] if seconds is None else ["-t", f"{seconds + 1:g}"]
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-map", f"0:{stream}", *limit]
+    command += ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "2", "-"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode or not done.stdout:
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["an empty stream"])[-1]
+        raise LincaeError(f"{path}: cannot read its stems ({reason})", f"check it: ffprobe '{path}'")
+    return _cut(np.frombuffer(done.stdout, "<f4").reshape(-1, 2).T.astype(np.float32), seconds)
 
 
 def _cut(audio: np.ndarray, seconds: float | None) -> np.ndarray:
-    return audio if seconds is None else audio[: max(1, int(seconds * SAMPLE_RATE))]
+    return audio if seconds is None else audio[:, : max(1, int(seconds * SAMPLE_RATE))]

@@ -1,4 +1,4 @@
-"""The Lin-CAE paper's protocols (arXiv 2510.23530, section 4), on one track with one system.
+"""What is measured of one system on one track: the Lin-CAE paper's protocols (arXiv 2510.23530, section 4), and sound.
 
 With E the encoder, D the decoder, x a signal, m the mixture, s_i its stems (m is their sum), a a gain:
 
@@ -7,30 +7,43 @@ With E the encoder, D the decoder, x a signal, m the mixture, s_i its stems (m i
 - decoder additivity: D(E(s_1) + ... + E(s_k)) against s_1 + ... + s_k, for k = 2, 3, 4 and all;
 - encoder homogeneity: ||E(a m) - a E(m)|| / ||a E(m)||, over the gains;
 - encoder additivity: ||E(m) - sum_i E(s_i)|| / ||sum_i E(s_i)||;
-- oracle source separation: D(E(m) - E(m - s_i)) against s_i.
+- oracle source separation: D(E(m) - E(m - s_i)) against s_i;
+- stereo, where the files are stereo: the mixture's image, and three cases with an exact answer.
 """
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from lincae_core.evaluation import metrics
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio
-from lincae_core.evaluation.mss import mss_segments
-from lincae_core.evaluation.sdr import by_segments, sdr, si_sdr
-from lincae_core.evaluation.segments import is_silent
-from lincae_core.evaluation.systems.base import Latent, System
-from lincae_core.evaluation.written import FLOAT, as_written
+from lincae_core.evaluation.judges import Judges
+from lincae_core.evaluation.systems.system import Latent, System
+from lincae_formats import Latents
+from lincae_formats.errors import LincaeError
 
 GAINS = (0.25, 0.5, 0.75, 1.5)
-HALF = 0.5  # the gain one can listen to
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray, str], np.ndarray]] = {
-    "mss": lambda y, x, device: mss_segments(y, x, SAMPLE_RATE, device),
-    "sdr": lambda y, x, _: by_segments(sdr, y, x, SAMPLE_RATE),
-    "si_sdr": lambda y, x, _: by_segments(si_sdr, y, x, SAMPLE_RATE),
+HALF = 0.5  # the gain of which an excerpt is kept
+FLOAT = "FLOAT"
+SUBTYPES = ("PCM_16", "PCM_24", FLOAT)
+VOCALS = "vocals"
+
+Metric = Callable[[np.ndarray, np.ndarray, str], np.ndarray]  # of estimate, target, device: a value per segment
+METRICS: dict[str, Metric] = {
+    "mss": lambda y, x, device: metrics.mss_segments(y, x, SAMPLE_RATE, device),
+    "sdr": lambda y, x, _: metrics.by_segments(metrics.sdr, y, x, SAMPLE_RATE),
+    "si_sdr": lambda y, x, _: metrics.by_segments(metrics.si_sdr, y, x, SAMPLE_RATE),
+}
+SOUND: dict[str, Metric] = {  # of reconstruction and separation alone
+    "tone": lambda y, x, _: metrics.by_segments(lambda a, b: metrics.tone(a, b, SAMPLE_RATE), y, x, SAMPLE_RATE),
+    "octaves": lambda y, x, _: metrics.by_segments(
+        lambda a, b: metrics.octave_levels(a, b, SAMPLE_RATE), y, x, SAMPLE_RATE
+    ),
 }
 
 Keep = Callable[[str, str, np.ndarray, np.ndarray], None]
@@ -41,10 +54,11 @@ class Measure:
     """Values of one measure on one track.
 
     Args:
-        measure: recon, hom, add2, add3, add4, add, sep, enc_hom or enc_add.
-        metric: mss, sdr, si_sdr, or error (relative L2).
+        measure: recon, hom, add2, add3, add4, add, sep, enc_hom, enc_add or stereo.
+        metric: mss, sdr, si_sdr, tone, octaves; a judge's (visqol, zimtohrli, notes, stoi); error (relative L2);
+            image, dual_mono, hard_panned, antiphase (dB).
         target: mixture, sum, or a stem.
-        values: of every segment that is not silent; errors have one value a track.
+        values: one for each segment that is not silent; errors and stereo have one value a track.
     """
 
     measure: str
@@ -55,19 +69,21 @@ class Measure:
 
 @dataclass
 class Session:
-    """A system at work on one track: what is encoded and decoded twice is computed once.
+    """A system at work on one track: what is needed twice is encoded once.
 
     Args:
         system: the system.
         audio: the track.
         device: where torch computes distances.
-        subtype: what decoded audio is measured as (`as_written`).
+        subtype: how decoded audio is rounded before it is measured (`as_written`).
+        judges: perceptual judges to ask, or None.
     """
 
     system: System
     audio: Audio
     device: str = "cpu"
     subtype: str = FLOAT
+    judges: Judges | None = None
     seconds_encode: float = 0.0
     seconds_decode: float = 0.0
     size: int | None = None
@@ -80,7 +96,7 @@ class Session:
     def latent(self, target: str) -> Latent:
         """E(x) of the mixture or a stem."""
         if target not in self._latents:
-            if target == "mixture":  # weights that load with the first audio are not counted
+            if target == "mixture":  # loads the weights, which is not timed
                 self.system.decode(self.system.encode(self.audio.mixture[:SAMPLE_RATE]), 1)
             began = time.perf_counter()
             self._latents[target] = self.system.encode(self.signal(target))
@@ -90,15 +106,8 @@ class Session:
         return self._latents[target]
 
     def decode(self, latent: Latent) -> np.ndarray:
-        """D(z), as long as the track, as a file holds it."""
-        return self._written(self.system.decode(latent, len(self.audio.mixture)))
-
-    def scores(self, measure: str, target: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[Measure]:
-        """Every metric of estimates and truths, by segments; a segment's value is its mean over the pairs."""
-        for metric, function in METRICS.items():
-            table = np.stack([function(estimate, truth, self.device) for estimate, truth in pairs])
-            heard = ~np.isnan(table).all(0)  # a segment that is silent at one gain may not be at another
-            yield Measure(measure, metric, target, [float(v) for v in np.nanmean(table[:, heard], 0)])
+        """D(z), as long as the track, rounded as in a file."""
+        return as_written(self.system.decode(latent, len(self.audio.mixture)), self.subtype, self.system.name)
 
     def decode_mixture(self) -> np.ndarray:
         """D(E(m)), timed."""
@@ -106,17 +115,44 @@ class Session:
         began = time.perf_counter()
         audio = self.system.decode(latent, len(self.audio.mixture))
         self.seconds_decode = time.perf_counter() - began
-        return self._written(audio)
-
-    def _written(self, audio: np.ndarray) -> np.ndarray:
         return as_written(audio, self.subtype, self.system.name)
+
+    def scores(
+        self, measure: str, target: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, sound: bool = False
+    ) -> Iterator[Measure]:
+        """Every metric of (estimate, truth) pairs by segments; a segment's value is its mean over the pairs.
+
+        Args:
+            measure: its name.
+            target: mixture, sum or a stem.
+            pairs: estimates and truths.
+            sound: whether to measure `SOUND`, and ask the judges about the mixture and the vocals.
+        """
+        for metric, function in ({**METRICS, **SOUND} if sound else METRICS).items():
+            table = np.stack([function(estimate, truth, self.device) for estimate, truth in pairs])
+            heard = ~np.isnan(table).all(0)  # a segment that is silent at one gain may not be at another
+            yield Measure(measure, metric, target, [float(v) for v in np.nanmean(table[:, heard], 0)])
+        if sound and self.judges is not None and target in ("mixture", VOCALS):
+            yield from self._judged(measure, target, *pairs[0])
+
+    def _judged(self, measure: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> Iterator[Measure]:
+        assert self.judges is not None
+        found: dict[str, list[float]] = {}
+        for span in metrics.spans(len(truth), SAMPLE_RATE):
+            if metrics.is_silent(truth[span]):
+                continue
+            scores = self.judges.scores(estimate[span], truth[span], SAMPLE_RATE, speech=target == VOCALS)
+            for judge, value in scores.items():
+                found.setdefault(judge, []).append(value)
+        for judge, values in found.items():
+            yield Measure(measure, judge, target, [v for v in values if not np.isnan(v)])
 
 
 def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep | None = None) -> list[Measure]:
     """All the protocols that the system and the track allow.
 
-    A system without arithmetic of latents is reconstructed only; additivity needs two stems. A silent
-    mixture has no relative errors, as a silent segment has no distance.
+    A system without arithmetic of latents is only reconstructed; additivity needs two stems, stereo stereo files. A
+    silent mixture has no relative errors, as a silent segment has no distance.
 
     Args:
         session: the system and the track.
@@ -125,7 +161,7 @@ def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep |
     """
     found = list(reconstruction(session, keep))
     if session.system.linear:
-        heard = not is_silent(session.audio.mixture)
+        heard = not metrics.is_silent(session.audio.mixture)
         found += homogeneity(session, gains, keep)
         if heard:
             found.append(encoder_homogeneity(session, gains))
@@ -134,6 +170,7 @@ def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep |
             if heard:
                 found.append(encoder_additivity(session))
             found += separation(session, keep)
+    found += stereo(session)
     return [m for m in found if m.values]
 
 
@@ -143,15 +180,15 @@ def reconstruction(session: Session, keep: Keep | None = None) -> Iterator[Measu
         estimate = session.decode_mixture() if target == "mixture" else session.decode(session.latent(target))
         if keep and target == "mixture":
             keep("recon", target, estimate, session.signal(target))
-        yield from session.scores("recon", target, [(estimate, session.signal(target))])
+        yield from session.scores("recon", target, [(estimate, session.signal(target))], sound=True)
 
 
 def homogeneity(session: Session, gains: Sequence[float], keep: Keep | None = None) -> Iterator[Measure]:
     """D(a E(m)) against a m; a segment's value is its mean over the gains."""
     mixture, latent = session.audio.mixture, session.latent("mixture")
-    pairs = [(session.decode(np.float32(a) * latent), np.float32(a) * mixture) for a in gains]
+    pairs = [(session.decode(float(a) * latent), np.float32(a) * mixture) for a in gains]
     if keep:
-        half = pairs[list(gains).index(HALF)][0] if HALF in gains else session.decode(np.float32(HALF) * latent)
+        half = pairs[list(gains).index(HALF)][0] if HALF in gains else session.decode(HALF * latent)
         keep("half", "mixture", half, np.float32(HALF) * mixture)
     yield from session.scores("hom", "mixture", pairs)
 
@@ -177,27 +214,92 @@ def separation(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
     for target, stem in session.audio.stems.items():
         accompaniment = session.system.encode(mixture - stem)
         estimate = session.decode(session.latent("mixture") - accompaniment)
-        if keep and target == ("vocals" if "vocals" in session.audio.stems else list(session.audio.stems)[-1]):
+        if keep and target == (VOCALS if VOCALS in session.audio.stems else list(session.audio.stems)[-1]):
             keep("sep", target, estimate, stem)
-        yield from session.scores("sep", target, [(estimate, stem)])
+        yield from session.scores("sep", target, [(estimate, stem)], sound=True)
 
 
 def encoder_homogeneity(session: Session, gains: Sequence[float]) -> Measure:
     """||E(a m) - a E(m)|| / ||a E(m)||, the mean over the gains."""
     mixture, latent = session.audio.mixture, session.latent("mixture")
-    errors = [relative_error(session.system.encode(np.float32(a) * mixture), np.float32(a) * latent) for a in gains]
+    errors = [relative_error(session.system.encode(np.float32(a) * mixture), float(a) * latent) for a in gains]
     return Measure("enc_hom", "error", "mixture", [float(np.mean(errors))])
 
 
 def encoder_additivity(session: Session) -> Measure:
-    """||E(m) - sum E(s_i)|| / ||sum E(s_i)||."""
+    """||E(m) - sum_i E(s_i)|| / ||sum_i E(s_i)||."""
     total = _sum([session.latent(s) for s in session.audio.stems])
     return Measure("enc_add", "error", "mixture", [relative_error(session.latent("mixture"), total)])
 
 
-def relative_error(latent: np.ndarray, reference: np.ndarray) -> float:
-    """``||z - r|| / ||r||``, L2 over all numbers."""
-    z, r = np.asarray(latent, np.float64), np.asarray(reference, np.float64)
+def stereo(session: Session) -> Iterator[Measure]:
+    """How stereo comes back, of the first 10 s that are not silent; nothing for mono files.
+
+    The image is `metrics.stereo_image`. The cases: of a signal on both channels (dual mono) the level of the side
+    against the middle; of a signal on one channel (hard-panned) the level of the other; of a signal with opposite signs
+    (antiphase) the level of the middle against the side. In dB, at best -100.
+    """
+    audio = session.audio.stereo
+    if audio is None:
+        return
+    spans = [s for s in metrics.spans(audio.shape[1], SAMPLE_RATE) if not metrics.is_silent(audio[:, s])]
+    if not spans:
+        return
+    part = np.ascontiguousarray(audio[:, spans[0]])
+    estimate = session.system.roundtrip(part)
+    yield Measure("stereo", "image", "mixture", [metrics.stereo_image(estimate, part, SAMPLE_RATE)])
+    for case, level in stereo_leaks(session.system, part.mean(0)).items():
+        yield Measure("stereo", case, "mixture", [level])
+
+
+def stereo_leaks(system: System, mono: np.ndarray) -> dict[str, float]:
+    """Levels in dB of what should be silent after coding dual mono, hard-panned and antiphase audio ``[n]``."""
+
+    def against(leak: np.ndarray, signal: np.ndarray) -> float:
+        powers = [float(np.square(x, dtype=np.float64).sum()) for x in (leak, signal)]
+        found = metrics.ratio_db(*powers)
+        return -metrics.LIMIT_DB if np.isnan(found) else found
+
+    both, one, opposite = (
+        system.roundtrip(np.stack([mono, np.float32(factor) * mono])).astype(np.float64) for factor in (1, 0, -1)
+    )
+    return {
+        "dual_mono": against(both[0] - both[1], both[0] + both[1]),
+        "hard_panned": against(one[1], one[0]),
+        "antiphase": against(opposite[0] + opposite[1], opposite[0] - opposite[1]),
+    }
+
+
+def as_written(audio: np.ndarray, subtype: str, name: str) -> np.ndarray:
+    """What one reads of audio ``[n]`` that `lincae decode` wrote as WAV: rounding shows in quiet passages.
+
+    Args:
+        audio: float32 ``[n]``.
+        subtype: one of `SUBTYPES`; FLOAT changes nothing.
+        name: of the system, for messages.
+
+    Raises:
+        LincaeError: the audio holds NaN or infinity.
+    """
+    if not np.isfinite(audio).all():
+        raise LincaeError(f"{name}: what it decoded holds NaN or infinity", "leave it out, or check its weights")
+    if subtype == FLOAT:
+        return audio
+    import soundfile
+
+    from lincae_core.audio import AudioWriter
+
+    file = io.BytesIO()
+    with AudioWriter(file, SAMPLE_RATE, 1, format="WAV", subtype=subtype) as writer:
+        writer.write(audio[None])
+    file.seek(0)
+    read: np.ndarray = soundfile.read(file, dtype="float32")[0]
+    return read
+
+
+def relative_error(latent: Latent, reference: Latent) -> float:
+    """``||z - r|| / ||r||``, L2 over all numbers, of arrays or `Latents`."""
+    z, r = (np.asarray(v.data if isinstance(v, Latents) else v, np.float64) for v in (latent, reference))
     return float(np.linalg.norm(z - r)) / max(float(np.linalg.norm(r)), 1e-12)
 
 

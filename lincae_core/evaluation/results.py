@@ -1,37 +1,52 @@
-"""The results of a comparison as one JSON object: schema 1."""
+"""Runs a comparison and gathers its results as one JSON object (schema 1).
+
+What was measured of a system on a track is kept as a part, so that an interrupted or extended run continues.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
-from collections.abc import Sequence
+import re
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lincae_core.evaluation.confidence import mean_interval
-from lincae_core.evaluation.dataset import SAMPLE_RATE
-from lincae_core.evaluation.protocols import GAINS
-from lincae_core.evaluation.report.tables import tables
-from lincae_core.evaluation.segments import SEGMENT_SECONDS
-from lincae_core.evaluation.systems.base import System
-from lincae_core.evaluation.written import SUBTYPES
+import numpy as np
+
+from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio, Track
+from lincae_core.evaluation.judges import Judges
+from lincae_core.evaluation.metrics import MSS_WINDOWS_MS, SEGMENT_SECONDS, mean_interval, mss, rms, spans
+from lincae_core.evaluation.protocols import GAINS, SUBTYPES, Session, measure_track
+from lincae_core.evaluation.report import tables
+from lincae_core.evaluation.systems.system import System
 from lincae_formats import __version__
-from lincae_formats.atomic import atomic_path
+from lincae_formats.errors import LincaeError
+from lincae_formats.files import atomic_path
 
 SCHEMA = 1
+PROTOCOL = 3  # goes up when the same system on the same track would be measured differently
+RESULTS = "results.json"
+SHORTEST = MSS_WINDOWS_MS[-1] / 1000  # s of a track
+EXCERPT = ("estimate", "truth")  # an example's files
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was measured, beside the data.
+    """What is measured, and how.
 
     Args:
         seconds: only the first so many of each track; None is all.
         gains: of the homogeneity.
         steps: sampling steps of consistency models.
         seed: of their noise.
-        subtype: what decoded audio is measured as: what `lincae decode` writes by default, or another of `SUBTYPES`.
+        subtype: how decoded audio is rounded before it is measured, one of `SUBTYPES`.
+        judges: whether the perceptual judges are asked.
     """
 
     seconds: float | None = None
@@ -39,6 +54,69 @@ class Settings:
     steps: int = 1
     seed: int = 0
     subtype: str = SUBTYPES[0]
+    judges: bool = False
+
+
+def evaluate(
+    data: Path, tracks: Sequence[Track], systems: Sequence[System], out: Path, settings: Settings,
+    *, device: str = "auto", say: Callable[[str], None] | None = None,
+) -> tuple[dict[str, Any], list[Exception]]:  # fmt: skip
+    """Measures every system on every track, or takes what an earlier run in `out` measured.
+
+    A kept part is used when system, settings, version and the track's files are the same. Results are written to
+    `out`/results.json, excerpts to `out`/media, parts to `out`/parts.
+
+    Args:
+        data: the folder of the tracks, for the record.
+        tracks: what to measure on.
+        systems: what to measure, with names that differ.
+        out: folder, made if needed.
+        settings: of the measuring.
+        device: where torch computes distances: auto, cpu or cuda.
+        say: called before every part with a line such as `frame, Lithium (1 of 15)`.
+
+    Returns:
+        The results, media paths relative to `out`, and the errors of what could not be measured.
+
+    Raises:
+        LincaeError: `out` cannot be written, there is no such device, or a judge is not installed.
+    """
+    from lincae_core.models.store import choose_device
+
+    tell = say or (lambda _: None)
+    place = str(choose_device(device))
+    judges = Judges() if settings.judges else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise LincaeError(f"{out}: cannot make the folder ({e.strerror})", "choose another --output") from None
+    parts: list[dict[str, Any]] = []
+    failures: list[Exception] = []
+    for done, system in enumerate(systems):
+        for number, track in enumerate(tracks, 1 + done * len(tracks)):
+            tell(f"{system.name}, {track.name} ({number} of {len(systems) * len(tracks)})")
+            try:
+                path = out / "parts" / safe_name(system.name) / f"{safe_name(track.name)}.json"
+                key = part_key(system, track, settings)
+                part = _kept(path, key, out)
+                if part is None:
+                    part = {"key": key, **_measure(system, track, settings, judges, out, place)}
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    _write(path, json.dumps(part, allow_nan=False))
+                parts.append(part)
+            except Exception as e:
+                failures.append(e if isinstance(e, LincaeError) else _named(e, f"{system.name}, {track.name}"))
+        system.close()
+    results = gather(data, systems, parts, settings)
+    if parts:
+        write_results(results, out, out / RESULTS)
+    return results, failures
+
+
+def part_key(system: System, track: Track, settings: Settings) -> str:
+    """SHA-256 of everything a part depends on."""
+    facts = [PROTOCOL, __version__, system.name, system.fingerprint, track.name, track.key(), asdict(settings)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def gather(
@@ -49,21 +127,20 @@ def gather(
     Args:
         data: the folder of the tracks.
         systems: in the order of the tables.
-        parts: of each system and track, as `runner` keeps them.
+        parts: of each system and track.
         settings: of the measuring.
     """
     lengths = {part["track"]: part["audio_seconds"] for part in parts}
-    tracks = sorted(lengths)
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "writer": f"lincae {__version__}",
         "data": {
-            "path": str(data), "tracks": tracks, "seconds": _short(sum(lengths.values())),
+            "path": str(data), "tracks": sorted(lengths), "seconds": _short(sum(lengths.values())),
             "sample_rate": SAMPLE_RATE, "channels": "mono",
         },
         "settings": {
             "gains": list(settings.gains), "segment_seconds": SEGMENT_SECONDS, "seed": settings.seed,
-            "steps": settings.steps, "subtype": settings.subtype,
+            "steps": settings.steps, "subtype": settings.subtype, "judges": settings.judges,
         },
         "systems": [], "measures": [], "examples": [],
     }  # fmt: skip
@@ -84,23 +161,92 @@ def write_results(results: dict[str, Any], base: Path, path: Path) -> None:
         base: the folder that the media paths are relative to now.
         path: target, replaced if it exists.
     """
-    with atomic_path(path, overwrite=True) as temporary:
-        temporary.write_text(dump_results(results, base, path.parent), encoding="utf-8")
+    _write(path, dump_results(results, base, path.parent))
 
 
 def dump_results(results: dict[str, Any], base: Path, folder: Path) -> str:
-    """JSON text, with the tables as they are shown, whose media paths are relative to `folder` instead of `base`."""
+    """JSON text, the tables included, whose media paths are relative to `folder` instead of `base`."""
     start = os.path.realpath(folder)
     moved = [
-        {**e, **{key: Path(os.path.relpath(os.path.realpath(base / e[key]), start)).as_posix() for key in MEDIA}}
+        {**e, **{key: Path(os.path.relpath(os.path.realpath(base / e[key]), start)).as_posix() for key in EXCERPT}}
         for e in results["examples"]
     ]
-    shown = [asdict(table) for table in tables(results)]
-    whole = {**results, "examples": moved, "tables": shown}
+    whole = {**results, "examples": moved, "tables": [asdict(table) for table in tables(results)]}
     return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-MEDIA = ("estimate", "truth")
+def safe_name(name: str) -> str:
+    """A file name that any file system takes; a checksum tells names apart that had to be changed."""
+    safe = re.sub(r"[^A-Za-z0-9._ -]", "_", name).strip(" .")[:80]
+    return safe if safe == name else f"{safe}-{zlib.crc32(name.encode(errors='surrogateescape')):08x}"
+
+
+def excerpt(audio: Audio) -> slice:
+    """The segment of 10 s in which all stems are heard: the greatest product of their levels."""
+    signals = list(audio.stems.values()) or [audio.mixture]
+    every = spans(len(audio.mixture), SAMPLE_RATE)
+    return max(every, key=lambda span: sum(math.log(rms(x[span]) + 1e-6) for x in signals))
+
+
+def write_ogg(path: Path, audio: np.ndarray) -> None:
+    """Writes mono audio ``[n]`` as Ogg Vorbis, replaced if it exists. In blocks: libsndfile crashes on long writes."""
+    import soundfile
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio = np.clip(audio, -1, 1)
+    with (
+        atomic_path(path, overwrite=True) as temporary,
+        soundfile.SoundFile(str(temporary), "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file,
+    ):
+        for at in range(0, len(audio), _BLOCK):
+            file.write(audio[at : at + _BLOCK])
+
+
+def _measure(
+    system: System, track: Track, settings: Settings, judges: Judges | None, out: Path, device: str
+) -> dict[str, Any]:
+    audio = track.load(settings.seconds)
+    if len(audio.mixture) < SHORTEST * SAMPLE_RATE:
+        raise LincaeError(
+            f"{track.name}: {len(audio.mixture)} samples, too short to measure: the longest window is {SHORTEST:g} s",
+            "leave the track out with --tracks" if settings.seconds is None else "give a longer --seconds",
+        )
+    session = Session(system.for_track(track), audio, device, settings.subtype, judges)
+    span, examples = excerpt(audio), []
+
+    def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> None:
+        start, stop = (at / SAMPLE_RATE for at in (span.start, span.start + len(truth[span])))
+        song, heard = safe_name(track.name), "half" if operation == "half" else target
+        paths = {
+            "estimate": Path("media") / safe_name(system.name) / f"{song}-{operation}.ogg",
+            "truth": Path("media") / "truth" / f"{song}-{heard}-{start:g}-{stop:.3g}s.ogg",  # shared by the systems
+        }
+        for path, signal in zip(paths.values(), (estimate[span], truth[span]), strict=True):
+            write_ogg(out / path, signal)
+        distance = mss(estimate[span], truth[span], SAMPLE_RATE)
+        examples.append(
+            {
+                "system": system.name, "track": track.name, "operation": operation, "target": target, "start": start,
+                **{key: path.as_posix() for key, path in paths.items()},
+                "mss": None if np.isnan(distance) else _short(distance),
+            }
+        )  # fmt: skip
+
+    measures = measure_track(session, settings.gains, keep)
+    return {
+        "system": system.name, "track": track.name, "audio_seconds": len(audio.mixture) / SAMPLE_RATE,
+        "seconds_encode": session.seconds_encode, "seconds_decode": session.seconds_decode, "bytes": session.size,
+        "measures": [asdict(m) for m in measures], "examples": examples,
+    }  # fmt: skip
+
+
+def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
+    try:
+        part: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        media = [out / example[which] for example in part["examples"] for which in EXCERPT]
+        return part if part["key"] == key and all(m.is_file() for m in media) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _facts(system: System, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -139,3 +285,16 @@ def _measures(name: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]
 def _short(number: float) -> float:
     """Six significant digits."""
     return float(f"{number:.6g}")
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _named(error: Exception, where: str) -> Exception:
+    error.add_note(f"in: {where}")
+    what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
+    named = LincaeError(f"{where}: {what}", "add --debug and report what it prints")
+    named.__cause__ = error
+    return named

@@ -71,6 +71,49 @@ def test_channels_are_averaged_and_rates_converted(tmp_path):
     assert np.abs(audio.stems["other"] - wanted)[1000:-1000].max() < 1e-4
 
 
+def test_stems_of_any_case_and_mixed_formats_are_found(tmp_path):
+    """`other.WAV` or `vocals.mp3` beside `.wav` stems is a stem: without it the mixture would be wrong."""
+    signals = stems(1.0)
+    (tmp_path / "A").mkdir()
+    for name, file in (("bass", "bass.wav"), ("drums", "Drums.FLAC"), ("other", "other.WAV"), ("vocals", "vocals.mp3")):
+        sf.write(tmp_path / "A" / file, signals[name], RATE, format=file.rpartition(".")[2].upper())
+    sf.write(tmp_path / "A" / "bass.mp3", np.zeros(RATE), RATE)  # the lossless one of two is used
+    sf.write(tmp_path / "A" / "guitar.wav", signals["bass"], RATE)
+    sf.write(tmp_path / "A" / "._vocals.wav", signals["bass"], RATE)
+    (track,) = find_tracks(tmp_path)
+    assert [path.name for path in track.files.values()] == ["bass.wav", "Drums.FLAC", "other.WAV", "vocals.mp3"]
+    assert [path.name for path in track.unknown] == ["guitar.wav"]
+    audio = track.load(0.5)
+    assert list(audio.stems) == list(STEMS)
+    whole = sum(signals.values())[: RATE // 2]
+    assert np.sum((audio.mixture - whole) ** 2) < 0.01 * np.sum(whole**2)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_a_stem_that_only_ffmpeg_reads(tmp_path):
+    write_track(tmp_path / "A", 1.0, ("drums", "vocals"))
+    x = music(1.0, 5)
+    sf.write(tmp_path / "bass.wav", x, RATE)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "bass.wav", "-b:a", "256k", tmp_path / "A" / "Bass.M4A"]
+    subprocess.run(command, check=True)
+    (track,) = find_tracks(tmp_path)
+    assert track.files["bass"].name == "Bass.M4A"
+    audio = track.load(0.5)
+    assert np.sum((audio.stems["bass"] - x[: RATE // 2]) ** 2) < 0.02 * np.sum(x[: RATE // 2] ** 2)
+
+
+def test_the_mixture_in_stereo(tmp_path):
+    left, right = music(0.5, 1), music(0.5, 2)
+    (tmp_path / "A").mkdir()
+    sf.write(tmp_path / "A" / "vocals.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")
+    sf.write(tmp_path / "A" / "bass.wav", np.stack([right, right], 1), RATE, subtype="FLOAT")
+    audio = find_tracks(tmp_path)[0].load()
+    assert audio.stereo == pytest.approx(np.stack([left + right, 2 * right]), abs=1e-6)
+    assert audio.mixture == pytest.approx(audio.stereo.mean(0), abs=1e-6)
+    write_track(tmp_path / "B")
+    assert find_tracks(tmp_path, ["B"])[0].load().stereo is None
+
+
 def test_only_the_beginning(tmp_path):
     write_track(tmp_path / "A", seconds=2)
     track = find_tracks(tmp_path)[0]
@@ -146,14 +189,6 @@ def pack(folder, signals, streams=("mixture", "drums", "bass", "other", "vocals"
     return target
 
 
-@pytest.fixture
-def stempeg():
-    if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
-        pytest.skip("ffmpeg is not installed")  # without it stempeg cannot even be imported
-    pytest.importorskip("stempeg", reason="the package stempeg is not installed")
-
-
-@pytest.mark.usefixtures("stempeg")
 def test_musdb_stem_mp4(tmp_path):
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "A Song").mkdir()
@@ -171,7 +206,7 @@ def test_musdb_stem_mp4(tmp_path):
     assert "packed" not in find_tracks(tmp_path / "music")[0].files
 
 
-@pytest.mark.usefixtures("stempeg")
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_damaged_stem_mp4(tmp_path):
     (tmp_path / "A.stem.mp4").write_bytes(b"no film")
     (track,) = find_tracks(tmp_path)

@@ -7,9 +7,9 @@ import pytest
 from eval_helpers import RATE, STEMS, Affine, Counting, stems
 
 from lincae_core.evaluation.dataset import Audio
-from lincae_core.evaluation.protocols import GAINS, Session, measure_track, relative_error
-from lincae_core.evaluation.sdr import LIMIT_DB
-from lincae_core.evaluation.systems.identity import Identity
+from lincae_core.evaluation.metrics import LIMIT_DB
+from lincae_core.evaluation.protocols import GAINS, Session, measure_track, relative_error, stereo_leaks
+from lincae_core.evaluation.systems import Identity
 
 
 def track(names=STEMS, seconds=0.6):
@@ -48,12 +48,13 @@ def db(signal, error):
 
 def test_identity_is_perfect(audio):
     found = measured(Identity(), audio)
-    best = {"mss": 0, "sdr": LIMIT_DB, "si_sdr": LIMIT_DB, "error": 0}
+    best = {"mss": 0, "sdr": LIMIT_DB, "si_sdr": LIMIT_DB, "error": 0, "tone": 1, "octaves": 0}
     for (measure, metric, target), value in found.items():
         assert value == pytest.approx(best[metric], abs=1e-3), (measure, metric, target)
     waves = [("recon", "mixture"), ("hom", "mixture"), ("add", "mixture"), *(("recon", s) for s in STEMS)]
     waves += [*((f"add{k}", "sum") for k in (2, 3, 4)), *(("sep", s) for s in STEMS)]
     expected = {(a, metric, b) for a, b in waves for metric in ("mss", "sdr", "si_sdr")}
+    expected |= {(a, metric, b) for a, b in waves if a in ("recon", "sep") for metric in ("tone", "octaves")}
     assert set(found) == expected | {("enc_hom", "error", "mixture"), ("enc_add", "error", "mixture")}
 
 
@@ -140,6 +141,63 @@ def test_mss_agrees_with_auraloss(affine, audio):
         wanted = float(metric(torch.from_numpy(estimate)[None, None], torch.from_numpy(audio.mixture)[None, None]))
     assert affine["add", "mss", "mixture"] == pytest.approx(wanted, rel=1e-4)
     assert wanted > 0.1
+
+
+def test_stereo_is_measured_where_the_files_are_stereo(audio):
+    both = np.stack([audio.mixture, 0.5 * audio.stems["vocals"]])
+    found = measured(Identity(), Audio(audio.stems, audio.mixture, both))
+    assert found["stereo", "image", "mixture"] == 0
+    for case in ("dual_mono", "hard_panned", "antiphase"):
+        assert found["stereo", case, "mixture"] == -LIMIT_DB
+    assert not [key for key in measured(Identity(), audio) if key[0] == "stereo"]
+
+
+def test_a_noise_of_its_own_in_each_channel_is_heard_in_every_case(audio):
+    """The kind of decoder that makes dual mono wide, fills an empty channel and adds a middle to antiphase."""
+
+    class Noisy(Identity):
+        draw = np.random.default_rng(0)
+
+        def decode(self, latent, num_samples):
+            return latent[:num_samples] + 0.01 * self.draw.standard_normal(num_samples).astype(np.float32)
+
+    found = stereo_leaks(Noisy(), audio.mixture)
+    assert all(-40 < level < -10 for level in found.values()), found
+
+
+def test_mid_side_decoding_leaks_between_hard_panned_channels(audio):
+    """Half the volume of the side alone: dual mono and antiphase stay exact, the empty channel does not."""
+
+    class Sides(Identity):
+        def roundtrip(self, audio):
+            middle, side = (audio[0] + audio[1]) / 2, (audio[0] - audio[1]) / 4
+            return np.stack([middle + side, middle - side])
+
+    found = stereo_leaks(Sides(), audio.mixture)
+    assert found["dual_mono"] == found["antiphase"] == -LIMIT_DB
+    assert found["hard_panned"] == pytest.approx(20 * math.log10(0.25 / 0.75), abs=0.01)
+
+
+class Praise:
+    """A judge who says what it was asked about."""
+
+    def __init__(self):
+        self.asked = []
+
+    def scores(self, estimate, target, sample_rate, *, speech=False):
+        self.asked.append((len(target), speech))
+        return {"visqol": 5.0, "notes": math.nan, **({"stoi": 1.0} if speech else {})}
+
+
+def test_judges_hear_mixtures_vocals_and_separated_vocals(audio):
+    judges = Praise()
+    found = measure_track(Session(Identity(), audio, judges=judges))
+    judged = {(m.measure, m.metric, m.target): m.values for m in found if m.metric in ("visqol", "notes", "stoi")}
+    assert judged == {
+        ("recon", "visqol", "mixture"): [5], ("recon", "visqol", "vocals"): [5], ("recon", "stoi", "vocals"): [1],
+        ("sep", "visqol", "vocals"): [5], ("sep", "stoi", "vocals"): [1],
+    }  # fmt: skip
+    assert judges.asked == [(len(audio.mixture), False), (len(audio.mixture), True), (len(audio.mixture), True)]
 
 
 def test_si_sdr_forgives_the_volume(audio):

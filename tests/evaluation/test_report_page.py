@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from eval_helpers import Affine
 
-from lincae_core.evaluation import runner
 from lincae_core.evaluation.dataset import find_tracks
 from lincae_core.evaluation.report import write_html
-from lincae_core.evaluation.results import Settings
+from lincae_core.evaluation.results import Settings, evaluate
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "report_check.py"
 spec = importlib.util.spec_from_file_location("report_check", SCRIPT)
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this mac
 @pytest.fixture(scope="module")
 def report(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("page")
-    results, _ = runner.evaluate(
+    results, _ = evaluate(
         folder, find_tracks(folder, ["Apple & Pear"]), [Affine()], out, Settings(seconds=0.5), device="cpu"
     )
     write_html(results, out, out / "report.html")
@@ -35,7 +34,7 @@ def test_a_browser_shows_all_of_it(report, tmp_path):
     found = report_check.check(report, BROWSER, tmp_path / "page.png")
     assert report_check.problems(found) == []
     assert found["players"] == found["images"] == 8
-    assert len(found["tables"]) == 7
+    assert len(found["tables"]) == 10
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,4 +1,4 @@
-"""The best exactly linear codec at the same compression: what linearity costs without learning."""
+"""The best exactly linear codec at 64 numbers per 4096 samples: what linearity costs without learning."""
 
 from __future__ import annotations
 
@@ -9,25 +9,21 @@ from pathlib import Path
 
 import numpy as np
 
-from lincae_core.evaluation.dataset import SAMPLE_RATE, Track
-from lincae_core.evaluation.systems.base import System
-from lincae_core.evaluation.systems.mdct import imdct, mdct
+from lincae_core.evaluation.dataset import SAMPLE_RATE, Track, find_audio
+from lincae_core.evaluation.systems.system import System
 from lincae_formats.errors import LincaeError
 
-SPAN = 4096  # samples that one latent frame stands for
+SPAN = 4096  # samples per latent frame
 NUMBERS = 64  # per latent frame
-# MDCT frames of 1024 samples, four of them stacked. Of 128 to 4096 samples, weighted by frequency and not, this was
-# as good as any by MSS (1.65 on three tracks, each with the basis of the other two; 4096: 1.67) and best by SDR.
-HOP = 1024
-FIT_SECONDS = 60.0  # of each track: enough for a covariance, and bounded on a whole data set
-FINGERPRINT = f"klt:1:{HOP}:{NUMBERS}:{FIT_SECONDS:g}"
+HOP = 1024  # samples of an MDCT frame; four are stacked. Sizes from 128 to 4096 gave much the same MSS
+FIT_SECONDS = 60.0  # of each track, enough for a covariance
+FINGERPRINT = f"klt:2:{HOP}:{NUMBERS}:{FIT_SECONDS:g}"
 
 
 class Klt(System):
-    """Karhunen-Loeve transform of stacked MDCT frames: encoder and decoder are one matrix and its transpose.
+    """Karhunen-Loeve transform of stacked MDCT frames: encoder and decoder are a matrix and its transpose.
 
-    Encoding is exactly linear, and so is decoding, to float32 rounding. Latents stay float32; their bytes are counted
-    as the float16 of a `.lat` file.
+    Exactly linear both ways, to float32 rounding. Bytes are counted as float16.
 
     Args:
         basis: ``[4096, 64]``, orthonormal columns.
@@ -36,7 +32,7 @@ class Klt(System):
     name = "klt"
     label = "KLT (exactly linear)"
     kind = "anchor"
-    version = "1"
+    version = "2"
     fingerprint = FINGERPRINT
     notes = f"{NUMBERS} principal components of {SPAN // HOP} MDCT frames of {HOP} samples"
     latent_rate = NUMBERS * SAMPLE_RATE / SPAN
@@ -55,11 +51,11 @@ class Klt(System):
 
 
 class KltOfOthers(System):
-    """`Klt` whose basis is fitted on other audio than the track it is tried on.
+    """`Klt` with a basis fitted on other audio than the track it is tested on.
 
     Args:
-        tracks: what to fit on; the track that is tested is left out where it is among them. The first 60 s of
-            every stem and mixture are used, and files that cannot be read are left out.
+        tracks: what to fit on, less the track that is tested. The first 60 s of every stem and mixture are used; files
+            that cannot be read are left out.
         source: what the tracks are, for the notes.
         where: the same in a word, for name and label.
     """
@@ -81,7 +77,7 @@ class KltOfOthers(System):
         """The transform fitted on all the audio but this track's.
 
         Raises:
-            LincaeError: there is no other audio, or it cannot be read.
+            LincaeError: there is no other audio, or it is silent or cannot be read.
         """
         mine = {path.resolve() for path in track.files.values()}
         own = [t for t in self.tracks if mine & {path.resolve() for path in t.files.values()}]
@@ -97,73 +93,15 @@ class KltOfOthers(System):
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         """Not without a track: see `for_track`."""
-        raise NotImplementedError("ask for_track for the transform of a track")
+        raise NotImplementedError("use for_track")
 
     def decode(self, latent: np.ndarray, num_samples: int) -> np.ndarray:
         """Not without a track: see `for_track`."""
-        raise NotImplementedError("ask for_track for the transform of a track")
+        raise NotImplementedError("use for_track")
 
     def close(self) -> None:
-        """Drops the covariance."""
+        """Frees the covariance."""
         self._total = self._whole = None
-
-
-def stacked(audio: np.ndarray) -> np.ndarray:
-    """Audio ``[n]`` to vectors of 4096 MDCT coefficients each, ``[frames, 4096]``; silence follows the end."""
-    frames = mdct(audio, HOP)
-    count = SPAN // HOP
-    return np.pad(frames, ((0, -len(frames) % count), (0, 0))).reshape(-1, SPAN)
-
-
-def covariance(signals: Iterable[np.ndarray]) -> np.ndarray:
-    """Sum of ``v v^T`` over the vectors of all signals, at two offsets, ``[4096, 4096]`` float64; no mean is taken."""
-    total, held, rows = np.zeros((SPAN, SPAN)), [np.zeros((0, SPAN), np.float32)], 0
-    for vectors in (stacked(audio[offset:]) for audio in signals for offset in (0, SPAN // 2) if len(audio) > offset):
-        held.append(vectors)
-        rows += len(vectors)
-        if rows >= SPAN:  # adding up the products costs as much as so many rows
-            total += _product(held)
-            held, rows = held[:1], 0
-    return total + _product(held)
-
-
-def _product(parts: list[np.ndarray]) -> np.ndarray:
-    vectors = np.concatenate(parts)
-    return vectors.T @ vectors
-
-
-def principal_vectors(matrix: np.ndarray, count: int, iterations: int = 12) -> np.ndarray:
-    """The leading eigenvectors of a symmetric matrix ``[n, n]``, ``[n, count]``, by subspace iteration.
-
-    Halko, Martinsson and Tropp, "Finding structure with randomness", 2011, algorithm 4.4, with a fixed seed.
-
-    Raises:
-        LincaeError: the matrix is zero (silent audio).
-    """
-    scale = float(np.abs(matrix).max())
-    if scale == 0:
-        raise LincaeError("klt: all the audio to fit it on is silent", "give other music: --model klt:DIR")
-    a = (matrix / scale).astype(np.float32)
-    q = np.random.default_rng(0).standard_normal((len(a), min(len(a), count + 32)), np.float32)
-    for _ in range(iterations):
-        q = np.linalg.qr(a @ q)[0]
-    _, rotation = np.linalg.eigh(q.T @ a @ q)  # ascending
-    return np.linalg.qr(q @ rotation[:, : -count - 1 : -1])[0]
-
-
-def _alone(track: Track) -> LincaeError:
-    hint = "give a folder of other music: --model klt:DIR"
-    return LincaeError(f"klt: there is no track but {track.name} to fit it on", hint)
-
-
-def _signals(tracks: Sequence[Track]) -> Iterator[np.ndarray]:
-    for track in tracks:
-        try:
-            audio = track.load(FIT_SECONDS)
-        except LincaeError:
-            continue  # a bad file must not stop the rest; where it is measured, it is reported
-        yield from audio.stems.values()
-        yield audio.mixture
 
 
 def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
@@ -172,10 +110,96 @@ def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
     Raises:
         LincaeError: no audio in the folder, or there are no other tracks.
     """
-    if folder is None:
-        if len(tracks) < 2:
-            raise _alone(tracks[0])
-        return KltOfOthers(tracks, "the other tracks' stems and mixtures")
-    from lincae_core.evaluation.dataset import find_audio
+    if folder is not None:
+        return KltOfOthers(find_audio(folder), f"the audio in {folder}", folder.resolve().name)
+    if len(tracks) < 2:
+        raise _alone(tracks[0])
+    return KltOfOthers(tracks, "the other tracks' stems and mixtures")
 
-    return KltOfOthers(find_audio(folder), f"the audio in {folder}", folder.resolve().name)
+
+def stacked(audio: np.ndarray) -> np.ndarray:
+    """Audio ``[n]`` to vectors of 4096 MDCT coefficients each, ``[frames, 4096]``; zeros follow the end."""
+    frames = mdct(audio, HOP)
+    count = SPAN // HOP
+    return np.pad(frames, ((0, -len(frames) % count), (0, 0))).reshape(-1, SPAN)
+
+
+def covariance(signals: Iterable[np.ndarray]) -> np.ndarray:
+    """Sum of ``v v^T`` over the vectors of all signals, at two offsets, ``[4096, 4096]`` float64; no mean removed."""
+    total = np.zeros((SPAN, SPAN))
+    for audio in signals:
+        for offset in (0, SPAN // 2):
+            if len(audio) > offset:
+                vectors = stacked(audio[offset:])
+                total += vectors.T @ vectors
+    return total
+
+
+def principal_vectors(matrix: np.ndarray, count: int) -> np.ndarray:
+    """The leading eigenvectors of a symmetric matrix ``[n, n]``, ``[n, count]``.
+
+    Raises:
+        LincaeError: the matrix is zero (silent audio).
+    """
+    from scipy.sparse.linalg import eigsh
+
+    scale = float(np.abs(matrix).max())
+    if not scale:
+        raise LincaeError("klt: all the audio to fit it on is silent", "give other music: --model klt:DIR")
+    start = np.random.default_rng(0).standard_normal(len(matrix))
+    vectors: np.ndarray = eigsh(matrix / scale, count, which="LA", v0=start, tol=1e-4)[1]
+    return vectors[:, ::-1]  # eigsh sorts them in ascending order
+
+
+def mdct(audio: np.ndarray, hop: int) -> np.ndarray:
+    """MDCT with a sine window of two hops; orthonormal (Princen and Bradley, 1986; Malvar, 1990).
+
+    ``X[f, k] = sqrt(2/M) sum_n w[n] x[f M + n - M] cos(pi/M (n + 1/2 + M/2) (k + 1/2))``, M the hop.
+
+    Args:
+        audio: ``[n]``.
+        hop: M, samples; even.
+
+    Returns:
+        float32 ``[ceil(n / hop) + 1, hop]``; zeros surround the audio.
+    """
+    frames = -(-len(audio) // hop) + 1
+    padded = np.zeros((frames + 1) * hop)
+    padded[hop : hop + len(audio)] = audio
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop]
+    n, k = np.arange(2 * hop), np.arange(hop)
+    spectrum = np.fft.fft(blocks * (_window(hop) * np.exp(-0.5j * np.pi * n / hop)), axis=1)[:, :hop]
+    turned = spectrum * np.exp(-1j * np.pi / hop * (k + 0.5) * (0.5 + hop / 2))
+    return (np.sqrt(2 / hop) * turned.real).astype(np.float32)
+
+
+def imdct(coefficients: np.ndarray, num_samples: int) -> np.ndarray:
+    """The inverse of `mdct`: coefficients ``[frames, hop]`` to audio ``[num_samples]``, at most (frames - 1) hop."""
+    frames, hop = coefficients.shape
+    n, k = np.arange(2 * hop), np.arange(hop)
+    spectrum = np.zeros((frames, 2 * hop), complex)
+    spectrum[:, :hop] = coefficients * np.exp(1j * np.pi / hop * (k + 0.5) * (0.5 + hop / 2))
+    blocks = np.fft.ifft(spectrum, axis=1) * np.exp(0.5j * np.pi * n / hop)
+    blocks = blocks.real * (2 * hop * np.sqrt(2 / hop) * _window(hop))
+    out = np.zeros((frames + 1, hop))
+    out[:-1] += blocks[:, :hop]
+    out[1:] += blocks[:, hop:]
+    return out.reshape(-1)[hop : hop + num_samples].astype(np.float32)
+
+
+def _window(hop: int) -> np.ndarray:
+    return np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop))
+
+
+def _alone(track: Track) -> LincaeError:
+    return LincaeError(f"klt: there is no track but {track.name} to fit it on", "name other music: --model klt:DIR")
+
+
+def _signals(tracks: Sequence[Track]) -> Iterator[np.ndarray]:
+    for track in tracks:
+        try:
+            audio = track.load(FIT_SECONDS)
+        except LincaeError:
+            continue  # reported where the track is measured
+        yield from audio.stems.values()
+        yield audio.mixture

@@ -1,4 +1,4 @@
-"""Opus at a given bitrate, the codec to beat at equal bytes. It has no arithmetic of latents."""
+"""Opus at a given bitrate, the codec to beat at equal bytes. Its files cannot be added."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from lincae_core.evaluation.dataset import SAMPLE_RATE
-from lincae_core.evaluation.systems.base import System
+from lincae_core.evaluation.systems.system import System
 from lincae_formats.errors import LincaeError
 
-SAME_BYTES = 2 * 64 * SAMPLE_RATE / 4096  # bytes a second of a float16 `.lat` file of one channel
-RATE = 48000  # Hz, the rate Opus works at
-LOWEST, HIGHEST = 6000, 256000  # bit/s of one channel that libsndfile can ask for
+DEFAULT_KBPS = 12.0
+LOWEST, HIGHEST = 6000, 256000  # bit/s per channel that libsndfile can be asked for
+_RATE = 48000  # Hz, at which Opus works
 _BLOCK = 1 << 16
-
-Coder = Callable[[np.ndarray, float], bytes]
 
 
 @dataclass(frozen=True)
@@ -34,75 +32,74 @@ class Packets:
 
 
 class Opus(System):
-    """Opus through libsndfile, or through ffmpeg where libsndfile lacks it.
+    """Opus by libsndfile, or by ffmpeg where libsndfile lacks it.
 
-    The bitrate is that of the file, Ogg's pages included: Opus is asked once, then again with the request corrected by
-    what came out (by a third at most, as silence cannot be made larger).
+    The bitrate is that of the file, Ogg's pages included: the audio is encoded once, then again with the request
+    corrected by the size of the first result (by a third at most, as silence cannot be made larger).
 
     Args:
-        kbps: bitrate, kbit/s; by default the bytes of our latents in float16, 11.025 kbit/s.
-        backend: `libsndfile` or `ffmpeg`; by default the first that is there.
+        kbps: bitrate per channel, kbit/s.
+        backend: `libsndfile` or `ffmpeg`; by default the first that is installed.
 
     Raises:
-        LincaeError: neither is there.
+        LincaeError: neither is installed.
     """
 
     kind = "codec"
     latent_rate = None
-    bytes_per_second = None
     linear = False
 
-    def __init__(self, kbps: float | None = None, backend: str | None = None) -> None:
-        self.kbps = SAME_BYTES * 8 / 1000 if kbps is None else kbps
-        backend = backend or next((b for b, there in BACKENDS.items() if there()), None)
+    def __init__(self, kbps: float = DEFAULT_KBPS, backend: str | None = None) -> None:
+        self.kbps = kbps
+        backend = backend or next((b for b, installed in BACKENDS.items() if installed()), None)
         if backend is None:
             raise LincaeError("no Opus encoder: libsndfile lacks it and ffmpeg is not installed", "install ffmpeg")
-        self.name = "opus" if kbps is None else f"opus-{kbps:g}"
-        self.label = f"Opus, {self.kbps:.3g} kbit/s"
+        self._coder, self._decoder = _CODERS[backend]
+        self.name = f"opus-{kbps:g}"
+        self.label = f"Opus {kbps:g}"
         self.version = _version(backend)
-        self.fingerprint = f"opus:1:{self.kbps:g}:{self.version}"
-        self.notes = (
-            f"Ogg/Opus by {self.version}, mono, encoded twice to meet the bitrate; bytes are those of the files"
-        )
-        self._backend = backend
+        self.fingerprint = f"opus:2:{kbps:g}:{self.version}"
+        self.notes = f"Ogg/Opus by {self.version}, encoded twice to meet the bitrate; bytes are those of the files"
 
     def encode(self, audio: np.ndarray) -> Packets:
-        """Audio ``[n]`` to an Ogg/Opus file in memory."""
-        coder = _encode_sndfile if self._backend == "libsndfile" else _encode_ffmpeg
-        audio = np.pad(audio, (0, max(0, SAMPLE_RATE // 50 - len(audio))))  # one packet at least
-        wanted = self.kbps * 1000
-        data = coder(audio, wanted)
-        came = 8 * len(data) * SAMPLE_RATE / len(audio)
-        return Packets(coder(audio, wanted * min(max(wanted / came, 2 / 3), 4 / 3)))
+        """Audio ``[n]`` or ``[C, n]`` to an Ogg/Opus file in memory."""
+        channels = np.atleast_2d(audio).astype(np.float32)
+        channels = np.pad(channels, ((0, 0), (0, max(0, SAMPLE_RATE // 50 - channels.shape[1]))))  # one packet
+        wanted = self.kbps * 1000 * len(channels)
+        data = self._coder(channels, wanted)
+        came = 8 * len(data) * SAMPLE_RATE / channels.shape[1]
+        return Packets(self._coder(channels, wanted * min(max(wanted / came, 2 / 3), 4 / 3)))
 
     def decode(self, latent: Packets, num_samples: int) -> np.ndarray:
-        """An Ogg/Opus file to audio ``[num_samples]``."""
-        decoder = _decode_sndfile if self._backend == "libsndfile" else _decode_ffmpeg
-        audio = decoder(latent.data)[:num_samples]
-        return np.pad(audio, (0, num_samples - len(audio)))
+        """An Ogg/Opus file to mono audio ``[num_samples]``."""
+        return self._decoded(latent, 1, num_samples)[0]
+
+    def roundtrip(self, audio: np.ndarray) -> np.ndarray:
+        """Audio ``[C, n]`` as one file with the bitrate of its channels together, decoded."""
+        return self._decoded(self.encode(audio), *audio.shape)
 
     def size(self, latent: Packets) -> int:
         """Bytes of the file."""
         return len(latent.data)
 
+    def _decoded(self, packets: Packets, channels: int, num_samples: int) -> np.ndarray:
+        audio = self._decoder(packets.data, channels)[:, :num_samples]
+        return np.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
+
 
 def sndfile_has_opus() -> bool:
-    """Whether this libsndfile writes Opus at a bitrate one can choose."""
+    """Whether this libsndfile writes Opus at a chosen bitrate."""
     import soundfile
 
     return "OPUS" in soundfile.available_subtypes("OGG") and hasattr(soundfile.SoundFile, "compression_level")
 
 
 def ffmpeg_has_opus() -> bool:
-    """Whether there is an ffmpeg with libopus."""
+    """Whether an ffmpeg with libopus is installed."""
     if shutil.which("ffmpeg") is None:
         return False
     listed = subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, text=True, check=False)
     return "libopus" in listed.stdout
-
-
-# libsndfile first: it comes with soundfile, so figures agree between machines with ffmpeg and without.
-BACKENDS: dict[str, Callable[[], bool]] = {"libsndfile": sndfile_has_opus, "ffmpeg": ffmpeg_has_opus}
 
 
 def _version(backend: str) -> str:
@@ -117,32 +114,36 @@ def _version(backend: str) -> str:
 def _encode_sndfile(audio: np.ndarray, bits: float) -> bytes:
     import soundfile
 
-    # libsndfile's scale: 0 is 256 kbit/s a channel, 1 is 6.
-    level = min(max((HIGHEST - bits) / (HIGHEST - LOWEST), 0.0), 1.0)
-    samples = _resample(audio, SAMPLE_RATE, RATE)
+    # libsndfile's scale: 0 is 256 kbit/s a channel, 1 is 6
+    level = min(max((HIGHEST - bits / len(audio)) / (HIGHEST - LOWEST), 0.0), 1.0)
+    samples = _resample(audio, SAMPLE_RATE, _RATE).T
     file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", RATE, 1, format="OGG", subtype="OPUS", compression_level=level) as out:
+    with soundfile.SoundFile(
+        file, "w", _RATE, samples.shape[1], format="OGG", subtype="OPUS", compression_level=level
+    ) as out:
         for at in range(0, len(samples), _BLOCK):
             out.write(samples[at : at + _BLOCK])
     return file.getvalue()
 
 
-def _decode_sndfile(data: bytes) -> np.ndarray:
+def _decode_sndfile(data: bytes, channels: int) -> np.ndarray:
     import soundfile
 
-    audio, rate = soundfile.read(io.BytesIO(data), dtype="float32")  # all at once: its decoder forgets when it seeks
-    return _resample(audio, rate, SAMPLE_RATE)
+    del channels
+    # all at once: libsndfile's Opus decoder loses its state when it seeks
+    audio, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    return _resample(audio.T, rate, SAMPLE_RATE)
 
 
 def _encode_ffmpeg(audio: np.ndarray, bits: float) -> bytes:
-    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "1", "-i", "-"]
+    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(len(audio)), "-i", "-"]
     opus = ["-c:a", "libopus", "-b:a", str(round(bits)), "-application", "audio", "-f", "ogg", "-"]
-    return _ffmpeg([*raw, *opus], audio.astype("<f4").tobytes())
+    return _ffmpeg([*raw, *opus], audio.T.astype("<f4").tobytes())
 
 
-def _decode_ffmpeg(data: bytes) -> np.ndarray:
-    out = _ffmpeg(["-i", "-", "-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", "1", "-"], data)
-    return np.frombuffer(out, "<f4").astype(np.float32)
+def _decode_ffmpeg(data: bytes, channels: int) -> np.ndarray:
+    out = _ffmpeg(["-i", "-", "-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(channels), "-"], data)
+    return np.frombuffer(out, "<f4").reshape(-1, channels).T.astype(np.float32)
 
 
 def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
@@ -157,4 +158,12 @@ def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
 def _resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
     from lincae_core.audio import StreamResampler
 
-    return StreamResampler(source, target, 1).process(audio[None].astype(np.float32), last=True)[0]
+    return StreamResampler(source, target, len(audio)).process(np.ascontiguousarray(audio, np.float32), last=True)
+
+
+# libsndfile first: it comes with soundfile, so figures agree between machines with ffmpeg and without
+BACKENDS: dict[str, Callable[[], bool]] = {"libsndfile": sndfile_has_opus, "ffmpeg": ffmpeg_has_opus}
+_CODERS: dict[str, tuple[Callable[[np.ndarray, float], bytes], Callable[[bytes, int], np.ndarray]]] = {
+    "libsndfile": (_encode_sndfile, _decode_sndfile),
+    "ffmpeg": (_encode_ffmpeg, _decode_ffmpeg),
+}

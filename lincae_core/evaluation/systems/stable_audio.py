@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lincae_core.evaluation.dataset import SAMPLE_RATE
-from lincae_core.evaluation.systems.base import System
+from lincae_core.evaluation.systems.system import System
 from lincae_formats.errors import LincaeError
 
 NAME = "stable-audio-vae"
@@ -22,22 +23,21 @@ CONTEXT = 32  # latent frames beside them; the network reaches about 10 to each 
 class StableAudioVae(System):
     """diffusers' AutoencoderOobleck: stereo at 44.1 kHz, 64 numbers per 2048 samples.
 
-    Mono audio is given to both channels, and the mean of both outputs taken. The latent is the mode of the posterior,
-    so nothing is random. Long audio is walked in stretches with more context than the network's reach, so the cuts
-    change nothing.
+    Mono audio goes to both channels, and the mean of both outputs is taken. The latent is the mode of the posterior,
+    so nothing is random. Long audio is computed in stretches with more context than the network's reach.
 
     Args:
         folder: with `config.json` and `diffusion_pytorch_model.safetensors`.
         device: auto, cpu or cuda.
 
     Raises:
-        LincaeError: the weights or diffusers are not there.
+        LincaeError: the weights or diffusers are not installed, or the config is damaged.
     """
 
     name = NAME
     label = "Stable Audio VAE"
     kind = "model"
-    notes = "stereo VAE given the same mono signal twice; mode of the posterior; bytes counted as float16"
+    notes = "stereo VAE, given mono audio on both channels; mode of the posterior; bytes counted as float16"
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
         if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
@@ -46,19 +46,22 @@ class StableAudioVae(System):
             import diffusers
         except ImportError:
             raise LincaeError(f"{NAME} needs the package diffusers", "pip install 'lincae[eval]'") from None
+        try:
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            self._hop = int(np.prod(config["downsampling_ratios"]))
+            self._channels = int(config["audio_channels"])
+            self.latent_rate = int(config["decoder_input_channels"]) * SAMPLE_RATE / self._hop
+        except (ValueError, KeyError, TypeError, OSError):
+            hint = f"get it again: lincae models pull {NAME}"
+            raise LincaeError(f"{folder / CONFIG}: not a config of AutoencoderOobleck", hint) from None
         digest = hashlib.sha256((folder / CONFIG).read_bytes())
         with open(folder / WEIGHTS, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+        self.bytes_per_second = 2 * self.latent_rate
         self.version = f"diffusers {diffusers.__version__}"
         self.fingerprint = f"sha256:{digest.hexdigest()}"
         self._folder, self._device = folder, device
         self._vae: Any = None
-        config = _config(folder)
-        self._hop = int(np.prod(config["downsampling_ratios"]))
-        self._channels = int(config["audio_channels"])
-        self.latent_rate = int(config["decoder_input_channels"]) * SAMPLE_RATE / self._hop
-        self.bytes_per_second = 2 * self.latent_rate
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         """Audio ``[n]`` to latents ``[64, ceil(n / 2048)]``."""
@@ -87,38 +90,27 @@ class StableAudioVae(System):
         return np.concatenate(parts)[:num_samples]
 
     def close(self) -> None:
-        """Drops the weights."""
+        """Frees the weights."""
         self._vae = None
 
     def _loaded(self) -> Any:
         if self._vae is None:
             from diffusers import AutoencoderOobleck
 
-            from lincae_core.models.device import choose_device
+            from lincae_core.models.store import choose_device
 
-            # without low_cpu_mem_usage=False it asks for one more package; its way to load warns of torch's future
+            # low_cpu_mem_usage would need another package, and its loader warns of torch's future
             options = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False}
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", FutureWarning)
                     vae = AutoencoderOobleck.from_pretrained(str(self._folder), **options)
-            except Exception as e:  # whatever diffusers makes of a damaged file
+            except Exception as e:  # diffusers raises many types for a damaged file
                 reason = f"{type(e).__name__}: {e}".splitlines()[0]
                 hint = f"get it again: lincae models pull {NAME}"
                 raise LincaeError(f"{self._folder}: cannot load its weights ({reason})", hint) from None
             self._vae = vae.to(choose_device(self._device)).eval()
         return self._vae
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    import json
-
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return {key: config[key] for key in ("downsampling_ratios", "audio_channels", "decoder_input_channels")}
-    except (ValueError, KeyError, TypeError, OSError):
-        hint = f"get it again: lincae models pull {NAME}"
-        raise LincaeError(f"{folder / CONFIG}: not a config of AutoencoderOobleck", hint) from None
 
 
 def _stretches(frames: int) -> list[tuple[int, int, int, int]]:

@@ -9,11 +9,10 @@ import pytest
 import soundfile as sf
 from eval_helpers import RATE, Affine, Counting, music, write_track
 
-from lincae_core.evaluation import runner
+from lincae_core.evaluation import results as module
 from lincae_core.evaluation.dataset import Audio, find_tracks
-from lincae_core.evaluation.media import excerpt, safe_name
-from lincae_core.evaluation.results import Settings
-from lincae_core.evaluation.systems.identity import Identity
+from lincae_core.evaluation.results import Settings, excerpt, safe_name
+from lincae_core.evaluation.systems import Identity
 from lincae_formats.errors import LincaeError
 
 PER_TRACK = {"A": 1 + 1 + 2 + 4 + 2, "B": 1 + 1 + 2 + 4 + 2}  # warm-up, mixture, stems, gains, accompaniments
@@ -32,7 +31,7 @@ def out(tmp_path):
 
 
 def evaluate(data, out, *systems, settings=None, **kwargs):
-    return runner.evaluate(data, find_tracks(data), systems, out, settings or Settings(), device="cpu", **kwargs)
+    return module.evaluate(data, find_tracks(data), systems, out, settings or Settings(), device="cpu", **kwargs)
 
 
 def encoded(data, out, **kwargs):
@@ -180,7 +179,7 @@ def test_bytes_that_are_measured(data, out):
 
 def test_a_folder_that_cannot_be_made(data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LincaeError, match="choose another --out"):
+    with pytest.raises(LincaeError, match="choose another --output"):
         evaluate(data, tmp_path / "file" / "out", Identity())
 
 

@@ -1,0 +1,490 @@
+"""The tables of a comparison, ours beside the paper's, as text, Markdown, CSV, LaTeX and an HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lincae_formats.errors import LincaeError
+
+STEMS = ("bass", "drums", "other", "vocals")
+MISSING = "-"
+HEARD = 4  # tracks with players in a page; an excerpt is about 120 kB
+PAPER = "arXiv 2510.23530"
+# The paper's tables 1 and 2. MSS of reconstruction, homogeneity, additivity; relative L2 of encoder homogeneity and
+# additivity. The first two on the paper's test data, additivity on MUSDB18-HQ.
+PAPER_LINEARITY = {
+    "Music2Latent, public weights": (1.14, 2.52, 5.01, 12.13, 2.82),
+    "Stable Audio VAE": (0.72, 3.03, 5.38, 4.59, 1.71),
+    "Music2Latent, retrained": (0.98, 2.27, 5.21, 8.52, 2.73),
+    "Lin-CAE": (1.01, 1.37, 0.99, 0.69, 0.60),
+}
+# MSS of reconstruction, bass, drums, other, vocals, on MUSDB18-HQ.
+PAPER_SEPARATION = {
+    "Music2Latent, public weights": (1.16, 95.34, 28.08, 6.78, 5.10),
+    "Stable Audio VAE": (0.57, 323.26, 87.80, 3.65, 3.08),
+    "Music2Latent, retrained": (0.97, 39.56, 12.26, 5.30, 3.49),
+    "Lin-CAE": (1.00, 1.58, 1.16, 1.21, 1.23),
+}
+OPERATIONS = {
+    "recon": ("Encoded and decoded", "D(E(mixture))"),
+    "half": ("Half the volume", "D(0.5 E(mixture))"),
+    "sum": ("Stems added as latents", "D(E(s1) + E(s2) + ...)"),
+    "sep": ("By subtraction", "D(E(mixture) - E(accompaniment))"),
+}
+
+Key = tuple[str, str, str]  # measure, metric, target
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        title: heading.
+        digits: after the point.
+        better: whether lower or higher figures are better; None where neither.
+    """
+
+    title: str
+    digits: int = 3
+    better: Better | None = "lower"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One figure.
+
+    Args:
+        value: mean; None where nothing was measured.
+        low: lower end of the mean's 95 % confidence interval.
+        high: upper end.
+        n: values behind the mean; 0 where that is not known.
+        digits: after the point, where they are not the column's.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    digits: int | None = None
+
+    def text(self, column: Column) -> tuple[str, str]:
+        """The figure and half the width of its interval: `1.467`, `±0.166`; the latter may be empty."""
+        if self.value is None:
+            return MISSING, ""
+        digits = column.digits if self.digits is None else self.digits
+        margin = None if self.low is None or self.high is None else (self.high - self.low) / 2
+        return f"{self.value:.{digits}f}", "" if margin is None else f"±{margin:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A system in a table.
+
+    Args:
+        label: what the table calls it.
+        source: whether its figures were measured in this run or are the paper's.
+        cells: one for each column.
+        system: its name in the results; None for the paper's.
+    """
+
+    label: str
+    source: Literal["measured", "paper"]
+    cells: tuple[Cell, ...]
+    system: str | None = None
+
+    @property
+    def marked(self) -> str:
+        """The label; the paper's rows say so."""
+        return self.label if self.source == "measured" else f"{self.label} (paper)"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Args:
+        name: short, for files and anchors.
+        title: above it.
+        columns: without that of the systems.
+        rows: ours first, then the paper's.
+        note: below it.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    note: str
+
+    @property
+    def heading(self) -> str:
+        """The title, and which way is better where that is the same in every column."""
+        ways = {c.better for c in self.columns}
+        (way,) = ways if len(ways) == 1 else (None,)
+        return f"{self.title}, {way} is better" if way else self.title
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """The tables of a comparison; those, and columns, without any figure are left out.
+
+    Args:
+        results: from `results.evaluate`.
+    """
+    stems = [s for s in STEMS if any(m["target"] == s for m in results["measures"])]
+    on, gains = scope(results), ", ".join(f"{g:g}" for g in results["settings"]["gains"])
+    paper = f"Rows marked paper are the paper's figures ({PAPER})"
+    mss = [(s.capitalize(), ("sep", "mss", s)) for s in stems]
+    listened = (
+        "kbit/s are those of the mixtures' files, headers included. ViSQOL and Zimtohrli: mean opinion scores, 1 "
+    )
+    listened += (
+        "to 5, higher is better. Notes: F1 of what basic-pitch hears. Tone: buzz at the decoder's frame rate, 1 "
+    )
+    listened += "is none. Octaves: error of octave levels from 500 Hz, dB, lower is better. Without --judges only the "
+    listened += "last four are measured."
+    found = [
+        Table("sound", f"Sound of mixtures ({on})", *_sound(results, "recon", "mixture"), listened),
+        Table("vocals", f"Sound of vocals ({on})", *_sound(results, "recon", "vocals"), "STOI: intelligibility."),
+        Table(
+            "separated", f"Sound of vocals by subtraction ({on})", *_sound(results, "sep", "vocals"),
+            "The mixture's latents less those of the accompaniment, decoded, against the vocals.",
+        ),
+        Table(
+            "stereo", f"Stereo, dB ({on})",
+            *_measured(
+                results,
+                [
+                    (Column(title, 1), ("stereo", case, "mixture"))
+                    for title, case in (("Image", "image"), ("Dual mono", "dual_mono"), ("Hard-panned", "hard_panned"),
+                                        ("Antiphase", "antiphase"))
+                ],
+            ),
+            "Image: error of S/M in octaves of the mixture. The others: level of what should be silent (the side of "
+            "dual mono, the empty channel, the middle of antiphase), at best -100 dB.",
+        ),
+        _with_paper(
+            "linearity", f"Linearity, MSS and relative errors ({on})",
+            _measured(
+                results,
+                _columns(
+                    ("Recons.", ("recon", "mss", "mixture")), ("Hom.", ("hom", "mss", "mixture")),
+                    ("Add.", ("add", "mss", "mixture")), ("Enc. hom. err", ("enc_hom", "error", "mixture")),
+                    ("Enc. add. err", ("enc_add", "error", "mixture")),
+                ),
+                keep=True,
+            ),
+            PAPER_LINEARITY,
+            f"MSS: multi-scale spectral distance to the truth, 0 is equal. {paper}, additivity on MUSDB18-HQ and the "
+            f"rest on its own test data; the others were measured in this run, with gains of {gains} and decoded audio "
+            f"rounded to {results['settings']['subtype']}. ±: 95 % confidence interval of the mean over 10 s segments "
+            "(encoder errors: over tracks).",
+        ),
+        _with_paper(
+            "separation", f"Oracle source separation, MSS ({on})",
+            _measured(results, _columns(("Recons.", ("recon", "mss", "mixture")), *mss), keep=True),
+            {k: (v[0], *(v[1 + STEMS.index(s)] for s in stems)) for k, v in PAPER_SEPARATION.items()},
+            f"The mixture's latents less those of the accompaniment, decoded. {paper}, on MUSDB18-HQ; the others were "
+            "measured in this run.",
+        ),
+        Table(
+            "stems", f"Reconstruction of stems, MSS ({on})",
+            *_measured(results, _columns(*((s.capitalize(), ("recon", "mss", s)) for s in stems))),
+            "What separation can reach at best: the stem itself, encoded and decoded.",
+        ),
+        Table(
+            "sums", f"Additivity of 2, 3 and 4 sources, MSS ({on})",
+            *_measured(results, _columns(*((str(k), (f"add{k}", "mss", "sum")) for k in (2, 3, 4)))),
+            "The sum of the first so many stems' latents (bass, drums, other, vocals), decoded, against their sum. Not "
+            "every track has all stems, so the columns need not be means over the same tracks.",
+        ),
+        *(_ratios(results, metric, f"{title}, dB ({on})", stems, note) for metric, title, note in _RATIOS),
+        Table(
+            "speed", f"Size and speed ({on})",
+            tuple(
+                Column(title, 1, None)
+                for title in ("Numbers a second", "kbit/s", "Encode, x real time", "Decode, x real time")
+            ),
+            tuple(_speed(s, results["data"]["seconds"]) for s in results["systems"]),
+            "Of the mixtures, mono, on the machine that measured them.",
+        ),
+    ]  # fmt: skip
+    return [t for t in found if t.columns and any(c.value is not None for r in t.rows if r.system for c in r.cells)]
+
+
+def scope(results: dict[str, Any]) -> str:
+    """What was measured on: `3 tracks, 90 s, mono`."""
+    data = results["data"]
+    count = len(data["tracks"])
+    return f"{count} track{'s'[: count != 1]}, {data['seconds']:.0f} s, {data['channels']}"
+
+
+def render(results: dict[str, Any], kind: str) -> str:
+    """The tables as text of one kind: a key of `KINDS`."""
+    return KINDS[kind](tables(results)).rstrip("\n") + "\n"
+
+
+def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
+    """Writes the tables and players of the excerpts as one page that needs nothing beside it.
+
+    Args:
+        results: from `results.evaluate`.
+        base: folder that the examples' paths are relative to.
+        path: target, replaced if it exists.
+
+    Raises:
+        LincaeError: an excerpt is gone.
+    """
+    from lincae_core.pages import write_page
+
+    shown = tables(results)
+    names = sorted({example["track"] for example in results["examples"]})[:HEARD]
+    songs = [
+        {"anchor": f"track-{i}", "name": name, "operations": list(_operations(results, name, base))}
+        for i, name in enumerate(names)
+    ]
+    every = len(results["data"]["tracks"])
+    write_page(
+        "report.html.j2", path, title="lincae eval", data=results["data"], settings=results["settings"],
+        systems=results["systems"], writer=results["writer"], scope=scope(results),
+        gains=", ".join(f"{g:g}" for g in results["settings"]["gains"]),
+        links=[(t.name, re.split(r", MSS|, dB| \(", t.title)[0]) for t in shown] + [("systems", "Systems")]
+        + [(song["anchor"], song["name"]) for song in songs],
+        tables=[_page_table(t) for t in shown], songs=songs,
+        some=f" of {every} tracks, the first {len(names)}" if len(names) < every else "",
+    )  # fmt: skip
+
+
+def _columns(*pairs: tuple[str, Key]) -> list[tuple[Column, Key]]:
+    return [(Column(title), key) for title, key in pairs]
+
+
+def _measured(
+    results: dict[str, Any], columns: Sequence[tuple[Column, Key]], *, keep: bool = False
+) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """Columns and a row for each system that has any figure; empty columns are dropped unless they are to be kept."""
+    known = {(m["system"], m["measure"], m["metric"], m["target"]): m for m in results["measures"]}
+    if not keep:
+        columns = [(c, key) for c, key in columns if any(found[1:] == key for found in known)]
+    rows = []
+    for system in results["systems"]:
+        cells = []
+        for _, key in columns:
+            m = known.get((system["name"], *key))
+            cells.append(Cell() if m is None else Cell(m["mean"], m["low"], m["high"], m["n"]))
+        if any(cell.value is not None for cell in cells):
+            rows.append(Row(system["label"], "measured", tuple(cells), system["name"]))
+    return tuple(column for column, _ in columns), tuple(rows)
+
+
+_SOUND = (  # heading, metric, digits, which way is better
+    ("ViSQOL", "visqol", 2, "higher"), ("Zimtohrli", "zimtohrli", 2, "higher"), ("Notes", "notes", 2, "higher"),
+    ("STOI", "stoi", 2, "higher"), ("SDR, dB", "sdr", 1, "higher"), ("Tone", "tone", 2, None),
+    ("Octaves, dB", "octaves", 1, "lower"), ("MSS", "mss", 2, "lower"),
+)  # fmt: skip
+
+
+def _sound(results: dict[str, Any], measure: str, target: str) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+    """The judges' table of a target, with what it costs in front."""
+    keys = [(Column(title, digits, better), (measure, metric, target)) for title, metric, digits, better in _SOUND]
+    columns, rows = _measured(results, keys)
+    rate = {s["name"]: 8 * s["bytes_per_second"] / 1000 for s in results["systems"]}
+    costed = tuple(Row(r.label, r.source, (Cell(rate[r.system]), *r.cells), r.system) for r in rows if r.system)
+    return (Column("kbit/s", 1, None), *columns), costed
+
+
+_RATIOS = (
+    ("sdr", "SDR", "Signal-to-distortion ratio; no mean is removed and no gain allowed for, as in the paper."),
+    ("si_sdr", "SI-SDR", "Scale-invariant SDR (Le Roux et al., 2019)."),
+)
+
+
+def _ratios(results: dict[str, Any], metric: str, title: str, stems: Sequence[str], note: str) -> Table:
+    pairs = [("Recons.", "recon", "mixture"), ("Hom.", "hom", "mixture"), ("Add.", "add", "mixture")]
+    pairs += [(f"Sep. {s}", "sep", s) for s in stems]
+    keys = [(Column(heading, 2, "higher"), (measure, metric, target)) for heading, measure, target in pairs]
+    return Table(metric.replace("_", "-"), title, *_measured(results, keys), note)
+
+
+def _with_paper(
+    name: str, title: str, measured: tuple[tuple[Column, ...], tuple[Row, ...]],
+    published: Mapping[str, tuple[float, ...]], note: str,
+) -> Table:  # fmt: skip
+    rows = (Row(label, "paper", tuple(Cell(v, digits=2) for v in values)) for label, values in published.items())
+    return Table(name, title, measured[0], (*measured[1], *rows), note)
+
+
+def _speed(system: dict[str, Any], seconds: float) -> Row:
+    def times(spent: float) -> Cell:
+        return Cell(seconds / spent, digits=0 if seconds / spent >= 100 else 1) if spent > 0 else Cell()
+
+    cells = (
+        Cell(system["latent_rate"]), Cell(8 * system["bytes_per_second"] / 1000),
+        times(system["seconds_encode"]), times(system["seconds_decode"]),
+    )  # fmt: skip
+    return Row(system["label"], "measured", cells, system["name"])
+
+
+def _terminal(found: Sequence[Table]) -> str:
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    out = io.StringIO()
+    console = Console(file=out, width=200, color_system=None, highlight=False)
+    for table in found:
+        grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        grid.add_column("")
+        for column in table.columns:
+            grid.add_column(column.title, justify="right", no_wrap=True)
+        widths = _margins(table)
+        for row in table.rows:
+            texts = [cell.text(column) for cell, column in zip(row.cells, table.columns, strict=True)]
+            # figures of a column are aligned whether an interval follows or not
+            grid.add_row(row.marked, *(f"{v} {m:{w}}" if w else v for (v, m), w in zip(texts, widths, strict=True)))
+        out.write(table.heading + "\n")
+        console.print(grid)
+        out.write("\n".join(textwrap.wrap(table.note, 110)) + "\n\n")
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _markdown(found: Sequence[Table]) -> str:
+    parts = []
+    for table in found:
+        lines = [f"**{table.title}**{table.heading.removeprefix(table.title)}", ""]
+        lines.append("| | source | " + " | ".join(c.title for c in table.columns) + " |")
+        lines.append("| --- | --- |" + " ---: |" * len(table.columns))
+        for row in table.rows:
+            source = "measured here" if row.source == "measured" else "the paper's"
+            cells = " | ".join(" ".join(c.text(k)).rstrip() for c, k in zip(row.cells, table.columns, strict=True))
+            lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
+        parts.append("\n".join([*lines, "", table.note]))
+    return "\n\n".join(parts)
+
+
+def _csv(found: Sequence[Table]) -> str:
+    """One figure a line: table, system, source, column, mean, low, high, n."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("table", "system", "source", "column", "mean", "low", "high", "n"))
+    for table in found:
+        for row in table.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                if cell.value is not None:
+                    figures = ("" if v is None else f"{v:.6g}" for v in (cell.value, cell.low, cell.high))
+                    writer.writerow((table.name, row.label, row.source, column.title, *figures, cell.n or ""))
+    return out.getvalue()
+
+
+def _latex(found: Sequence[Table]) -> str:
+    """For the package booktabs."""
+    parts = []
+    for table in found:
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.heading)}. {_tex(table.note)}}}",
+            rf"\label{{tab:lincae-{table.name}}}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule",
+            " & ".join(["", *(_tex(c.title) for c in table.columns)]) + r" \\", r"\midrule",
+        ]  # fmt: skip
+        last = None
+        for row in table.rows:
+            if last == "measured" and row.source == "paper":
+                lines.append(r"\midrule")
+            last = row.source
+            texts = [cell.text(column) for cell, column in zip(row.cells, table.columns, strict=True)]
+            figures = (_tex(v) + (rf" {{\scriptsize$\pm${m[1:]}}}" if m else "") for v, m in texts)
+            lines.append(" & ".join([_tex(row.marked), *figures]) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+KINDS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "terminal": _terminal, "markdown": _markdown, "csv": _csv, "latex": _latex,
+}  # fmt: skip
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return re.sub(r"[\\&%$#_{}~^±]", lambda m: _SPECIAL[m[0]], text)
+
+
+def _margins(table: Table) -> list[int]:
+    """Width of the longest interval of each column."""
+    return [max((len(row.cells[i].text(c)[1]) for row in table.rows), default=0) for i, c in enumerate(table.columns)]
+
+
+def _page_table(table: Table) -> dict[str, Any]:
+    """A table as the template takes it, with the best measured figures marked."""
+    best = [_best(table, i) for i in range(len(table.columns))]
+    widths = _margins(table)
+
+    def line(row: Row) -> dict[str, Any]:
+        cells = []
+        for cell, column, top, width in zip(row.cells, table.columns, best, widths, strict=True):
+            value, margin = cell.text(column)
+            cells.append({"value": value, "margin": margin, "width": width, "best": _competes(row) and value == top})
+        return {"label": row.label, "source": row.source, "cells": cells}
+
+    titles = {"measured": "measured in this run", "paper": f"the paper's figures, on its own data ({PAPER})"}
+    groups = []
+    for source, title in titles.items():
+        rows = [line(row) for row in table.rows if row.source == source]
+        if rows:
+            groups.append({"title": title if len(rows) < len(table.rows) else "", "rows": rows})
+    columns = [column.title for column in table.columns]
+    return {"name": table.name, "title": table.heading, "columns": columns, "groups": groups, "note": table.note}
+
+
+def _best(table: Table, index: int) -> str | None:
+    """The best measured figure of a column as it is shown, so that what reads the same is marked the same."""
+    column = table.columns[index]
+    cells = [cell for r in table.rows if _competes(r) and (cell := r.cells[index]).value is not None]
+    if column.better is None or len(cells) < 2:
+        return None
+    pick = min if column.better == "lower" else max
+    return pick(cells, key=lambda cell: cell.value or 0.0).text(column)[0]
+
+
+def _competes(row: Row) -> bool:
+    return row.system not in (None, "identity")
+
+
+def _operations(results: dict[str, Any], track: str, base: Path) -> Iterator[dict[str, Any]]:
+    """Players of every operation on a track: the truth first, then one for each system."""
+    found = {(e["operation"], e["system"]): e for e in results["examples"] if e["track"] == track}
+    heard = {e["system"] for e in results["examples"]}
+    systems = [s for s in results["systems"] if s["name"] in heard]
+    for operation, (title, formula) in OPERATIONS.items():
+        examples = [found.get((operation, s["name"])) for s in systems]
+        first = next((e for e in examples if e), None)
+        if first is None:
+            continue
+        players = [_player("the original", "", base / first["truth"])]
+        for system, e in zip(systems, examples, strict=True):
+            distance = "" if e is None or e["mss"] is None else f"MSS {e['mss']:.2f}"
+            players.append(_player(system["label"], distance, base / e["estimate"] if e else None))
+        yield {"title": title, "formula": formula, "target": first["target"], "players": players}
+
+
+def _player(label: str, note: str, path: Path | None) -> dict[str, str]:
+    from lincae_core.pages import data_url
+    from lincae_core.plot import thumbnail
+
+    if path is None:
+        return {"label": label, "note": note, "picture": "", "audio": ""}
+    try:
+        audio = path.read_bytes()
+    except OSError as e:
+        raise LincaeError(f"{path}: cannot be read ({e.strerror})", "run the same lincae eval again") from None
+    picture = data_url("image/png", thumbnail(path))
+    return {"label": label, "note": note, "picture": picture, "audio": data_url("audio/ogg", audio)}
