@@ -1,76 +1,96 @@
-"""`lincae info` and `verify`: what a `.lat` file says, and whether it is whole."""
+"""`lincae info` and `verify`: what `.lat` files contain, where they came from, and whether they are intact."""
+
+from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, Self
 
-import typer
+import click
 
-from . import batch, jsontext, paths
-from .command import add
-from .inputs import gather
-from .options import FilesFrom, Json, LatInputs, Null
-from .parsing import format_time
+from . import batch
+from .inputs import STDIO, gather, open_source
+from .jsontext import dumps
+from .options import as_json, command, files_from, lats, null
+from .types import format_time
 
-_SUFFIXES = frozenset({".lat"})
 _COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "bytes", "model")
+_MAX_POINTS = 6  # points of a curve that a history shows
+
+Entry = dict[str, Any]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    add(app, info, "lincae info song.lat", "lincae info song.lat --history", "lincae info stems/ --level --json")
-    add(app, verify, "lincae verify stems/")
+@command("info", "lincae info song.lat", "lincae info song.lat --history", "lincae info stems/ --level --json")
+@lats
+@click.option("--history", is_flag=True, help="Draw how each file was made, as a tree.")
+@click.option(
+    "--level", is_flag=True, help="Also measure the RMS of the latents, dB; a gain of x dB changes it by x dB."
+)
+@as_json
+@files_from
+@null
+def info(lats: tuple[str, ...], history: bool, level: bool, as_json: bool, files_from: str | None, null: bool) -> None:
+    """Show what .lat files contain: a list for one file, a table for several; --json prints a list.
 
-
-def info(
-    lats: LatInputs = None,
-    history: Annotated[bool, typer.Option("--history", help="Draw where each file came from, as a tree.")] = False,
-    level: Annotated[
-        bool,
-        typer.Option("--level", help="Read the latents too and tell their level, which a gain of x dB moves by x dB."),
-    ] = False,
-    as_json: Json = False,
-    files_from: FilesFrom = None,
-    null: Null = False,
-) -> None:
-    """Show what .lat files hold: key and value for one, a row each for many, with --json always a list."""
-    inputs = gather(lats or [], files_from, null, suffixes=_SUFFIXES, kind=".lat", missing="lincae info: LAT")
+    The level is that of the latents (0 dB: an RMS of 1) and serves to compare files before and after a change. For
+    loudness in LUFS, see lincae stats.
+    """
+    inputs = gather(lats, files_from, null, suffixes={".lat"}, kind=".lat", missing="lincae info: LAT")
     found = inputs.found
     rows: list[dict[str, Any]] = []
     try:
-        batch.run([f.path for f in found], lambda path: rows.append(_facts(path, level)), failures=inputs.failures)
+        batch.run([f.path for f in found], lambda path: rows.append(_facts(path, level)), inputs=inputs)
     finally:
-        # Also when some files failed: the others' facts are still wanted.
+        # Also after failures: the other files' facts are still wanted.
         if as_json:
-            typer.echo(jsontext.dumps(rows))
+            click.echo(dumps(rows))
         elif history and rows:
-            typer.echo("\n\n".join(_history(row) for row in rows))
+            click.echo("\n\n".join(_history(row) for row in rows))
         elif len(found) == 1:
             for row in rows:
-                typer.echo(_lines(row))
+                click.echo(_lines(row))
         elif rows:
-            typer.echo(_table(rows))
+            click.echo(_table(rows))
 
 
-def verify(lats: LatInputs = None, files_from: FilesFrom = None, null: Null = False) -> None:
-    """Read every byte of .lat files and check it: `FILE: ok`, or an error and exit code 1."""
-    inputs = gather(lats or [], files_from, null, suffixes=_SUFFIXES, kind=".lat", missing="lincae verify: LAT")
+@command("verify", "lincae verify stems/")
+@lats
+@files_from
+@null
+def verify(lats: tuple[str, ...], files_from: str | None, null: bool) -> None:
+    """Read .lat files completely and check their checksums: prints `FILE: ok`, or an error and exit code 1."""
+    inputs = gather(lats, files_from, null, suffixes={".lat"}, kind=".lat", missing="lincae verify: LAT")
 
     from lincae_formats import verify as check
 
     def one(path: str) -> None:
-        check(paths.open_source(path, "a .lat file"))
-        typer.echo(f"{_shown(path)}: ok")
+        check(open_source(path, "a .lat file"))
+        click.echo(f"{printable(path)}: ok")
 
-    batch.run([f.path for f in inputs.found], one, failures=inputs.failures)
+    batch.run([f.path for f in inputs.found], one, inputs=inputs)
+
+
+def printable(path: str) -> str:
+    """A file name on one line. Bytes that are not UTF-8 are not control characters: they are printed as they are."""
+    return "".join(c if "\udc80" <= c <= "\udcff" else _one_line(c) for c in path)
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of cells as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _facts(path: str, level: bool) -> dict[str, Any]:
     from lincae_formats import LatReader
-    from lincae_formats.levels import Meter
+    from lincae_formats.signal import Meter
 
-    with LatReader(paths.open_source(path, "a .lat file")) as reader:
+    with LatReader(open_source(path, "a .lat file")) as reader:
         header = reader.header
+        measured = Meter(reader).read_all().decibels if level else 0.0
         return {
             "file": path,
             "duration": header.duration,
@@ -80,38 +100,26 @@ def _facts(path: str, level: bool) -> dict[str, Any]:
             "frames": header.frames,
             "latent_dim": header.latent_dim,
             "dtype": reader.dtype,
-            "bytes": None if path == paths.STDIO else os.path.getsize(path),
+            "bytes": None if path == STDIO else os.path.getsize(path),
             "model": header.model,
             "model_fingerprint": header.model_fingerprint,
             "model_sample_rate": header.model_sample_rate,
             "samples_per_frame": header.samples_per_frame,
             "latent_scale": header.latent_scale,
-            **({"level": _finite(Meter(reader).read_all().decibels)} if level else {}),
+            **({"level_db": measured if math.isfinite(measured) else None} if level else {}),  # JSON has no infinity
             "writer": reader.writer,
             "tags": reader.tags,
             "history": list(reader.history),
         }
 
 
-def _finite(decibels: float) -> float | None:
-    """Decibels for JSON, which has no infinity: None for silence."""
-    return decibels if math.isfinite(decibels) else None
-
-
-def _history(row: dict[str, Any]) -> str:
-    from .history import tree
-    from .tree import draw
-
-    return draw(tree(_shown(row["file"]), row["history"], row["samples_per_frame"] / row["model_sample_rate"]))
-
-
 def _text(key: str, value: Any) -> str:
-    if key == "level":
-        return "silent" if value is None else f"{value:.2f} dB"
+    if key == "level_db":
+        return "silent" if value is None else f"{value:.2f} dB RMS"
     if value is None:
         return "-"
     if key == "file":
-        return _shown(value)
+        return printable(value)
     if key == "duration":
         return format_time(round(value, 3))
     if key == "sample_rate":
@@ -119,38 +127,34 @@ def _text(key: str, value: Any) -> str:
     return str(value)
 
 
-def _shown(path: str) -> str:
-    """A name on one line. An undecodable byte is no control character: it is printed back as it is."""
-    return "".join(c if "\udc80" <= c <= "\udcff" else _one_line(c) for c in path)
-
-
 def _lines(row: dict[str, Any]) -> str:
-    facts = [(key, _text(key, value)) for key, value in row.items() if key not in ("tags", "history")]
+    facts = [(_name(key), _text(key, value)) for key, value in row.items() if key not in ("tags", "history")]
     facts += [(f"tag {key}", _one_line(value)) for key, value in row["tags"].items()]
-    facts += [("history" if i == 0 else "", _step(entry)) for i, entry in enumerate(row["history"])]
+    facts += [("history" if i == 0 else "", _summary(entry)) for i, entry in enumerate(row["history"])]
     width = max(len(key) for key, _ in facts)
     return "\n".join(f"{key:<{width}}  {value}".rstrip() for key, value in facts)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    columns = (*_COLUMNS, "level") if "level" in rows[0] else _COLUMNS
-    lines = [columns, *(tuple(_text(key, row[key]) for key in columns) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    columns = (*_COLUMNS, "level_db") if "level_db" in rows[0] else _COLUMNS
+    head = tuple(_name(key) for key in columns)
+    return table([head, *(tuple(_text(key, row[key]) for key in columns) for row in rows)])
 
 
-def _step(entry: dict[str, Any]) -> str:
+def _name(key: str) -> str:
+    return "latents' level" if key == "level_db" else key
+
+
+def _summary(entry: Entry) -> str:
     """One entry of the history as a line: `mix a.lat, 0.5 * b.lat`."""
     operands = entry.get("operands")
     if isinstance(operands, list):
-        return _one_line(f"{entry['op']} " + ", ".join(_operand(o) for o in operands))
+        return _one_line(f"{entry['op']} " + ", ".join(_operand_summary(o) for o in operands))
     rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in ("op", "model_fingerprint"))
     return _one_line(f"{entry['op']} {rest}")
 
 
-def _operand(operand: Any) -> str:
+def _operand_summary(operand: Any) -> str:
     if not isinstance(operand, dict):
         return "?"
     name, factor = operand.get("name") or "?", operand.get("gain", 1)
@@ -161,3 +165,161 @@ def _one_line(text: str) -> str:
     from lincae_formats.errors import one_line
 
     return one_line(text)
+
+
+# --- Trees
+
+
+class Branch(Protocol):
+    """A line of a tree and the branches below it."""
+
+    @property
+    def label(self) -> str:
+        """The line."""
+
+    @property
+    def children(self) -> list[Self]:
+        """The branches."""
+
+
+class Node:
+    """A branch."""
+
+    def __init__(self, label: str, children: list[Node] | None = None) -> None:
+        """Takes the line, and the branches below it."""
+        self.label, self.children = label, children or []
+
+
+def draw(root: Branch) -> str:
+    """The tree as text, a line for each branch; control characters are escaped."""
+    return "\n".join(_one_line(line) for line in (root.label, *_below(root, "")))
+
+
+def _below(branch: Branch, indent: str) -> Iterator[str]:
+    for i, child in enumerate(branch.children):
+        last = i == len(branch.children) - 1
+        yield f"{indent}{'└── ' if last else '├── '}{child.label}"
+        yield from _below(child, indent + ("    " if last else "│   "))
+
+
+def _history(row: dict[str, Any]) -> str:
+    """The history of a file as a tree, oldest step first; below a sum are its operands, each with its own history."""
+    frame = row["samples_per_frame"] / row["model_sample_rate"]
+    return draw(Node(printable(row["file"]), [_step(entry, frame) for entry in row["history"]]))
+
+
+def _step(entry: Any, frame: float) -> Node:
+    """The branch of an entry; `frame` is the length of a latent frame, s."""
+    if not isinstance(entry, dict):
+        return Node(str(entry))
+    operands = entry.get("operands")
+    less = entry.get("op") == "subtract"
+    children = [_operand(o, frame, less) for o in operands] if isinstance(operands, list) else []
+    try:
+        words = _WORDS.get(str(entry.get("op")), _any_step)(entry, frame)
+    except (KeyError, TypeError, ValueError, IndexError):
+        words = _any_step(entry, frame)  # another program may use the same name for something else
+    return Node(words, children)
+
+
+def _operand(operand: Any, frame: float, less: bool) -> Node:
+    if not isinstance(operand, dict):
+        return Node(str(operand))
+    words = [str(operand.get("name") or "latents in memory")]
+    gain, offset = operand.get("gain", 1), operand.get("offset_frames", 0)
+    if less and isinstance(gain, int | float) and gain < 0:
+        words, gain = [f"less {words[0]}"], -gain
+    words += [_gain(gain)] if isinstance(gain, int | float) and gain != 1 else []
+    words += [f"at {_clock(offset * frame)}"] if isinstance(offset, int) and offset else []
+    steps = [entry for key in ("history", "steps") for entry in operand.get(key) or [] if isinstance(entry, dict)]
+    return Node("  ".join(words), [_step(entry, frame) for entry in steps])
+
+
+def _encode(entry: Entry, frame: float) -> str:
+    del frame
+    return f"encode {entry['source']}" + (f"  ({entry['model']})" if "model" in entry else "")
+
+
+def _volume(entry: Entry, frame: float) -> str:
+    if "curve" not in entry:
+        return "invert" if entry["factor"] == -1 else f"gain {_gain(entry['factor'])}"
+    points = [f"{_clock(time)} {_gain(factor)}" for time, factor in entry["curve"]]
+    more = f", {len(points) - _MAX_POINTS} more" if len(points) > _MAX_POINTS else ""
+    begin = f", applied from {_clock(entry['offset_frames'] * frame)}" if entry.get("offset_frames") else ""
+    return f"gain curve: {', '.join(points[:_MAX_POINTS])}{more}{begin}"
+
+
+def _slice(entry: Entry, frame: float) -> str:
+    return f"slice {_clock(entry['start_frame'] * frame)} to {_clock(entry['stop_frame'] * frame)}"
+
+
+def _shift(entry: Entry, frame: float) -> str:
+    return f"shift by {_clock(entry['frames'] * frame)}"
+
+
+def _pad(entry: Entry, frame: float) -> str:
+    parts = [f"{_clock(entry['before_frames'] * frame)} before"] if entry.get("before_frames") else []
+    parts += [f"{_clock(entry['after'])} after"] if entry.get("after") else []
+    return f"pad {', '.join(parts)}"
+
+
+def _repeat(entry: Entry, frame: float) -> str:
+    del frame
+    return f"repeat {entry['times']} times"
+
+
+def _fade(entry: Entry, frame: float) -> str:
+    del frame
+    parts = [f"{way} {_clock(entry[way])}" for way in ("in", "out") if entry[way]]
+    return f"fade {', '.join(parts)}" + (f", {entry['shape']}" if entry["shape"] != "linear" else "")
+
+
+def _channels(entry: Entry, frame: float) -> str:
+    del frame
+    rows = [" + ".join(_input(i, f) for i, f in enumerate(row) if f) or "silence" for row in entry["matrix"]]
+    return f"channels: {', '.join(rows)}"
+
+
+def _input(index: int, factor: float) -> str:
+    return f"{index + 1}" if factor == 1 else f"{factor:.4g} * {index + 1}"
+
+
+def _render(entry: Entry, frame: float) -> str:
+    del frame
+    return f"render {entry['arrangement']}" + (f", variant {entry['variant']}" if "variant" in entry else "")
+
+
+def _elided(entry: Entry, frame: float) -> str:
+    del entry, frame
+    return "... (earlier steps were too long to keep)"
+
+
+def _any_step(entry: Entry, frame: float) -> str:
+    del frame
+    rest = [f"{key}={value}" for key, value in entry.items() if key not in ("op", "operands", "model_fingerprint")]
+    return " ".join([str(entry.get("op")), *rest])
+
+
+_WORDS: dict[str, Callable[[Entry, float], str]] = {
+    "encode": _encode,
+    "gain": _volume,
+    "slice": _slice,
+    "shift": _shift,
+    "pad": _pad,
+    "repeat": _repeat,
+    "fade": _fade,
+    "channels": _channels,
+    "render": _render,
+    "elided": _elided,
+}
+
+
+def _gain(factor: float) -> str:
+    from lincae_formats.signal import decibels
+
+    size = "silent" if factor == 0 else f"{decibels(abs(factor)):.1f} dB"
+    return f"{size}, inverted" if factor < 0 else size
+
+
+def _clock(seconds: float) -> str:
+    return format_time(round(seconds, 3))

@@ -1,13 +1,22 @@
-"""Matrices from input to output channels: mono, pan, mid and side, sox's remix notation.
+"""Channel operations: mono, pan, mid and side, sox's remix notation.
 
-A matrix has a row for each output channel and a column for each input channel. Linear latents obey it as audio does.
+A matrix has a row for each output channel and a column for each input channel. Latents are linear, so that it means the
+same for them as for audio.
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from . import notation
+import numpy as np
+
+from . import text as notation
+from .algebra import check_gain
+from .errors import LatError, NonFiniteError
+from .history import without_gain_tags
+from .signal import Lazy, Signal, signed_levels, stored, width
+from .stored import Stored
 
 Matrix = list[list[float]]
 Builder = Callable[[int], Matrix]
@@ -15,6 +24,109 @@ Builder = Callable[[int], Matrix]
 MAX_CHANNELS = 64
 # One input of sox's remix: a channel or a range, and a volume: v0.5 is a factor, p-6 decibels, i inverts (i-6 too).
 _INPUT = re.compile(r"(?:(\d{1,3})?(-)(\d{1,3})?|(\d{1,3}))(?:([vpi])([+-]?(?:\d+\.?\d*|\.\d+))?)?", re.ASCII)
+
+
+def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
+    """A signal with other channels, each a sum of its channels times factors.
+
+    Rows with a single factor are exact for int8: integers are copied, the scale changes.
+
+    Args:
+        signal: The signal.
+        matrix: A row for each channel of the result, a column for each of the signal's channels.
+
+    Raises:
+        LatError: the matrix has another number of columns, or no row.
+        NonFiniteError: a factor is NaN or infinite; on reading: the result is beyond float32.
+    """
+    rows = [[check_gain(factor, signal) for factor in row] for row in matrix]
+    channels = signal.header.channels
+    if not rows or any(len(row) != channels for row in rows):
+        raise LatError(f"{signal.name or 'latents'}: the matrix is not for {channels} channels")
+    header = replace(signal.header, channels=len(rows))
+    header.validate(signal.name or "latents")
+    weights = np.array(rows)
+    single = bool((np.count_nonzero(weights, axis=1) <= 1).all())
+    chosen = np.abs(weights).argmax(axis=1)
+    factors = weights[np.arange(len(rows)), chosen]
+
+    def compute(start: int, stop: int) -> np.ndarray:
+        block = signal.read(start, stop)
+        with np.errstate(over="ignore"):
+            if single:
+                result = block[chosen] * factors[:, None, None].astype(np.float32)
+            else:
+                result = np.tensordot(weights, block.astype(np.float64), 1).astype(np.float32)
+        if not np.isfinite(result).all():
+            raise NonFiniteError(f"the result of {signal.name or 'latents'} is beyond float32", "use smaller gains")
+        return result
+
+    def levels(start: int, stop: int) -> np.ndarray:
+        found = signed_levels(signal, start, stop)
+        with np.errstate(over="ignore"):
+            if single:
+                return np.where(factors[:, None, None] == 0, 0.0, found[chosen] * factors[:, None, None]).astype(
+                    np.float32
+                )
+            return _summed_levels(signal, weights, np.abs(found), start, stop)
+
+    plain = stored(signal)
+
+    def copied(start: int, stop: int) -> Stored:
+        assert plain is not None
+        block = plain(start, stop)
+
+        def pick(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[chosen]
+
+        scale = None
+        if block.scale is not None:
+            with np.errstate(over="ignore"):
+                scale = block.scale[chosen] * factors[:, None].astype(np.float32)
+        return replace(block, data=block.data[chosen], steps=pick(block.steps), scale=scale, bands=pick(block.bands))
+
+    exact = single and plain is not None and (signal.dtype == "int8" or bool((factors == 1).all()))
+    earlier = signal if isinstance(signal, Lazy) else None
+    return Lazy(
+        header,
+        signal.dtype,
+        compute,
+        levels,
+        (*(earlier.steps if earlier else ()), {"op": "channels", "matrix": rows}),
+        earlier.origin if earlier else signal,
+        signal.name,
+        signal.tags if is_permutation(rows) else without_gain_tags(signal.tags),
+        width(signal) + 2 * header.channels * header.latent_dim,
+        stored=copied if exact else None,
+        seams=getattr(signal, "seams", ()),
+    )
+
+
+def _summed_levels(signal: Signal, weights: np.ndarray, levels: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Levels of sums of channels.
+
+    The channels of a recording are rarely independent: how far two of them agree in a band is read from the band's
+    numbers. Of a channel with level L whose numbers point along the unit vector u, the sum takes L u.
+    """
+    block = signal.read(start, stop).astype(np.float64)
+    channels, _, frames = block.shape
+    found, dim, band = [], 0, 0
+    for group in signal.header.groups:
+        size = group.count * group.size
+        if group.level:
+            numbers = block[:, dim : dim + size].reshape(channels, group.count, group.size, frames)
+            norm = np.sqrt(np.square(numbers).sum(axis=2, keepdims=True))
+            unit = np.divide(numbers, norm, out=np.zeros_like(numbers), where=norm > 0)
+            level = levels[:, band : band + group.count].astype(np.float64)
+            pointed = np.square(np.tensordot(weights, level[:, :, None] * unit, 1)).sum(axis=2)
+            # Where all numbers were rounded to zero there is no direction: powers add.
+            blind = np.where(norm[:, :, 0] > 0, 0.0, np.square(level))
+            found.append(np.sqrt(pointed + np.tensordot(np.square(weights), blind, 1)))
+            band += group.count
+        dim += size
+    if not found:
+        return np.zeros((len(weights), 0, frames), np.float32)
+    return np.concatenate(found, axis=1).astype(np.float32)
 
 
 def matrix_builder(kind: str, value: str = "") -> Builder:
@@ -126,7 +238,9 @@ def _place(text: str) -> float:
     return place
 
 
-_Input = tuple[int | None, int | None, float | None]  # first and last channel, None for all; factor, None for none given
+_Input = tuple[
+    int | None, int | None, float | None
+]  # first and last channel, None for all; factor, None for none given
 
 
 def _parse_output(text: str) -> list[_Input]:
@@ -141,9 +255,7 @@ def _parse_output(text: str) -> list[_Input]:
         if kind == "v":
             factor = float(number if number is not None else 1)
         elif kind:
-            factor = 10 ** (float(number or 0) / 20) * (-1 if kind == "i" else 1)
-        if factor is not None and not math.isfinite(factor):
-            raise ValueError("is too large")
+            factor = notation.from_decibels(float(number or 0)) * (-1 if kind == "i" else 1)
         first, last = (low, high) if dash else (single, single)
         found.append((None if first is None else int(first), None if last is None else int(last), factor))
     return found

@@ -207,7 +207,9 @@ class Document:
         if self._left < 0:
             raise _LimitError(f"more than {MAX_VALUES} values once its aliases are expanded", line)
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-            raise LincaeError(f"{self._name}: line {line}: unknown tag {node.tag}", "remove the word that begins with !")
+            raise LincaeError(
+                f"{self._name}: line {line}: unknown tag {node.tag}", "remove the word that begins with !"
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

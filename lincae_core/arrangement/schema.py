@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lincae_formats import Curve, LatError, notation
+from lincae_formats import Curve, LatError
+from lincae_formats import text as notation
 from lincae_formats.timeline import MAX_OFFSET
 
 MASTER = "master"
@@ -127,7 +128,7 @@ class Volume(Section):
     lines: Literal["factor", "db"] = Field("factor", description="unit in which the curve is interpolated")
     fade_in: Time = 0.0
     fade_out: Time = 0.0
-    fade_shape: Literal["linear", "sine"] = "linear"
+    fade_shape: Literal["linear", "sine", "log", "exp", "s-curve"] = "linear"
 
     @property
     def factor(self) -> float:
@@ -163,6 +164,7 @@ class Track(Volume):
     offset: Offset = Field(0.0, description="position of its beginning in the song")
     start: Time | None = Field(None, description="first second of the file to use")
     end: Time | None = None
+    pan: Annotated[float, BeforeValidator(_pan)] | None = Field(None, description="-1 is left, 0 centre, 1 right")
     subtract: Annotated[list[Annotated[Part, BeforeValidator(_as_part)]], BeforeValidator(_as_list)] = []
     mute: bool = False
     bus: str | None = None

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from lincae_formats import Fade, LincaeError, check_compatible, lazy, timeline
+from lincae_formats import Fade, LincaeError, Pool, algebra, check_compatible, timeline
+from lincae_formats.channels import pan, remix
 from lincae_formats.header import Header
-from lincae_formats.levels import decibels
-from lincae_formats.notation import clock
-from lincae_formats.pool import Pool, Pooled
-from lincae_formats.signal import Signal
+from lincae_formats.reader import Pooled
+from lincae_formats.signal import Signal, decibels
+from lincae_formats.text import clock
 from lincae_formats.timeline import Position
 
 from .load import Key, Loaded, suggest
@@ -99,7 +99,9 @@ class Song:
                 for time in (track.start, track.end):
                     if time is not None and time < whole.header.duration:
                         self._count_rounding(timeline.nearest(whole.header, time))
-                signal = lazy.cut(signal, *span)
+                signal = algebra.cut(signal, *span)
+            if track.pan is not None:
+                signal = self._pan(key, track, signal)
             begin = self._count_rounding(timeline.offset(whole.header, track.offset))
             timeline.shifted(signal.header, begin.frame, track.file)
         except LincaeError as e:
@@ -109,8 +111,17 @@ class Song:
     def _subtract(self, whole: Signal, parts: list[Part], files: list[Pooled]) -> Signal:
         offsets = [self._count_rounding(timeline.offset(whole.header, part.offset)).frame for part in parts]
         rate = self._song.sample_rate
-        rest = lazy.subtract(whole, files, [part.gain for part in parts], offsets=offsets, sample_rate=rate)
+        rest = algebra.subtract(whole, files, [part.gain for part in parts], offsets=offsets, sample_rate=rate)
         return replace(rest, name=whole.name)
+
+    def _pan(self, key: Key, track: Track, signal: Signal) -> Signal:
+        assert track.pan is not None
+        try:
+            return remix(signal, pan(track.pan, signal.header.channels))
+        except ValueError as e:
+            raise self._loaded.error(
+                (*key, "pan"), f"{track.file} {e}", "remove pan, or see: lincae channels"
+            ) from None
 
     def _sum(
         self, name: str, volume: Volume, variant: Variant, audible: _Audible, entry: dict[str, str] | None = None
@@ -135,10 +146,10 @@ class Song:
         if not signals:
             return None
         rate = self._song.sample_rate
-        total = lazy.mix(signals, gains, offsets=offsets, length=self.header, sample_rate=rate, entry=entry)
+        total = algebra.mix(signals, gains, offsets=offsets, length=self.header, sample_rate=rate, entry=entry)
         total = replace(total, name="" if name == MASTER else f"bus {name}")
         factor = self._factor(MASTER, variant) if name == MASTER else 1.0
-        return _shaped(total if factor == 1.0 else lazy.gain(total, factor), volume, 0)
+        return _shaped(total if factor == 1.0 else algebra.gain(total, factor), volume, 0)
 
     def _outlines(self, name: str, variant: Variant, audible: _Audible) -> Iterator[Outline]:
         for track_name, track in self._song.tracks.items():
@@ -158,7 +169,7 @@ class Song:
     def _result_header(self) -> Header:
         """The song's header. The song ends with its last track, muted or not, or where `length` says."""
         placed = [timeline.shifted(p.signal.header, p.begin.frame) for p in self._placed.values()]
-        header = lazy.result_header(placed, "longest", self._song.sample_rate)
+        header = algebra.result_header(placed, "longest", self._song.sample_rate)
         if self._song.length is not None:
             samples = round(Fraction(self._song.length) * header.sample_rate)
             header = replace(header, num_samples=max(1, samples))
@@ -222,10 +233,10 @@ def _shaped(signal: Signal, volume: Volume, begin: int) -> Signal:
     """Applies the curve and the fades of a volume; `begin` is the signal's first frame in the song."""
     shaped = signal
     if (automation := volume.automation) is not None:
-        shaped = lazy.gain(shaped, automation, offset=begin)
+        shaped = algebra.gain(shaped, automation, offset=begin)
     if volume.fade_in or volume.fade_out:
         fade = Fade(signal.header.duration, volume.fade_in, volume.fade_out, volume.fade_shape)
-        shaped = lazy.gain(shaped, fade)
+        shaped = algebra.gain(shaped, fade)
     return shaped
 
 
@@ -234,6 +245,7 @@ def _track_outline(name: str, track: Track, factor: float, placed: _PlacedTrack,
     words += [f"to {clock(round(track.end, 3))}"] if track.end is not None else []
     words += [f"at {clock(round(placed.begin.seconds, 3))}"] if placed.begin.frame else []
     words += [f"{clock(round(placed.signal.header.duration, 3))} long"]
+    words += [f"pan {track.pan:g}"] if track.pan is not None else []
     label = _label(f"{name}: {track.file}", [*words, *_volume_words(track, factor)], muted)
     return Outline(label, [_part_outline(part) for part in track.subtract])
 

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Stems from mixes and their accompaniments: stem = mix - accompaniment, file by file of the same name.
 #
-# Run it again after an interruption, or from cron: what is finished is checked and left. Files that fail are told on
-# stderr and stop nothing. Exit codes: 0, 1 when files failed, 2 for wrong usage.
+# May be run again after an interruption, or by cron: finished files are checked and kept. Errors of single files go to
+# stderr and do not stop the others. Exit codes: 0, 1 when files failed, 2 for wrong usage.
 set -euo pipefail
 
 usage() {
   cat <<'EOF'
 usage: extract-stems.sh MIXES ACCOMPANIMENTS OUT [wav|flac|ogg]
 
-  MIXES, ACCOMPANIMENTS  folders of audio or of .lat files (where there are .lat files, only they are taken),
-                         alike but for the extensions: MIXES/a/b.flac goes with ACCOMPANIMENTS/a/b.wav
-  OUT                    a folder; the stems come to OUT/stems, .lat files made on the way to OUT/latents
-  wav|flac|ogg           write the stems as audio, too, to OUT/audio
+  MIXES, ACCOMPANIMENTS  folders of audio or of .lat files (if there are .lat files, only they are used) with the same
+                         names but for the extensions: MIXES/a/b.flac goes with ACCOMPANIMENTS/a/b.wav
+  OUT                    a folder; stems are written to OUT/stems, intermediate .lat files to OUT/latents
+  wav|flac|ogg           also write the stems as audio, to OUT/audio
 EOF
 }
 
@@ -20,10 +20,10 @@ case ${1-} in -h | --help) usage && exit 0 ;; esac
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then usage >&2 && exit 2; fi
 case ${4-wav} in wav | flac | ogg) ;; *) usage >&2 && exit 2 ;; esac
 mixes=$1 accompaniments=$2 out=$3 audio=${4-}
-case $mixes in -*) mixes=./$mixes ;; esac # no option of anything
+case $mixes in -*) mixes=./$mixes ;; esac # so that it is not taken for an option
 case $accompaniments in -*) accompaniments=./$accompaniments ;; esac
 case $out in -*) out=./$out ;; esac
-out=${out%"${out##*[!/]}"} # without / at the end
+out=${out%"${out##*[!/]}"} # remove trailing slashes
 for folder in "$mixes" "$accompaniments"; do
   if [ ! -d "$folder" ]; then
     printf 'extract-stems.sh: %s: no such folder\n' "$folder" >&2
@@ -37,7 +37,7 @@ for folder in "$mixes" "$accompaniments"; do
 done
 
 status=0
-# Goes on after failures of single files (1), and ends at anything else.
+# Continues after failures of single files (exit code 1), ends at any other failure.
 attempt() {
   local code=0
   "$@" || code=$?
@@ -45,7 +45,7 @@ attempt() {
   if [ "$code" -eq 1 ]; then status=1; fi
 }
 
-# Sets `lats` to the folder of .lat files that folder $1 stands for: itself, or what is made of its audio.
+# Sets `lats` to a folder of .lat files: folder $1 itself, or its encoded audio.
 latents() {
   lats=$1
   if [ -z "$(find -H "$1" -type f -iname '*.lat' -print -quit)" ]; then
@@ -58,7 +58,7 @@ latents "$mixes" mixes
 mixes=$lats
 latents "$accompaniments" accompaniments
 accompaniments=$lats
-if [ ! -d "$mixes" ] || [ ! -d "$accompaniments" ]; then exit 1; fi # nothing could be encoded, which was told
+if [ ! -d "$mixes" ] || [ ! -d "$accompaniments" ]; then exit 1; fi # nothing could be encoded; lincae has said why
 
 attempt lincae subtract -o "$out/stems/" -- "$mixes" "$accompaniments"
 if [ -n "$audio" ] && [ -n "$(find "$out/stems" -name '*.lat' -print -quit)" ]; then

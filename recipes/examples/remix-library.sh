@@ -1,32 +1,33 @@
 #!/usr/bin/env bash
 # Remixes a library: every track from its stems, with the same gains for all tracks.
 #
-# Run it again after an interruption, or from cron when tracks were added: mixes that are there and newer than their
-# stems are left. Tracks that fail are told on stderr and stop nothing. Exit codes: 0, 1 when tracks failed, 2 for
-# wrong usage.
+# May be run again after an interruption, or by cron when tracks were added: mixes that are newer than their stems are
+# kept. Errors of single tracks go to stderr and do not stop the others. Exit codes: 0, 1 when tracks failed, 2 for wrong
+# usage.
 set -euo pipefail
 
 usage() {
   cat <<'EOF'
 usage: remix-library.sh LIBRARY OUT STEM=GAIN...
 
-  LIBRARY    a folder; each folder in it that holds .lat files is a track: LIBRARY/album/song/{bass,drums,vocals}.lat
-  OUT        a folder; the mixes come to OUT/album/song.lat
-  STEM=GAIN  the gain of a stem in every track: vocals=-6dB, drums=0.5, choir=0; stems that are not named are left as
-             they are
+  LIBRARY    a folder; each folder in it with .lat files is a track: LIBRARY/album/song/{bass,drums,vocals}.lat
+  OUT        a folder; the mixes are written to OUT/album/song.lat
+  STEM=GAIN  the gain of a stem in every track: vocals=-6dB, drums=0.5, choir=0; other stems keep their volume
+
+A file named mixture.lat or mix.lat, as in MUSDB, is not a stem and is ignored.
 EOF
 }
 
 case ${1-} in -h | --help) usage && exit 0 ;; esac
 if [ $# -lt 3 ]; then usage >&2 && exit 2; fi
 library=$1 out=$2
-case $library in -*) library=./$library ;; esac # no option of anything
+case $library in -*) library=./$library ;; esac # so that it is not taken for an option
 case $out in -*) out=./$out ;; esac
 shift 2
 for gain in "$@"; do
   if ! [[ $gain =~ ^.+=([-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)(dB)?|-inf)$ ]]; then usage >&2 && exit 2; fi
 done
-library=${library%"${library##*[!/]}"} out=${out%"${out##*[!/]}"} # without / at the end
+library=${library%"${library##*[!/]}"} out=${out%"${out##*[!/]}"} # remove trailing slashes
 if [ ! -d "$library" ]; then
   printf 'remix-library.sh: %s: no such folder\n' "$library" >&2
   exit 2
@@ -37,7 +38,7 @@ case $(cd -P -- "$out" && pwd)/ in "$(cd -P -- "$library" && pwd)"/*)
   exit 2 ;;
 esac
 
-# What is in OUT has these gains, or the folder is another one's.
+# All mixes in OUT have the same gains.
 wanted=$(printf '%s\n' "$@")
 if [ ! -e "$out/.gains" ]; then
   printf '%s\n' "$wanted" > "$out/.gains.$$" && mv "$out/.gains.$$" "$out/.gains"
@@ -53,6 +54,7 @@ while IFS= read -r -d '' folder; do
     if [ ! -f "$stem" ]; then continue; fi
     name=${stem##*/} factor=1
     name=${name%.lat}
+    case $name in mixture | mix) continue ;; esac
     for gain in "$@"; do
       if [ "${gain%=*}" = "$name" ]; then factor=${gain##*=} found="$found$gain "; fi
     done
@@ -62,7 +64,7 @@ while IFS= read -r -d '' folder; do
   if [ ${#stems[@]} -eq 0 ]; then continue; fi
   tracks=$((tracks + 1))
   target=$out${folder#"$library"}.lat
-  if [ -e "$target" ] && [ ! "$newest" -nt "$target" ]; then continue; fi # a mix has its name when it is whole
+  if [ -e "$target" ] && [ ! "$newest" -nt "$target" ]; then continue; fi # files appear under their name when complete
   mkdir -p "${target%/*}"
   code=0
   lincae mix --force -o "$target" -- "${stems[@]}" || code=$?
@@ -72,7 +74,7 @@ done < <(find -H "$library" -mindepth 1 -name '.*' -prune -o -type d -print0 | L
 wait "$!" || status=1 # a folder could not be read
 
 if [ "$tracks" -eq 0 ]; then
-  printf 'remix-library.sh: %s holds no folder with .lat files\n' "$library" >&2
+  printf 'remix-library.sh: %s contains no folder with stems\n' "$library" >&2
   exit 1
 fi
 for gain in "$@"; do

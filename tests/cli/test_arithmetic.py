@@ -86,15 +86,19 @@ def test_folders_are_subtracted_again_only_where_a_part_changed(cli):
     cli.ok("subtract", "mixes", "parts", "-o", "rest")
     before = (cli.folder / "rest/a.lat").stat().st_mtime_ns
     assert cli.noted("subtract", "mixes/", ".//parts/", "-o", "rest/") == [
-        "2 of 2 files were finished already; --force makes them anew"
+        "2 of 2 files were finished already; --force makes them again"
     ]
     assert (cli.folder / "rest/a.lat").stat().st_mtime_ns == before
     (cli.folder / "parts/b.lat").unlink()
     make_lat(cli.folder / "parts/b.lat", 77)
     code, _, err = cli.run("subtract", "mixes", "parts", "-o", "rest")
     assert code == 1
-    assert "rest/b.lat exists already and is not this result of mixes/b.lat" in err
+    assert "parts/b.lat changed; add --update" in err
     assert "1 of 2 files failed" in err
+    cli.noted("subtract", "mixes", "parts", "-o", "rest", "--update")
+    assert (cli.folder / "rest/a.lat").stat().st_mtime_ns == before
+    wanted = read_lat("mixes/b.lat").data - read_lat("parts/b.lat").data
+    np.testing.assert_allclose(read_lat("rest/b.lat").data, wanted, atol=6e-3)
 
 
 def test_a_mixture_without_its_part_is_reported_and_stops_nothing(cli):
@@ -107,16 +111,16 @@ def test_a_mixture_without_its_part_is_reported_and_stops_nothing(cli):
     assert "parts/b.lat: no such file" in err
     assert "parts/c.lat" in err
     assert "2 of 3 files failed; the others are done" in err
-    assert sorted(p.name for p in (cli.folder / "rest").iterdir()) == ["a.lat"]
+    assert sorted(p.name for p in (cli.folder / "rest").glob("[!.]*")) == ["a.lat"]
 
 
 def test_what_cannot_be_meant_by_folders_is_refused(cli, ab):
     make_lat(cli.folder / "mixes/a.lat")
     make_lat(cli.folder / "parts/a.lat")
-    assert "mixes is a folder and a.lat is none" in cli.refused(1, "subtract", "mixes", "a.lat", "-o", "rest")
+    assert "mixes is a folder, a.lat is not" in cli.refused(1, "subtract", "mixes", "a.lat", "-o", "rest")
     assert "is an input" in cli.refused(2, "subtract", "mixes", "parts", "-o", "parts/", "--force")
     assert "is an input" in cli.refused(2, "subtract", "mixes", "parts", "-o", "mixes", "--force")
-    assert "about folders" in cli.refused(2, "subtract", "a.lat", "b.lat", "-o", "c.lat", "--log", "json")
+    assert "is for folders" in cli.refused(2, "subtract", "a.lat", "b.lat", "-o", "c.lat", "--log", "json")
     assert "there is no output" in cli.refused(2, "subtract", "mixes", "parts")
 
 
@@ -308,14 +312,14 @@ def test_an_interrupted_batch_goes_on_and_another_one_is_refused(cli, library):
     damaged.write_bytes(damaged.read_bytes()[:-100])
     code, out, err = cli.run("gain", "in", "--factor", "0.5", "-o", "out")
     assert (code, out) == (1, "")
-    assert "1.lat exists already and is no whole result" in err
+    assert "1.lat exists already and was changed after it was made" in err
     assert (cli.folder / "out" / "0" / "0.lat").exists()
     damaged.unlink()
     cli.noted("gain", "in", "--factor", "0.5", "-o", "out")
     check_library(library, cli.folder / "out", 0.5)
     code, _, err = cli.run("gain", "in", "--factor", "0.25", "-o", "out")
     assert code == 1
-    assert "is not this result of" in err
+    assert "--update" in err
     check_library(library, cli.folder / "out", 0.5)
     cli.ok("gain", "in", "--factor", "0.25", "-o", "out", "--force")
     check_library(library, cli.folder / "out", 0.25)
@@ -337,16 +341,17 @@ def test_bad_files_of_a_batch_are_listed_and_stop_nothing(cli, library):
 
 def test_a_log_has_a_line_for_each_file(cli, library):
     code, _, err = cli.run("gain", "in", "--factor", "0.5", "-o", "out", "--log", "json")
-    rows = [json.loads(line) for line in err.splitlines()]
+    *rows, summary = [json.loads(line) for line in err.splitlines()]
     assert code == 0
+    assert (summary["status"], summary["done"]) == ("summary", 40)
     assert sorted(row["output"] for row in rows) == sorted(f"out/{i % 3}/{i}.lat" for i in range(40))
     assert {row["status"] for row in rows} == {"done"}
 
 
 def test_many_operands_are_mixed_without_opening_them_all(cli, monkeypatch):
-    import lincae_cli.lats
+    import lincae_cli.latfiles
 
-    monkeypatch.setattr(lincae_cli.lats, "allowed", lambda files: 7)
+    monkeypatch.setattr(lincae_cli.latfiles, "open_files", lambda files: 7)
     parts = [make_lat(cli.folder / f"{i:02}.lat", i, num_samples=5000 + 1000 * i) for i in range(30)]
     names = [f"{i:02}.lat" for i in range(30)]
     cli.ok("mix", *(f"{name}:0.1" for name in names), "-o", "all.lat")

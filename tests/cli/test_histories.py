@@ -60,10 +60,10 @@ def test_levels_move_with_the_gain(cli):
     cli.ok("gain", "a.lat", "--db", "-6", "-o", "b.lat")
     cli.ok("gain", "a.lat", "--db", "-inf", "-o", "c.lat")
     a, b, c = json.loads(cli.ok("info", "a.lat", "b.lat", "c.lat", "--level", "--json"))
-    assert b["level"] - a["level"] == pytest.approx(-6, abs=0.01)
-    assert c["level"] is None
+    assert b["level_db"] - a["level_db"] == pytest.approx(-6, abs=0.01)
+    assert c["level_db"] is None
     rows = cli.ok("info", "a.lat", "b.lat", "c.lat", "--level").splitlines()
     assert rows[0].split()[-1] == "level"
-    assert rows[1].endswith(f"{a['level']:.2f} dB")
+    assert rows[1].endswith(f"{a['level_db']:.2f} dB RMS")
     assert rows[3].endswith("silent")
-    assert "level" not in json.loads(cli.ok("info", "a.lat", "--json"))[0]
+    assert "level_db" not in json.loads(cli.ok("info", "a.lat", "--json"))[0]

@@ -150,6 +150,30 @@ def test_the_length_can_be_told(cli, stems):
         assert not out.data[:, :, n:].any()
 
 
+def test_tracks_are_placed_by_pan(cli, stems):
+    (cli.folder / "s.yaml").write_text(
+        "tracks:\n  a: {file: stems/drums.lat, pan: -1}\n  b: {file: stems/bass.lat, pan: 1}\n"
+        "  c: {file: vocals.lat, pan: 0}"
+    )
+    cli.ok("render", "s.yaml", "-o", "out.lat")
+    out = read_lat("out.lat").data
+    voice = stems["vocals.lat"].data
+    wanted = np.zeros_like(out)
+    wanted[:, :, : voice.shape[2]] += voice
+    for channel, name in enumerate(("stems/drums.lat", "stems/bass.lat")):
+        data = stems[name].data[0]
+        wanted[channel, :, : data.shape[1]] += data
+    np.testing.assert_allclose(out, wanted, rtol=1e-3, atol=1e-3)
+    (cli.folder / "s.yaml").write_text("tracks: {a: {file: stems/drums.lat, pan: 0}}")
+    cli.ok("render", "s.yaml", "-o", "centre.lat")
+    centre = read_lat("centre.lat").data
+    np.testing.assert_allclose(centre, np.repeat(stems["stems/drums.lat"].data, 2, 0) / 2**0.5, rtol=1e-3, atol=1e-3)
+    make_lat(cli.folder / "wide.lat", channels=3)
+    (cli.folder / "s.yaml").write_text("tracks: {a: {file: wide.lat, pan: 0}}")
+    line = cli.refused(1, "render", "s.yaml", "-o", "x.lat")
+    assert "line 1: tracks.a.pan: wide.lat has 3 channels, pan is for one or two" in line
+
+
 def test_buses_feed_buses(cli, stems):
     (cli.folder / "s.yaml").write_text(
         "tracks:\n  a: {file: stems/drums.lat, bus: inner}\n  b: {file: stems/bass.lat, bus: outer}\n"
@@ -166,7 +190,7 @@ def test_buses_feed_buses(cli, stems):
 def test_audio_is_what_decoding_the_latents_gives(cli, tiny_model, monkeypatch):
     import soundfile
 
-    from lincae_core.models.registry import resolve
+    from lincae_core.models.store import resolve
 
     monkeypatch.setenv("LINCAE_MODELS", str(tiny_model.parent))
     info = resolve(str(tiny_model))
@@ -193,6 +217,11 @@ def test_audio_is_what_decoding_the_latents_gives(cli, tiny_model, monkeypatch):
     ("change", "says"),
     [
         (("gain: -2dB", "gian: -2dB"), "line 8: tracks.vocals.gian: unknown key; did you mean gain"),
+        (("gain: -2dB", "volume: -2dB"), "line 8: tracks.vocals.volume: unknown key; did you mean gain"),
+        (("gain: -2dB", "pam: 1"), "line 8: tracks.vocals.pam: unknown key; did you mean pan"),
+        (("gain: -2dB", "wet: 1"), "line 8: tracks.vocals.wet: unknown key; known here: bus, curve, end, fade_in,"),
+        (("gain: -2dB", "pan: 2"), "line 8: tracks.vocals.pan: 2 is not a position from -1 (left) to 1 (right)"),
+        (("gain: -2dB", "pan: left"), "line 8: tracks.vocals.pan: 'left' is not a position from -1"),
         (("tracks:", "tracs:"), "tracs: unknown key (and 1 more); did you mean tracks"),
         (("fade_in: 1", "mute: maybe"), "line 8: tracks.vocals.mute: must be true or false"),
         (("gain: -2dB", "gain: -6"), "line 8: tracks.vocals.gain: -6 is a factor below 0; write -6dB for decibels"),
@@ -355,7 +384,7 @@ def test_only_regular_files_are_read(cli, stems):
         ("render song.yaml -o out/ --format xyz", 2, "--format 'xyz' is unknown; use one of lat, wav,"),
         ("render song.yaml -o none/out.lat", 1, "mkdir -p"),
         ("render song.yaml -o song.yaml --force", 2, ".wav"),
-        ("render song.yaml -o out.wav", 1, "not at hand"),
+        ("render song.yaml -o out.wav", 1, "is not installed"),
     ],
 )
 def test_one_line_that_names_the_remedy(cli, stems, line, code, remedy):

@@ -1,0 +1,81 @@
+"""Fits the table by which `lincae stats` estimates the loudness of latents, and measures its error.
+
+For each file the table is fitted on the others, and the estimate for its latents compared with the measured loudness of
+its audio. Prints the errors as JSON; with --write, puts the table fitted on all files into the weights file, whose
+fingerprint does not change.
+
+    python bench/loudness.py lincae_core/weights/frame.safetensors stems/*/*.wav --write
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import lincae_core as lincae
+from lincae_core.audio import AudioReader
+from lincae_core.measure import estimate, fit_table, measure_audio
+
+
+def main() -> None:
+    """Runs the script."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("model", type=Path, help="weights file")
+    p.add_argument("audio", nargs="+", help="audio files at the model's sample rate")
+    p.add_argument("--seconds", type=float, default=60, help="seconds used of each file")
+    p.add_argument("--write", action="store_true", help="write the table into the weights file")
+    a = p.parse_args()
+    model = lincae.load(a.model, "cpu")
+    pairs, measured = [], []
+    for path in a.audio:
+        with AudioReader(path) as reader:
+            if reader.sample_rate != model.sample_rate:
+                raise SystemExit(f"{path} is at {reader.sample_rate} Hz, the model at {model.sample_rate} Hz")
+            audio = np.concatenate(list(reader.blocks()), axis=1)[:, : round(a.seconds * model.sample_rate)]
+        pairs.append((model.encode(audio, model.sample_rate), audio))
+        measured.append(measure_audio(_Array(audio, model.sample_rate)))
+    errors = []
+    for i, (path, (latents, _)) in enumerate(zip(a.audio, pairs, strict=True)):
+        table = fit_table([pair for j, pair in enumerate(pairs) if j != i] or pairs)
+        found = estimate(latents, table)
+        error = found.integrated - measured[i].integrated
+        errors.append(error)
+        print(f"{path}: {measured[i].integrated:.2f} LUFS, estimated {found.integrated:.2f}", flush=True)
+    sizes = np.abs([error for error in errors if np.isfinite(error)])
+    print(
+        json.dumps({"files": len(sizes), "mean_error_lu": float(sizes.mean()), "largest_error_lu": float(sizes.max())})
+    )
+    if a.write:
+        write(a.model, fit_table(pairs))
+
+
+def write(path: Path, table: dict) -> None:
+    """Puts the table into the metadata of a weights file."""
+    with safe_open(str(path), "pt") as file:
+        metadata = dict(file.metadata())
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    metadata["lincae"] = json.dumps({**json.loads(metadata["lincae"]), "loudness": table}, sort_keys=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
+        save_file(tensors, temporary.name, metadata)
+    os.replace(temporary.name, path)
+
+
+class _Array:
+    """Audio in memory."""
+
+    def __init__(self, audio: np.ndarray, sample_rate: int) -> None:
+        self._audio, self.sample_rate = audio, sample_rate
+        self.channels, self.num_samples = audio.shape
+
+    def blocks(self):
+        """Yields all of it."""
+        yield self._audio
+
+
+if __name__ == "__main__":
+    main()

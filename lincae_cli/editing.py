@@ -1,0 +1,290 @@
+"""`lincae slice`, `pad`, `repeat`, `concat`, `crossfade`, `shift` and `fade`: edits in time, in steps of 93 ms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .latfiles import check_output, each, note_position, opened, rounded, write
+from .messages import say, usage_error
+from .options import BatchOptions, argument, batch_options, command, force, lat_output, lats, quality, sample_rate
+from .types import DURATION, OFFSET, TIME, OneOf, Whole
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from lincae_formats import LatReader
+    from lincae_formats.header import Header
+    from lincae_formats.signal import Signal
+    from lincae_formats.timeline import Position
+
+    Made = tuple[Signal, list[str]]
+
+SHAPES = OneOf("linear", "sine", "log", "exp", "s-curve")
+SHAPES_HELP = (
+    "linear; sine: equal power in a crossfade; log: fast at first; exp: even in decibels, from -60 dB; s-curve: smooth "
+    "at both ends."
+)
+
+in_order = argument("lats", "LAT...", "Files, or - for stdin, in order.", required=True)
+
+
+@command(
+    "slice",
+    "lincae slice song.lat --start 1:00 --end 1:10 -o chorus.lat",
+    "lincae slice song.lat --start -10 -o ending.lat",
+    "lincae slice album/ --duration 30 -o previews/",
+)
+@lats
+@click.option(
+    "--start", type=OFFSET, metavar="TIME", help="First second to keep: 83.5, 1:23.5 or 90s; -10 counts from the end."
+)
+@click.option("--end", type=OFFSET, metavar="TIME", help="Where to stop; -10 counts from the end.")
+@click.option("--duration", type=DURATION, metavar="TIME", help="How much to keep, instead of --end.")
+@lat_output
+@batch_options
+def slice_(
+    lats: tuple[str, ...],
+    start: float | None,
+    end: float | None,
+    duration: float | None,
+    output: str | None,
+    batch: BatchOptions,
+) -> None:
+    """Cut a part out of .lat files.
+
+    Both ends are rounded to latent frames (93 ms); a note says so. To cut at an exact sample, use lincae decode with
+    --start and --end.
+    """
+    if start is None and end is None and duration is None:
+        raise usage_error("lincae slice: no part is given", "add --start 1:00, --end 1:10 or --duration 10")
+    if end is not None and duration is not None:
+        raise usage_error("--end and --duration both set the end", "keep one")
+    if start is not None and end is not None and (start < 0) == (end < 0) and end <= start:
+        raise usage_error(f"--end {end:g} is not after --start {start:g}", "give a later --end")
+
+    from lincae_formats import algebra, timeline
+
+    def make(reader: LatReader, _: ExitStack) -> Made:
+        header, name = reader.header, reader.name
+        first, last = timeline.absolute(header, start, end, duration, name)
+        span = timeline.span(header, first, last, name, beyond=True)
+        notes = [] if first is None else _note("--start", timeline.nearest(header, first, name))
+        if last is not None and last < header.duration:
+            notes += _note("--end" if duration is None else "the end", timeline.nearest(header, last, name))
+        return algebra.cut(reader, *span), notes
+
+    each(make, lats, output, batch)
+
+
+@command(
+    "pad",
+    "lincae pad song.lat --before 2 --after 5 -o padded.lat",
+    "lincae pad loops/ --to 30 -o padded/",
+)
+@lats
+@click.option(
+    "--before", type=TIME, metavar="TIME", default="0", show_default=False, help="Silence to add at the beginning."
+)
+@click.option("--after", type=TIME, metavar="TIME", default="0", show_default=False, help="Silence to add at the end.")
+@click.option("--to", type=DURATION, metavar="TIME", help="Add silence at the end up to this length.")
+@lat_output
+@batch_options
+def pad(
+    lats: tuple[str, ...], before: float, after: float, to: float | None, output: str | None, batch: BatchOptions
+) -> None:
+    """Add silence at the beginning or the end of .lat files.
+
+    Silence at the beginning is rounded to latent frames (93 ms); a note says so. Silence at the end is exact.
+    """
+    if not before and not after and to is None:
+        raise usage_error("lincae pad: no silence is given", "add --before 2, --after 5 or --to 30")
+    if after and to is not None:
+        raise usage_error("--after and --to both set the end", "keep one")
+
+    from lincae_formats import splice, timeline
+
+    def make(reader: LatReader, _: ExitStack) -> Made:
+        position = timeline.offset(reader.header, before, reader.name)
+        rest = after if to is None else max(0.0, to - reader.header.duration - position.seconds)
+        return splice.pad(reader, position.frame, rest), _note("--before", position)
+
+    each(make, lats, output, batch)
+
+
+@command("repeat", "lincae repeat loop.lat --times 8 -o long.lat")
+@lats
+@click.option("--times", type=Whole(1, 100_000), metavar="N", help="How often it is heard.")
+@lat_output
+@batch_options
+def repeat(lats: tuple[str, ...], times: int | None, output: str | None, batch: BatchOptions) -> None:
+    """Repeat .lat files.
+
+    A file that ends within a latent frame (93 ms) is followed by silence up to the end of that frame; a note says so.
+    Cut loops with lincae slice, whose results end with a frame.
+    """
+    if times is None:
+        raise usage_error("lincae repeat: --times is missing", "add --times 8")
+
+    from lincae_formats import splice
+
+    def make(reader: LatReader, _: ExitStack) -> Made:
+        return splice.repeat(reader, times), _gap_notes([(reader.name, reader.header)]) if times > 1 else []
+
+    each(make, lats, output, batch)
+
+
+@command("concat", "lincae concat intro.lat song.lat outro.lat -o show.lat")
+@in_order
+@lat_output
+@sample_rate
+@force
+def concat(lats: tuple[str, ...], output: str | None, sample_rate: int | None, force: bool) -> None:
+    """Join .lat files one after another.
+
+    A file that ends within a latent frame (93 ms) is followed by silence up to the end of that frame; a note says how
+    long. Parts cut by lincae slice end with a frame and join without a gap. The decoder smooths each joint. Mono files
+    are played on every channel. Tags are kept where all files agree.
+    """
+    target = check_output(lats, output, force, "concat")
+
+    from lincae_formats import algebra
+
+    with opened(lats) as signals:
+        result = algebra.concat(signals, sample_rate=sample_rate)
+        for note in _gap_notes([(s.name, s.header) for s in signals[:-1]]):
+            say("note", note)
+        write(result, target, force)
+
+
+@command(
+    "crossfade",
+    "lincae crossfade a.lat b.lat --over 2s -o both.lat",
+    "lincae crossfade 01.lat 02.lat 03.lat --over 5 --shape s-curve -o set.lat",
+)
+@in_order
+@click.option("--over", type=DURATION, metavar="TIME", help="How long both are heard.")
+@click.option("--shape", type=SHAPES, default="sine", help=SHAPES_HELP)
+@lat_output
+@quality
+@sample_rate
+@force
+def crossfade(
+    lats: tuple[str, ...],
+    over: float | None,
+    shape: str,
+    output: str | None,
+    quality: str | None,
+    sample_rate: int | None,
+    force: bool,
+) -> None:
+    """Join .lat files with crossfades.
+
+    Each file fades in while the one before it fades out. Start times are rounded to latent frames (93 ms); a note says
+    so. The default shape keeps the power of unrelated material; linear keeps the amplitude of related material.
+    """
+    if over is None:
+        raise usage_error("lincae crossfade: --over is missing", "add --over 2s")
+    if len(lats) < 2:
+        raise usage_error("lincae crossfade: only one file is given", "name two or more")
+    target = check_output(lats, output, force, "crossfade")
+
+    from lincae_formats import splice
+
+    from .arithmetic import stored_as
+
+    with opened(lats) as signals:
+        result, positions = splice.crossfade(signals, over, shape, sample_rate=sample_rate)
+        for signal, position in zip(signals[1:], positions, strict=True):
+            note_position(f"the start of {signal.name},", position)
+        write(stored_as(result, quality), target, force)
+
+
+@command(
+    "shift",
+    "lincae shift vocals.lat --by 1:23.5 -o later.lat",
+    "lincae shift takes/ --by -2.5 -o trimmed/",
+)
+@lats
+@click.option("--by", type=OFFSET, metavar="TIME", help="How much later; negative is earlier: -2.5.")
+@lat_output
+@batch_options
+def shift(lats: tuple[str, ...], by: float | None, output: str | None, batch: BatchOptions) -> None:
+    """Move .lat files in time.
+
+    Later puts silence in front; earlier cuts the beginning off. The time is rounded to latent frames (93 ms); a note
+    says so. Moving later and then earlier by the same time restores the file.
+    """
+    if by is None:
+        raise usage_error("lincae shift: no time is given", "add --by 1:23.5, or --by -2.5")
+
+    from lincae_formats import algebra, timeline
+
+    def make(reader: LatReader, _: ExitStack) -> Made:
+        position = timeline.offset(reader.header, by, reader.name)
+        return algebra.shift(reader, position.frame), _note("--by", position)
+
+    each(make, lats, output, batch)
+
+
+@command(
+    "fade", "lincae fade song.lat --in 2 --out 5 -o faded.lat", "lincae fade loops/ --out 0.5 --shape exp -o soft/"
+)
+@lats
+@click.option("--in", "fade_in", type=TIME, metavar="TIME", help="Length of a fade-in at the beginning.")
+@click.option("--out", "fade_out", type=TIME, metavar="TIME", help="Length of a fade-out at the end.")
+@click.option("--shape", type=SHAPES, default="linear", help=SHAPES_HELP)
+@lat_output
+@batch_options
+def fade(
+    lats: tuple[str, ...],
+    fade_in: float | None,
+    fade_out: float | None,
+    shape: str,
+    output: str | None,
+    batch: BatchOptions,
+) -> None:
+    """Fade .lat files in and out.
+
+    Fades are evaluated at the middle of each latent frame (93 ms); the decoder smooths the steps.
+    """
+    if fade_in is None and fade_out is None:
+        raise usage_error("lincae fade: no fade is given", "add --in 2, or --out 5, or both")
+    rise, fall = fade_in or 0.0, fade_out or 0.0
+
+    from lincae_formats import Fade, algebra
+
+    def make(reader: LatReader, _: ExitStack) -> Made:
+        result = algebra.gain(reader, Fade(reader.header.duration, rise, fall, shape))
+        return result, _fade_notes(reader.header, {"--in": rise, "--out": fall})
+
+    each(make, lats, output, batch)
+
+
+def _note(option: str, position: Position) -> list[str]:
+    return [] if position.exact else [rounded(option, position)]
+
+
+def _fade_notes(header: Header, fades: dict[str, float]) -> list[str]:
+    frame = header.samples_per_frame / header.model_sample_rate
+    asked = " and ".join(f"{option} {seconds:g} s" for option, seconds in fades.items() if seconds)
+    overlap = sum(fades.values()) > header.duration
+    # No file names: a note that is the same for all files of a batch is printed once.
+    return [f"{asked}: longer than a file, which never reaches its full level"] * overlap + [
+        f"{option} {seconds:g} s is shorter than a latent frame ({1000 * frame:.0f} ms) and has little effect"
+        for option, seconds in fades.items()
+        if 0 < seconds < frame
+    ]
+
+
+def _gap_notes(parts: list[tuple[str, Header]]) -> list[str]:
+    """Notes about files that are followed by silence of half a millisecond or more."""
+    from lincae_formats.timeline import silence_after
+
+    gaps = [(name, silence) for name, header in parts if (silence := silence_after(header)) >= 0.0005]
+    if not gaps:
+        return []
+    name, silence = max(gaps, key=lambda gap: gap[1])
+    more = f", and {len(gaps) - 1} more by less" if len(gaps) > 1 else ""
+    return [f"{name} is followed by {1000 * silence:.0f} ms of silence, to the end of its last frame{more}"]
