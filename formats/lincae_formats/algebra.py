@@ -18,7 +18,7 @@ from . import curve, timeline
 from .curve import Gain
 from .errors import IncompatibleError, LatError, NonFiniteError
 from .header import Group, Header
-from .history import Entry
+from .history import Entry, common_tags, without_gain_tags
 from .signal import Lazy, Read, ReadStored, Signal, signed_levels, source_record, stored, width
 from .stored import Stored, joined, layout, silence, unknown
 
@@ -59,6 +59,8 @@ def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
 
     plain = stored(signal) if signal.dtype == "int8" else None
     result = _step(signal, entry, compute, levels)
+    if entry.get("factor") not in (1.0, -1.0):
+        result = replace(result, tags=without_gain_tags(result.tags))
     if plain is None:
         return result
     file, scale = (signal.copies, signal.scale) if isinstance(signal, Lazy) else (signal, None)
@@ -176,6 +178,7 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
         compute,
         levels,
         (record,),
+        tags=common_tags([s.tags for s in parts]) if len(parts) > 1 else parts[0].tags,
         width=2 * max(width(s) for s in parts),
         seams=tuple(starts),
     )
@@ -273,7 +276,8 @@ def mix(
         return _entry(entry or {"op": "mix", **named}, operands, sample_rate)
 
     held = 4 * header.channels * header.latent_dim + max(width(s) for s in parts)
-    return Lazy(header, _dtype(parts), compute, levels, (record,), width=held)
+    tags = common_tags([s.tags for s in parts])
+    return Lazy(header, _dtype(parts), compute, levels, (record,), tags=tags, width=held)
 
 
 def subtract(

@@ -13,7 +13,7 @@ from .errors import LatError, NonFiniteError
 from .header import Header
 
 MAX_POINTS = 1000
-SHAPES = ("linear", "sine")
+SHAPES = ("linear", "sine", "log", "exp", "s-curve")
 
 
 class Gain(Protocol):
@@ -83,7 +83,7 @@ class Fade:
         duration: Length of what is faded, s.
         fade_in: How long it rises, s; 0 for not at all.
         fade_out: How long it falls, s.
-        shape: `linear`, or `sine`: a quarter of a sine, so that in and out at once keep the power.
+        shape: One of `SHAPES`; see `shaped`.
 
     Raises:
         LatError: a negative or endless time, or an unknown shape.
@@ -109,7 +109,7 @@ class Fade:
             if length > 0:
                 with np.errstate(over="ignore"):
                     part = np.clip(since / length, 0.0, 1.0)
-                factors *= np.sin(part * (np.pi / 2)) if self.shape == "sine" else part
+                factors *= shaped(part, self.shape)
         return factors
 
     def entry(self) -> dict[str, Any]:
@@ -121,3 +121,20 @@ def factors(gain: Gain, header: Header, start: int, stop: int) -> np.ndarray:
     """The float32 factors of the frames `[start, stop)`: those in the middle of each."""
     per_frame = Fraction(header.samples_per_frame, header.model_sample_rate)
     return gain.at((np.arange(start, stop) + 0.5) * float(per_frame)).astype(np.float32)
+
+
+def shaped(part: np.ndarray, shape: str) -> np.ndarray:
+    """The factor of a fade at a part of its length, both from 0 to 1.
+
+    `linear`; `sine`: a quarter of a sine, equal power in a crossfade; `s-curve`: half a cosine; `exp`: even in decibels
+    from -60 dB; `log`: the same upside down, fast at first.
+    """
+    if shape == "sine":
+        return np.sin(part * (np.pi / 2))
+    if shape == "s-curve":
+        return 0.5 - 0.5 * np.cos(part * np.pi)
+    if shape == "exp":
+        return np.where(part > 0, 10.0 ** (3 * (part - 1)), 0.0)
+    if shape == "log":
+        return 1 - np.where(part < 1, 10.0 ** (-3 * part), 0.0)
+    return part

@@ -1,17 +1,19 @@
 """Where a result came from: a JSON list of operations that never grows beyond 256 KiB."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import HeaderError
 
 MAX_BYTES = 256 * 1024
+MAX_ATTRIBUTE = 4096  # bytes of a history that is an attribute; a longer one is a dataset
 MAX_DEPTH = 16  # nested histories kept
 MAX_TAGS = 64
 MAX_TAG_NAME = 64  # bytes
 MAX_TAG_VALUE = 1024  # bytes
 ELIDED: dict[str, Any] = {"op": "elided"}
+_GAIN_TAGS = ("replaygain_", "r128_", "itunnorm")
 
 Entry = dict[str, Any]
 
@@ -81,6 +83,17 @@ def check_tags(tags: dict[str, str], name: str) -> None:
             raise HeaderError(f"{name}: tag {key!r} must have a name of 1 to {MAX_TAG_NAME} printable bytes")
         if sizes[1] > MAX_TAG_VALUE or "\0" in value:
             raise HeaderError(f"{name}: tag {key!r} must be at most {MAX_TAG_VALUE} bytes without NUL")
+
+
+def common_tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The tags that all operands of a sum have, with the same value; without those about the level."""
+    first, *others = tags
+    return without_gain_tags({key: value for key, value in first.items() if all(o.get(key) == value for o in others)})
+
+
+def without_gain_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags without ReplayGain and its kin, which are wrong once the level has changed."""
+    return {key: value for key, value in tags.items() if not key.lower().startswith(_GAIN_TAGS)}
 
 
 def _prune(entry: Entry, depth: int) -> Entry:

@@ -125,3 +125,28 @@ def silence_after(header: Header) -> float:
     """Seconds between the end of the audio and the end of its last frame; 0 below a sample."""
     samples = header.frames * header.frame_samples - header.num_samples
     return float(samples / header.sample_rate) if samples >= 1 else 0.0
+
+
+def absolute(
+    header: Header, start: float | None, end: float | None, duration: float | None = None, name: str = "latents"
+) -> tuple[float | None, float | None]:
+    """Start and end of a part in seconds from the beginning of the audio; None where not given.
+
+    Args:
+        header: Of the whole.
+        start: Start, s; negative counts from the end of the audio, at most back to its beginning.
+        end: End, s; negative counts from the end of the audio.
+        duration: Length of the part, s, in place of an end.
+        name: What error messages call the whole.
+
+    Raises:
+        LatError: the end is not after the start.
+    """
+    length = header.duration
+    first = max(0.0, length + start) if start is not None and start < 0 else start
+    last = length + end if end is not None and end < 0 else end
+    if duration is not None:
+        last = (first or 0.0) + duration
+    if last is not None and last <= (first or 0.0):
+        raise LatError(f"{name}: the end, {last:.6g} s, is not after the start, {first or 0:.6g} s", "use another part")
+    return first, last
