@@ -108,7 +108,7 @@ def write(
             return e
 
     if processes:
-        results = in_processes(jobs, attempt, options.jobs or cores())
+        results = in_processes(jobs, attempt, options.jobs or cores(), _remove_leftovers)
     elif (options.jobs or cores()) > 1 and len(jobs) > 1:
         results = in_threads(jobs, attempt, options.jobs or cores(), progress.stop)
     else:
@@ -186,6 +186,12 @@ def _is_finished(job: Job, records: Records, update: bool) -> bool:
             f"{job.target} exists already and {difference}", "add --update to make again what is out of date"
         )
     return False
+
+
+def _remove_leftovers(jobs: Sequence[Job]) -> None:
+    from lincae_formats import remove_leftovers
+
+    remove_leftovers(job.target for job in jobs)
 
 
 def _made_by() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from .messages import describe, failure
 
@@ -51,11 +51,19 @@ def in_threads(items: Sequence[Item], work: Work, threads: int, stop: threading.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_processes(items: Sequence[Item], work: Work, processes: int) -> Iterator[Any]:
+def in_processes(
+    items: Sequence[Item], work: Work, processes: int, lost: Callable[[list[Item]], None] = lambda items: None
+) -> Iterator[Any]:
     """Does several items at once in processes; few items, or those of one process, are done in this one.
 
     When a process dies (killed, out of memory, a crash in a library), the items that were being done are tried again,
     each alone; the one that kills its process again is reported by an error that names it, and the rest goes on.
+
+    Args:
+        items: What to work on.
+        work: Called with each.
+        processes: How many.
+        lost: Called with the items that a dead process had, before they are tried again.
     """
     processes = min(processes, -(-len(items) // _TOGETHER))
     # macOS can fork too, but its libraries do not survive it.
@@ -72,7 +80,7 @@ def in_processes(items: Sequence[Item], work: Work, processes: int) -> Iterator[
     pool = _Pool(work, processes)
     try:
         while following < len(items):
-            lost: list[int] = []
+            gone: list[int] = []
             try:
                 while groups and len(running) < 2 * processes:
                     running[pool.submit([items[i] for i in groups[0]])] = groups[0]
@@ -87,10 +95,12 @@ def in_processes(items: Sequence[Item], work: Work, processes: int) -> Iterator[
                 try:
                     results.update(zip(group, future.result(), strict=True))
                 except BrokenProcessPool:
-                    lost += group
-            if lost or pool.broken:
+                    gone += group
+            if gone or pool.broken:
                 pool.close()
-                results.update(_alone(items, work, sorted(lost)))
+                lost([items[i] for i in gone])
+                results.update(_alone(items, work, sorted(gone)))
+                lost([items[i] for i in gone])
                 pool = _Pool(work, processes)
             while following in results:
                 yield results.pop(following)
@@ -155,30 +165,48 @@ def _alone(items: Sequence[Any], work: Work, indices: list[int]) -> dict[int, An
     return results
 
 
-# In the worker processes.
+class _Worker:
+    """What a worker process does and when it ends. There is one in each such process, and none in the first."""
 
-_worker: Work
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.threads: Any = None
+        self.leaving = threading.Event()
+
+    def leave(self) -> None:
+        """Ends the process after the items that are being done, so that no temporary file is left.
+
+        In a thread: an exception in the pool's own code, which a signal handler could raise, would be lost there.
+        """
+        self.leaving.set()
+        threads = self.threads
+        if threads is not None:
+            threads.shutdown(wait=True, cancel_futures=True)
+        os._exit(1)
+
+
+_worker: _Worker | None = None
 
 
 def _start(work: Work) -> None:
     global _worker
-    _worker = work
+    _worker = worker = _Worker(work)
+
+    def leave(_number: int, _frame: Any) -> None:
+        threading.Thread(target=worker.leave).start()
+
+    def end_with_parent() -> None:
+        import multiprocessing
+
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            worker.leave()
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
-    signal.signal(signal.SIGTERM, _leave)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _leave(number: int, _frame: Any) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
-def _end_with_parent() -> None:
-    import multiprocessing
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGHUP, leave)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(items: list[Any]) -> list[Any]:
@@ -186,15 +214,11 @@ def _work(items: list[Any]) -> list[Any]:
 
     from lincae_formats.files import folders_synced_once
 
-    threads = ThreadPoolExecutor(min(_THREADS, len(items)))
-    try:
-        with folders_synced_once():
-            return [_picklable(result) for result in threads.map(_worker, items)]
-    except SystemExit as e:
-        threads.shutdown(wait=True, cancel_futures=True)
-        os._exit(e.code if isinstance(e.code, int) else 1)  # the pool would take it for a result, and go on
-    finally:
-        threads.shutdown()
+    assert _worker is not None, "called in a worker process"
+    with folders_synced_once(), ThreadPoolExecutor(min(_THREADS, len(items))) as _worker.threads:
+        if _worker.leaving.is_set():
+            threading.Event().wait()
+        return [_picklable(result) for result in _worker.threads.map(_worker.work, items)]
 
 
 def _picklable(result: Any) -> Any:
