@@ -359,15 +359,15 @@ def explain(error: ValidationError) -> str:
         return _unknown_key(location, family)
     value = _shown(first.get("input"))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        problem = f"`model.family` must be one of {', '.join(FAMILIES)}"
+        problem = f"`model.family` is missing or unknown; it must be one of {', '.join(FAMILIES)}"
     elif kind == "missing":
-        problem = f"`{where}` is missing"
+        problem = f"`{where}` is missing; for a whole recipe see: lincae train smoke --dry-run"
     elif kind == "value_error":
         problem = f"`{where or 'recipe'}`: {context.get('error', first['msg'])}"
     elif kind == "string_pattern_mismatch":
-        problem = f"`{where}` is {value} but may only have lower-case letters, digits, `.`, `_` and `-`"
+        problem = f"`{where}` is {value}; it may only have lower-case letters, digits, `.`, `_` and `-`"
     else:
-        problem = f"`{where or 'recipe'}` is {value} but must be {_wanted(kind, context, first['msg'])}"
+        problem = f"`{where or 'recipe'}` is {value}; it must be {_wanted(kind, context, first['msg'])}"
     more = error.error_count() - 1
     return problem + (f" (and {more} more)" if more else "")
 

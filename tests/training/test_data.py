@@ -135,7 +135,7 @@ def test_any_rate_and_channels_become_mono_at_44100(tmp_path):
 
 
 def test_folders_without_audio(tmp_path):
-    with pytest.raises(LincaeError, match="no audio files.*; name your audio: --data"):
+    with pytest.raises(LincaeError, match=r"no audio files.*; name your audio: --data"):
         audio_files(tmp_path)
     with pytest.raises(LincaeError, match="none: no such folder"):
         load((tmp_path / "none", 1.0))

@@ -82,7 +82,7 @@ def test_recipes_are_found_in_the_installed_package_too(tmp_path, monkeypatch):
 
 
 def test_an_unknown_recipe_names_the_nearest():
-    with pytest.raises(LincaeError, match="fram-64: no such recipe; did you mean: lincae train frame-64$"):
+    with pytest.raises(LincaeError, match=r"fram-64: no such recipe; did you mean: lincae train frame-64$"):
         load_recipe("fram-64")
     with pytest.raises(LincaeError, match=r"xyz.yaml: no such recipe; recipes by name: .*frame-64, "):
         load_recipe("xyz.yaml")
@@ -153,12 +153,12 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"model": {"family": "frame64", "width": "wide"}}, "`model.width` is 'wide' but must be a whole number"),
-        ({"model": {"family": "frame64", "width": 4}}, "`model.width` is 4 but must be at least 8"),
-        ({"model": {"family": "frame64", "width": 1.5}}, "`model.width` is 1.5 but must be a whole number"),
+        ({"model": {"family": "frame64", "width": "wide"}}, "`model.width` is 'wide'; it must be a whole number"),
+        ({"model": {"family": "frame64", "width": 4}}, "`model.width` is 4; it must be at least 8"),
+        ({"model": {"family": "frame64", "width": 1.5}}, "`model.width` is 1.5; it must be a whole number"),
         ({"model": {"family": "frame64", "kernel": 4}}, "odd"),
-        ({"model": {"family": "wave"}}, "`model.family` must be one of frame64, unet"),
-        ({"model": {}}, "`model.family` must be one of frame64, unet"),
+        ({"model": {"family": "wave"}}, "`model.family` is missing or unknown; it must be one of frame64, unet"),
+        ({"model": {}}, "`model.family` is missing or unknown; it must be one of frame64, unet"),
         ({"model": {"family": "frame64", "sigma_min": 30.0}}, "sigma_min"),
         ({"model": {"family": "unet", "width": 64}}, "model.width"),
         ({"model": {"family": "unet", "frequency_only": [True] * 4}}, "three times false"),
@@ -167,8 +167,8 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
         ({"model": {"family": "unet", "multipliers": [0, 1, 1, 1, 1]}}, "multipliers"),
         ({"model": {"family": "frame64", "alpha": float("nan")}}, "model.alpha"),
         ({"model": {"family": "unet", "sigma_max": float("inf")}}, "model.sigma_max"),
-        ({"model": []}, "`model` is a list but must be a mapping"),
-        ({"model": None}, "`model` is empty but must be a mapping"),
+        ({"model": []}, "`model` is a list; it must be a mapping"),
+        ({"model": None}, "`model` is empty; it must be a mapping"),
         ({"data": {"folders": []}}, "data.folders"),
         ({"data": {"folders": ["audio"]}}, "data.folders.0"),
         ({"data": {"folders": [{"path": "a", "fraction": 0}]}}, "fraction"),
@@ -176,10 +176,10 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
         ({"data": {"folders": [{"path": "a"}], "held_out": 1.0}}, "held_out"),
         ({"linearity": {"gains": "both"}}, "linearity.gains"),
         ({"linearity": {"gain_low": 4}}, "gain_low (4) is above gain_high (3)"),
-        ({"linearity": {"gain_probability": 1.5}}, "`linearity.gain_probability` is 1.5 but must be at most 1"),
-        ({"linearity": {"shrink_gains": "maybe"}}, "`linearity.shrink_gains` is 'maybe' but must be true or false"),
-        ({"optimiser": {"learning_rate": -1}}, "`optimiser.learning_rate` is -1 but must be above 0"),
-        ({"optimiser": {"name": "sgd"}}, "`optimiser.name` is 'sgd' but must be one of 'adamw' or 'radam'"),
+        ({"linearity": {"gain_probability": 1.5}}, "`linearity.gain_probability` is 1.5; it must be at most 1"),
+        ({"linearity": {"shrink_gains": "maybe"}}, "`linearity.shrink_gains` is 'maybe'; it must be true or false"),
+        ({"optimiser": {"learning_rate": -1}}, "`optimiser.learning_rate` is -1; it must be above 0"),
+        ({"optimiser": {"name": "sgd"}}, "`optimiser.name` is 'sgd'; it must be one of 'adamw' or 'radam'"),
         ({"budget": {}}, "budget"),
         ({"budget": {"steps": 0}}, "budget.steps"),
         ({"budget": {"steps": 5, "time": "5m"}}, "either"),
@@ -280,7 +280,7 @@ def test_a_budget_on_the_command_line_replaces_one_of_the_other_kind(recipe):
 def test_a_recipe_of_text_alone(tmp_path):
     loaded = parse_recipe(yaml.safe_dump(GOOD).encode(), "<stdin>", tmp_path)
     assert loaded.data.folders[0].path == tmp_path / "audio"
-    with pytest.raises(LincaeError, match="^<stdin>: larger than 1024 KiB"):
+    with pytest.raises(LincaeError, match=r"^<stdin>: larger than 1024 KiB"):
         parse_recipe(b"#" * (2 << 20), "<stdin>", tmp_path)
 
 
