@@ -20,7 +20,7 @@ from .errors import IncompatibleError, LatError, NonFiniteError
 from .header import Group, Header
 from .history import Entry, common_tags, without_gain_tags
 from .signal import Lazy, Read, ReadStored, Signal, signed_levels, source_record, stored, width
-from .stored import Stored, joined, layout, silence, unknown
+from .stored import SCALE_MAX, Stored, joined, layout, silence, unknown
 
 LENGTHS = ("longest", "shortest", "first")
 FINER = 4.0  # by this much the steps of a sum are finer than those of its operands
@@ -66,20 +66,20 @@ def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
     file, scale = (signal.copies, signal.scale) if isinstance(signal, Lazy) else (signal, None)
     if scale is None:
         scale = getattr(file, "scale", None)
-    assert plain is not None
     read_stored, read_scale = plain, scale
 
-    def scaled(start: int, stop: int) -> np.ndarray:
+    def scaled(start: int, stop: int) -> Stored:
+        return _scaled(read_stored(start, stop), factors(start, stop), signal.name)
+
+    def scales(start: int, stop: int) -> np.ndarray:
         assert read_scale is not None
         with np.errstate(over="ignore"):
             return read_scale(start, stop) * np.float32(factors(start, stop))
 
-    return replace(
-        result,
-        stored=lambda start, stop: read_stored(start, stop).scaled(factors(start, stop)),
-        copies=None if read_scale is None else file,
-        scale=None if read_scale is None else scaled,
+    exact = replace(
+        result, compute=lambda start, stop: scaled(start, stop).values(signal.header.groups), stored=scaled
     )
+    return exact if read_scale is None else replace(exact, copies=file, scale=scales)
 
 
 def cut(signal: Signal, start: int, stop: int) -> Lazy:
@@ -532,6 +532,13 @@ def _times(block: np.ndarray, factor: float | np.ndarray, name: str) -> np.ndarr
     with np.errstate(over="ignore"):
         scaled = block * np.float32(factor)
     return scaled if np.all(np.abs(factor) <= 1) else _finite(scaled, name)
+
+
+def _scaled(block: Stored, factors: float | np.ndarray, name: str) -> Stored:
+    scaled = block.scaled(factors)
+    if not (np.abs(scaled.scale) <= SCALE_MAX).all():  # type: ignore[arg-type]
+        raise NonFiniteError(f"the result of {name or 'latents'} is beyond float32", "use smaller gains")
+    return scaled
 
 
 def _spread(block: np.ndarray, channels: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: a temporary file beside the target, then a rename."""
 
 import contextlib
+import contextvars
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _TEMP = re.compile(r"\.(.*)\.[0-9a-f]{12}\.tmp", re.DOTALL)
+_DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/\d+)|/proc/(?:self|\d+)/fd/\d+")  # an open file, not a name
+_folders: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("folders", default=None)  # to be synced later
 
 
 def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -31,7 +34,9 @@ def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> Non
 
 
 def _resolve(path: str, overwrite: bool) -> str | None:
-    """The real path of a target that may be written; None for a device or a pipe."""
+    """The real path of a target that may be written; None for a device, a pipe or an open descriptor."""
+    if _DESCRIPTOR.fullmatch(path) and os.path.exists(path):
+        return None
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -58,9 +63,9 @@ def _resolve(path: str, overwrite: bool) -> str | None:
 def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty temporary file beside `target`; renames it to `target` on success.
 
-    On any exception, KeyboardInterrupt too, the temporary file is removed and the target is left as it was.
-    Permissions follow the umask. A symbolic link stays: the file it points to is replaced. A device or a pipe
-    (`/dev/stdout`) is written to, never replaced.
+    On any exception, KeyboardInterrupt and SystemExit too, the temporary file is removed and the target is left as it
+    was. A replaced file keeps its permissions; a new one follows the umask. A symbolic link stays: the file it points to
+    is replaced. A device, a pipe or an open descriptor (`/dev/stdout`) is written to, never replaced or truncated.
 
     Raises:
         TargetExistsError: the target exists, or appeared meanwhile, and `overwrite` is false.
@@ -71,14 +76,18 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
     special = final is None
     if final is None:
         final = os.path.join(tempfile.gettempdir(), os.path.basename(path))
-    temp, lock = _create_beside(final, path, private=special)
+    mode = None if special else _mode(final)
+    temp, lock = _create_beside(final, path, private=special or mode is not None)
     try:
         yield Path(temp)
         try:
             if special:
-                with open(temp, "rb") as source, open(path, "wb") as sink:
+                with open(temp, "rb") as source, open(_open_special(path), "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
             else:
+                if mode is not None:
+                    with contextlib.suppress(OSError):  # a file system without permissions
+                        os.chmod(temp, mode)
                 _sync(temp, lock)
                 _commit(temp, final, path, overwrite)
         except OSError as e:
@@ -96,17 +105,14 @@ def folders_synced_once() -> Iterator[None]:
 
     The contents of a file are on the disk before it gets its name, as ever.
     """
-    global _folders
-    outer, _folders = _folders, set()
+    folders: set[str] = set()
+    outer = _folders.set(folders)
     try:
         yield
     finally:
-        folders, _folders = _folders, outer
+        _folders.reset(outer)
         for folder in folders:
             _sync_folder(folder)
-
-
-_folders: set[str] | None = None  # those to be synced later
 
 
 def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
@@ -140,8 +146,25 @@ def _stem(final: str) -> str:
     return os.fsencode(os.path.basename(final))[:200].decode(errors="ignore")
 
 
+def _mode(final: str) -> int | None:
+    """The permissions of the file to be replaced; None where there is none."""
+    try:
+        return stat.S_IMODE(os.stat(final).st_mode)
+    except OSError:
+        return None
+
+
+def _open_special(path: str) -> int:
+    """A descriptor to write to a device, a pipe or an open file with, from where it stands."""
+    own = re.fullmatch(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)", path)
+    number = {"/dev/stdout": 1, "/dev/stderr": 2}.get(path)
+    if own is not None:
+        number = int(own[1] or own[2])
+    return os.open(path, os.O_WRONLY | os.O_APPEND) if number is None else os.dup(number)
+
+
 def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | None]:
-    """An empty file, and the descriptor whose lock says that it is in use; the system lets go of it at a kill."""
+    """An empty file, and the descriptor whose lock says that it is in use; a killed process loses the lock."""
     while True:
         temp = os.path.join(os.path.dirname(final), f".{_stem(final)}.{secrets.token_hex(6)}.tmp")
         try:
@@ -152,7 +175,7 @@ def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | No
         if fcntl is None:
             os.close(fd)  # an open file could not be renamed
             return temp, None
-        with contextlib.suppress(OSError):  # no locks here, or taken for a leftover just now
+        with contextlib.suppress(OSError):  # no locks on this file system, or just taken for a leftover
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(fd).st_nlink:
             return temp, fd
@@ -172,8 +195,8 @@ def _commit(temp: str, final: str, shown: str, overwrite: bool) -> None:
                 raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from None
             os.replace(temp, final)
     folder = os.path.dirname(final)
-    if _folders is not None:
-        _folders.add(folder)
+    if (later := _folders.get()) is not None:
+        later.add(folder)
     else:
         _sync_folder(folder)
 

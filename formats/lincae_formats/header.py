@@ -13,6 +13,7 @@ FORMAT = "lincae-lat"
 FORMAT_VERSION = "1.0"
 MAJOR = 1
 
+MODEL_SAMPLE_RATE = 44100  # Hz, where the attribute is missing
 MAX_CHANNELS = 64
 MAX_LATENT_DIM = 4096
 RATE_RANGE = (100, 10_000_000)  # Hz

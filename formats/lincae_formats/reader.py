@@ -19,7 +19,6 @@ from .errors import (
     DTypeError,
     HeaderError,
     LatError,
-    LayoutError,
     NonFiniteError,
     ShapeError,
     UnsupportedVersionError,
@@ -31,6 +30,8 @@ from .header import (
     MAX_CHANNELS,
     MAX_GROUPS_TEXT,
     MAX_LATENT_DIM,
+    MODEL_SAMPLE_RATE,
+    Group,
     Header,
     check_text,
     even_split,
@@ -247,7 +248,8 @@ class LatReader:
         self._check_version(root)
         facts = self._read_attributes(root)
         latents, self.dtype, channels, latent_dim = self._open_latents(root)
-        self.header = Header(channels=channels, latent_dim=latent_dim, **facts)
+        groups = self._read_groups(latents)
+        self.header = Header(channels=channels, latent_dim=latent_dim, groups=groups, **facts)
         self.header.validate(self.name)
         self._check_latents(latents, file, size)
         self._check_rows(root, file, size)
@@ -276,7 +278,7 @@ class LatReader:
         kinds: dict[str, tuple[type, Any]] = {
             "sample_rate": (int, None),
             "num_samples": (int, None),
-            "model_sample_rate": (int, 44100),
+            "model_sample_rate": (int, MODEL_SAMPLE_RATE),
             "samples_per_frame": (int, None),
             "model": (str, None),
             "model_fingerprint": (str, None),
@@ -289,8 +291,6 @@ class LatReader:
         self.writer = storage.read_attribute(root, "writer", self.name, str)
         check_text(self.name, "writer", self.writer)
         Header(**facts).validate(self.name)
-        text = storage.read_attribute(root, "groups", self.name, str, MAX_GROUPS_TEXT, default="")
-        facts["groups"] = parse_groups(text, self.name) if text else ()
         known = storage.read_attribute(root, "levels_known", self.name, int, default=1)
         if known not in (0, 1):
             raise HeaderError(f"{self.name}: levels_known is {known}, must be 0 or 1")
@@ -314,6 +314,10 @@ class LatReader:
                 f"and the latent dimension 1 to {MAX_LATENT_DIM}"
             )
         return dataset, dtype, shape[0], shape[1]
+
+    def _read_groups(self, latents: h5d.DatasetID) -> tuple[Group, ...]:
+        text = storage.read_attribute(latents, "groups", self.name, str, MAX_GROUPS_TEXT, default="")
+        return parse_groups(text, self.name) if text else ()
 
     def _shape(self, dataset: h5d.DatasetID, key: str) -> tuple[int, ...]:
         space = dataset.get_space()
@@ -368,30 +372,31 @@ class LatReader:
         self.chunks[key] = Chunks(dataset, key, chunk, dtype, file, self.name, size)
 
     def _read_history(self, root: h5g.GroupID) -> tuple[histories.Entry, ...]:
+        """The attribute `history`, or the dataset of that name for long ones."""
+        text = storage.read_attribute(root, "history", self.name, str, histories.MAX_ATTRIBUTE, default="")
+        if text:
+            return histories.loads(text.encode(), self.name)
         dataset = storage.open_object(root, "history", h5d.DatasetID, self.name)
         if dataset is None:
-            raise HeaderError(f"{self.name}: there is no dataset /history", COPY_HINT)
+            raise HeaderError(f"{self.name}: there is neither an attribute nor a dataset history", COPY_HINT)
         storage.check_plain(dataset, "history", self.name, [])
         shape = self._shape(dataset, "history")
         if len(shape) != 1 or not dataset.get_type().equal(storage.TYPES["uint8"]):
             raise HeaderError(f"{self.name}: /history must be a one-dimensional array of uint8")
-        if dataset.get_create_plist().get_layout() == h5d.CHUNKED:
-            raise LayoutError(f"{self.name}: /history must not be chunked")
         if shape[0] > histories.MAX_BYTES:
             raise HeaderError(
                 f"{self.name}: the history is {shape[0]} bytes, at most {histories.MAX_BYTES} are allowed"
             )
         packed = np.zeros(shape, np.uint8)
-        if shape[0]:
-            dataset.read(h5s.ALL, h5s.ALL, packed)
+        dataset.read(h5s.ALL, h5s.ALL, packed)
         inflater = zlib.decompressobj()
         try:
-            text = inflater.decompress(packed.tobytes(), histories.MAX_BYTES + 1)
+            data = inflater.decompress(packed.tobytes(), histories.MAX_BYTES + 1)
         except zlib.error as e:
             raise ChecksumError(f"{self.name}: the history is damaged ({e})", COPY_HINT) from e
-        if not inflater.eof and len(text) <= histories.MAX_BYTES:
+        if not inflater.eof and len(data) <= histories.MAX_BYTES:
             raise ChecksumError(f"{self.name}: the history is damaged", COPY_HINT)
-        return histories.loads(text, self.name)
+        return histories.loads(data, self.name)
 
     def _read_tags(self, root: h5g.GroupID) -> dict[str, str]:
         group = storage.open_object(root, "tags", h5g.GroupID, self.name)

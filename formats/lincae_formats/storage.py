@@ -432,7 +432,7 @@ def deflated(data: Any) -> bytes:
     Rounded latents are noise, for which Huffman codes alone are 12 to 16 % smaller than matches of level 9.
     """
     best = _deflated(data, zlib.Z_HUFFMAN_ONLY)
-    if len(best) * 3 < len(data):  # sparse: runs or repetition may be shorter
+    if len(best) * 3 < memoryview(data).nbytes:  # sparse: runs or repetition may be shorter
         best = min((best, _deflated(data, zlib.Z_RLE), _deflated(data, zlib.Z_DEFAULT_STRATEGY)), key=len)
     return best
 

@@ -22,7 +22,7 @@ _BLOCK = 1 << 16  # numbers converted at a time, to stay in the cache
 
 STEPS = np.exp2((np.arange(256) - ZERO_DB) / UNIT).astype(np.float32)  # step of each code
 STEPS[0] = 0.0
-_SMALLEST = 2.0 ** (-ZERO_DB / UNIT)  # targets below it are silence
+_SMALLEST = 2.0 ** (-ZERO_DB / UNIT)  # levels whose steps would be smaller are 0
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,9 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
         known[:, lay.level] = ~np.isnan(levels)
         rms[:, lay.level] = np.where(np.isnan(levels), rms[:, lay.level], np.abs(levels))
         peak[known] = 0.0  # the step tells the level: numbers beyond 127 steps are clipped
-    codes, exponent = _codes(lay.relative[:, None] * rms, peak / LARGEST, lay.grid[:, None])
+    target = lay.relative[:, None] * rms
+    silent = target < np.where(known, _SMALLEST, np.finfo(np.float64).tiny)
+    codes, exponent = _codes(target, peak / LARGEST, lay.grid[:, None], silent)
     steps = codes.astype(np.uint8)
     scale = np.exp2(exponent).astype(np.float32)  # [C, n]
     factors = (STEPS[steps] * scale[:, None, :]).astype(np.float64)
@@ -235,15 +237,15 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     return Stored(integers, steps, scale, known=all_known)
 
 
-def _codes(target: np.ndarray, least: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _codes(target: np.ndarray, least: np.ndarray, grid: np.ndarray, silent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The step codes 0 to 255 `[C, G, n]`, and the power of two of each frame's scale `[C, n]`.
 
     Args:
         target: The steps wanted, to be rounded to the nearest code of the grid.
         least: The smallest steps that will do.
         grid: Codes are multiples of it.
+        silent: Where the code is 0.
     """
-    silent = target < _SMALLEST
     with np.errstate(divide="ignore"):
         wanted = np.rint((UNIT * np.log2(target) + ZERO_DB) / grid)
         needed = np.ceil((UNIT * np.log2(least) + ZERO_DB) / grid - 1e-9)

@@ -11,27 +11,26 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
 import numpy as np
-from h5py import h5d, h5g, h5i, h5p, h5s
+from h5py import h5d, h5g, h5i, h5o, h5p, h5s
 
 from . import history as histories
 from . import signal, storage
 from ._version import __version__
 from .errors import DTypeError, LatError, NonFiniteError, OverflowFloat16Error, ShapeError
 from .files import atomic_path
-from .header import FORMAT, FORMAT_VERSION, Header, check_text, groups_text
+from .header import FORMAT, FORMAT_VERSION, MODEL_SAMPLE_RATE, Header, check_text, groups_text
 from .reader import LatReader, Pooled, row_frames
 from .stored import DTYPES, SCALE_MAX, Stored, all_finite, joined, quantised, unknown
 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
-_COMPACT = 60_000  # bytes of history kept in its object header, which has a checksum
-_IN_MEMORY = 1 << 24  # bytes of a file that are held in memory before they go to the disk
+_IN_MEMORY = 1 << 20  # bytes of a file that are held in memory before they go to the disk
 
 Target = str | os.PathLike[str] | BinaryIO
 
 
 class Image:
-    """The bytes of a file while HDF5 makes them: a file object, in memory up to 16 MiB, then in a temporary file.
+    """The bytes of a file while HDF5 makes them: a file object, in memory up to 1 MiB, then in a temporary file.
 
     Nothing is raised into HDF5, which crashes at exit after a failed close. The first error is kept and raised by
     `check`, and what is written after it is dropped.
@@ -210,6 +209,7 @@ class LatWriter:
         self._written = 0
         self._levels_known = True
         self._rows: dict[str, _Rows] = {}
+        self._datasets: dict[str, h5d.DatasetID] = {}
 
     def __enter__(self) -> Self:
         """Checks the target and makes the temporary file."""
@@ -375,9 +375,7 @@ class LatWriter:
         with self._errors():
             for rows in self._rows.values():
                 rows.finish()
-            if self.dtype == "int8" and self.header.level_count and not self._levels_known:
-                storage.write_attribute(self._file, "levels_known", 0)
-            self._write_history(history)
+            self._write_attributes(history)
             self._write_tags()
             self._close()
             if self._image_is_stream:
@@ -392,6 +390,24 @@ class LatWriter:
         return not isinstance(self._target, (str, os.PathLike))
 
     def _create(self) -> None:
+        """Creates the datasets that every file has. They are linked, and the attributes written, at the end.
+
+        So all of the root group's messages lie together, which saves 200 bytes.
+        """
+        header = self.header
+        channels, _, frames = header.shape
+        chunk = (1, header.latent_dim, header.chunk_frames)
+        self._latents = self._dataset("latents", header.shape, chunk, self.dtype)
+        if header.groups:
+            # Every dataset's header has some space for attributes that would be empty otherwise.
+            storage.write_attribute(self._latents, "groups", groups_text(header.groups))
+        if self.dtype == "int8":
+            self._rows["steps"] = self._row_dataset("steps", (channels, header.group_count, frames), "uint8")
+            self._rows["scale"] = self._row_dataset("scale", (channels, frames), "float32", skip=1.0)
+        elif header.level_count:
+            self._rows["levels"] = self._row_dataset("levels", (channels, header.level_count, frames), "float32")
+
+    def _write_attributes(self, history: bytes) -> None:
         header = self.header
         attributes: dict[str, str | int | float] = {
             "format": FORMAT,
@@ -403,37 +419,34 @@ class LatWriter:
             "model_fingerprint": header.model_fingerprint,
             "writer": self._writer,
         }
-        if header.model_sample_rate != 44100:
+        if header.model_sample_rate != MODEL_SAMPLE_RATE:
             attributes["model_sample_rate"] = header.model_sample_rate
         if header.latent_scale != 1.0:
             attributes["latent_scale"] = header.latent_scale
-        if header.groups:
-            attributes["groups"] = groups_text(header.groups)
+        if self.dtype == "int8" and header.level_count and not self._levels_known:
+            attributes["levels_known"] = 0
+        if len(history) <= histories.MAX_ATTRIBUTE:
+            attributes["history"] = history.decode()
+        else:
+            packed = np.frombuffer(zlib.compress(history, 9), np.uint8)
+            space = h5s.create_simple(packed.shape)
+            dataset = h5d.create(self._file, None, storage.TYPES["uint8"], space, _plain())
+            dataset.write(h5s.ALL, h5s.ALL, packed)
+            self._datasets["history"] = dataset
         for key, value in attributes.items():
             storage.write_attribute(self._file, key, value)
-        chunk = (1, header.latent_dim, header.chunk_frames)
-        self._latents = self._dataset("latents", header.shape, chunk, self.dtype)
-        channels, _, frames = header.shape
-        if self.dtype == "int8":
-            self._rows["steps"] = self._row_dataset("steps", (channels, header.group_count, frames), "uint8")
-            self._rows["scale"] = self._row_dataset("scale", (channels, frames), "float32", skip=1.0)
-        elif header.level_count:
-            self._rows["levels"] = self._row_dataset("levels", (channels, header.level_count, frames), "float32")
+        for key, dataset in self._datasets.items():
+            h5o.link(dataset, self._file, key.encode())
 
     def _dataset(self, key: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str) -> h5d.DatasetID:
         space, kind = h5s.create_simple(shape), storage.TYPES[dtype]
-        return h5d.create(self._file, key.encode(), kind, space, storage.chunked(chunk))
+        self._datasets[key] = h5d.create(self._file, None, kind, space, storage.chunked(chunk))
+        return self._datasets[key]
 
     def _row_dataset(self, key: str, shape: tuple[int, ...], dtype: str, skip: float | None = None) -> "_Rows":
         chunk = (*shape[:-1], row_frames(shape[-1], int(np.prod(shape[:-1]))))
         make = functools.partial(self._dataset, key, shape, chunk, dtype)
         return _Rows(make, shape, chunk, np.dtype(dtype).newbyteorder("<"), skip)
-
-    def _write_history(self, history: bytes) -> None:
-        packed = np.frombuffer(zlib.compress(history, 9), np.uint8)
-        make = _compact() if packed.size <= _COMPACT else _plain()
-        dataset = h5d.create(self._file, b"history", storage.TYPES["uint8"], h5s.create_simple(packed.shape), make)
-        dataset.write(h5s.ALL, h5s.ALL, packed)
 
     def _write_tags(self) -> None:
         if not self._tags:
@@ -447,6 +460,7 @@ class LatWriter:
 
     def _close(self) -> None:
         """Closes the HDF5 file, which lies in the image."""
+        self._datasets.clear()
         if self._file.valid:
             h5i.dec_ref(self._file)
 
@@ -540,13 +554,6 @@ def check_dtype(dtype: str, header: Header, name: str) -> None:
         raise DTypeError(f"{name}: dtype is {dtype!r}", "use --dtype int8, float16 or float32")
     if dtype == "int8" and not header.groups:
         raise DTypeError(f"{name}: the model {header.model} has no groups for integers", "use --dtype float16")
-
-
-@functools.cache
-def _compact() -> h5p.PropDCID:
-    make = _plain().copy()
-    make.set_layout(h5d.COMPACT)
-    return make
 
 
 @functools.cache

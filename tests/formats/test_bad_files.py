@@ -4,17 +4,19 @@ import io
 import json
 import re
 import tracemalloc
+import zlib
 
 import h5py
 import numpy as np
 import pytest
-from lat_helpers import FINGERPRINT, make, raw_file, text
+from lat_helpers import FACTS, FINGERPRINT, PACKED, make, packed, raw_file, raw_int8, text
 
 from lincae_formats import (
     ChecksumError,
     DTypeError,
     HeaderError,
     LatError,
+    LatReader,
     LayoutError,
     NonFiniteError,
     NotHDF5Error,
@@ -22,10 +24,12 @@ from lincae_formats import (
     TruncatedError,
     UnsupportedVersionError,
     WrongFormatError,
+    algebra,
     read_lat,
     verify,
     write_lat,
 )
+from lincae_formats.storage import fletcher32
 
 
 def refused(path, error, match=None):
@@ -126,10 +130,7 @@ def test_versions(bad):
     assert read_lat(future).frames == 5
 
 
-REQUIRED = [
-    "sample_rate", "num_samples", "model_sample_rate", "samples_per_frame",
-    "model", "model_fingerprint", "latent_scale", "writer", "format_version",
-]  # fmt: skip
+REQUIRED = sorted(FACTS.keys() - {"format", "history"})
 
 
 @pytest.mark.parametrize("key", REQUIRED)
@@ -172,7 +173,7 @@ def test_absurd_shapes_take_no_memory(bad):
     frames = 2**36
     raw_file(bad, attributes={"num_samples": np.int64(frames * 4096)}, latents=False)
     with h5py.File(bad, "r+", libver=("v110", "v110")) as f:
-        f.create_dataset("latents", (1, 4096, frames), "<f2", chunks=(1, 4096, 256), fletcher32=True)
+        f.create_dataset("latents", (1, 4096, frames), "<f2", chunks=(1, 4096, 256), **PACKED)
     assert bad.stat().st_size < 100_000
     tracemalloc.start()
     refused(bad, ShapeError, "claims 562949953421312 bytes")
@@ -197,7 +198,7 @@ def test_other_ranks_and_resizable(bad):
     refused(bad, ShapeError)
 
 
-@pytest.mark.parametrize("dtype", ["<f8", ">f2", ">f4", "<i2", "S4", "<c8", "bool"])
+@pytest.mark.parametrize("dtype", ["<f8", ">f2", ">f4", "<i2", "<u1", "S4", "<c8", "bool"])
 def test_other_types(bad, dtype):
     refused(raw_file(bad, latents=np.zeros((1, 8, 5), dtype)), DTypeError)
 
@@ -220,8 +221,9 @@ def test_values_that_are_no_numbers(bad, value):
     "options",
     [
         {"fletcher32": False},
-        {"fletcher32": False, "chunks": None},
-        {"compression": "gzip"},
+        {"compression": None},
+        {"compression": None, "fletcher32": False, "chunks": None},
+        {"compression": "lzf"},
         {"shuffle": True},
         {"chunks": (1, 4, 5)},
         {"chunks": (1, 8, 2)},
@@ -232,14 +234,172 @@ def test_other_filters_and_chunks(bad, options):
     refused(raw_file(bad, **options), LayoutError)
 
 
+def chunk_of(path, key="latents"):
+    """The stored bytes of a dataset's first chunk, without their checksum, and where they lie in the file."""
+    with h5py.File(path) as f:
+        found = []
+        f[key].id.chunk_iter(lambda c: found.append((c.byte_offset, c.size)))
+    (at, size), *_ = found
+    return path.read_bytes()[at : at + size - 4], at
+
+
+def with_chunk(path, raw, key="latents", mask=0):
+    """Replaces a dataset's first chunk by other bytes, with a right checksum."""
+    with h5py.File(path, "r+", libver=("v110", "v110")) as f:
+        f[key].id.write_direct_chunk((0,) * f[key].ndim, raw + fletcher32(raw), filter_mask=mask)
+    return path
+
+
 def test_missing_chunks_and_unchecked_chunks(bad):
     raw_file(bad, latents=False)
     with h5py.File(bad, "r+") as f:
-        f.create_dataset("latents", (1, 8, 5), "<f2", chunks=(1, 8, 5), fletcher32=True)
-    refused(bad, LayoutError, "0 of 1 chunks")
-    with h5py.File(bad, "r+") as f:
-        f["latents"].id.write_direct_chunk((0, 0, 0), bytes(80), filter_mask=1)
-    refused(bad, LayoutError, "no checksum")
+        f.create_dataset("latents", (1, 8, 5), "<f2", chunks=(1, 8, 5), **PACKED)
+    refused(bad, LayoutError, "1 of the 1 chunks of /latents are missing")
+    refused(with_chunk(bad, zlib.compress(bytes(80)), mask=1), LayoutError, "no checksum")
+    refused(with_chunk(bad, zlib.compress(bytes(80)), mask=2), LayoutError, "no checksum")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        zlib.compress(bytes(79)),
+        zlib.compress(bytes(81)),
+        zlib.compress(bytes(80))[:-1],
+        zlib.compress(bytes(80))[:-2] + b"xx",
+        b"\x78\x9cjunk that is no deflate stream",
+        zlib.compress(bytes(100_000)),
+    ],
+    ids=["short", "long", "unfinished", "adler32", "junk", "bomb"],
+)
+@pytest.mark.parametrize("key", ["latents", "steps", "scale"])
+def test_deflate_streams_that_do_not_make_a_chunk(bad, raw, key):
+    refused(with_chunk(raw_int8(bad), raw, key), (ChecksumError, LayoutError))
+
+
+def test_a_chunk_that_inflates_to_gigabytes_takes_no_memory(bad):
+    frames = 256 * 200
+    raw_file(bad, attributes={"num_samples": np.int64(frames * 4096)}, latents=False)
+    with h5py.File(bad, "r+", libver=("v110", "v110")) as f:
+        dataset = f.create_dataset("latents", (1, 8, frames), "<f2", chunks=(1, 8, 256), **PACKED)
+        bomb = zlib.compress(bytes(1 << 22), 9)
+        for at in range(0, frames, 256):
+            dataset.id.write_direct_chunk((0, 0, at), bomb + fletcher32(bomb))
+    tracemalloc.start()
+    refused(bad, (ChecksumError, LayoutError))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3_000_000
+
+
+def test_a_hole_of_zeros_is_found(bad):
+    """Fletcher-32 of zeros is zero, but zeros are no deflate stream."""
+    raw, at = chunk_of(raw_int8(bad))
+    data = bytearray(bad.read_bytes())
+    data[at : at + len(raw) + 4] = bytes(len(raw) + 4)
+    bad.write_bytes(data)
+    refused(bad, ChecksumError)
+    with LatReader(bad) as reader, pytest.raises(ChecksumError):  # copied without inflating, too
+        write_lat(algebra.gain(reader, 0.5), bad.with_name("copy.lat"))
+    assert not bad.with_name("copy.lat").exists()
+
+
+# --- integers
+
+
+def test_the_hand_made_integers_are_good(bad):
+    z = read_lat(raw_int8(bad))
+    np.testing.assert_array_equal(z.data, 1.0)
+    np.testing.assert_array_equal(z.levels(), 2.0)  # step / relative step
+    z = read_lat(raw_int8(bad, scale=None, attributes={"levels_known": np.int64(0)}))
+    np.testing.assert_array_equal(z.data, 1.0)
+    assert np.isnan(z.levels()).all()
+
+
+@pytest.mark.parametrize(
+    ("groups", "error"),
+    [
+        (None, HeaderError),
+        ("[[2,3,0.5,1,0]]", ShapeError),
+        ("[[2,3,0.5,1,0],[2,2,0.5,2,1]]", ShapeError),
+        ("[]", HeaderError),
+        ("{}", HeaderError),
+        ("not json", HeaderError),
+        ("[" * 4000, HeaderError),
+        ("[[1,8,0.5,1]]", HeaderError),
+        ("[[1,8,0.5,1,2]]", HeaderError),
+        ("[[1,8,0.5,0,0]]", HeaderError),
+        ("[[1,8,NaN,1,0]]", HeaderError),
+        ("[[1,8,1e999,1,0]]", HeaderError),
+        ("[[1,8,0,1,0]]", HeaderError),
+        ("[[1,8,-0.5,1,0]]", HeaderError),
+        ('[[1,8,"0.5",1,0]]', HeaderError),
+        ("[[1,8.0,0.5,1,0]]", HeaderError),
+        ("[[true,8,0.5,1,0]]", HeaderError),
+        ("[[-1,-8,0.5,1,0]]", HeaderError),
+        ("[[0,0,0.5,1,0],[1,8,0.5,1,0]]", HeaderError),
+        ("[[1,1" + "0" * 400 + ",0.5,1,0]]", HeaderError),
+        ("[[1,8,1" + "0" * 400 + ",1,0]]", HeaderError),
+        ("[" + ",".join(["[1,1,0.123456789,1,0]"] * 1000) + "]", HeaderError),
+        (np.array([1, 2]), HeaderError),
+    ],
+)
+def test_bad_groups(bad, groups, error):
+    refused(raw_int8(bad, groups=groups), error, "group")
+
+
+@pytest.mark.parametrize(
+    ("replaced", "error"),
+    [
+        ({"steps": None}, HeaderError),
+        ({"steps": np.ones((1, 2, 5), np.uint8)}, ShapeError),
+        ({"steps": np.ones((1, 3, 4), np.uint8)}, ShapeError),
+        ({"steps": np.ones((2, 3, 5), np.uint8)}, ShapeError),
+        ({"steps": np.ones((3, 5), np.uint8)}, ShapeError),
+        ({"steps": np.ones((1, 3, 5), np.int8)}, DTypeError),
+        ({"steps": np.ones((1, 3, 5), "<f4")}, DTypeError),
+        ({"steps": h5py.SoftLink("/latents")}, LayoutError),
+        ({"scale": h5py.ExternalLink("other", "/x")}, LayoutError),
+        ({"scale": np.ones((1, 4), "<f4")}, ShapeError),
+        ({"scale": np.ones((5,), "<f4")}, ShapeError),
+        ({"scale": np.ones((1, 5), "<f8")}, DTypeError),
+        ({"scale": np.ones((1, 5), ">f4")}, DTypeError),
+        ({"scale": np.full((1, 5), np.nan, "<f4")}, NonFiniteError),
+        ({"scale": np.full((1, 5), np.inf, "<f4")}, NonFiniteError),
+        ({"scale": np.full((1, 5), -1e38, "<f4")}, NonFiniteError),
+    ],
+    ids=lambda value: str(list(value)) if isinstance(value, dict) else None,
+)
+def test_bad_steps_and_scales(bad, replaced, error):
+    refused(raw_int8(bad, **replaced), error, next(iter(replaced)))
+
+
+@pytest.mark.parametrize("value", [np.int64(2), np.int64(-1), np.float64(1), text("1")])
+def test_bad_levels_known(bad, value):
+    refused(raw_int8(bad, attributes={"levels_known": value}), HeaderError, "levels_known")
+
+
+@pytest.mark.parametrize(
+    ("levels", "error"),
+    [
+        (np.ones((1, 2, 5), "<f4"), ShapeError),
+        (np.ones((1, 1, 5), "<f2"), DTypeError),
+        (np.full((1, 1, 5), np.inf, "<f4"), NonFiniteError),
+    ],
+)
+def test_bad_levels_of_floats(bad, levels, error):
+    raw_file(bad)
+    with h5py.File(bad, "r+", libver=("v110", "v110")) as f:
+        f["latents"].attrs["groups"] = text("[[2,3,0.5,1,0],[1,2,0.5,2,1]]")
+        f.create_dataset("levels", data=levels, chunks=levels.shape, **PACKED)
+    refused(bad, error, "levels")
+
+
+def test_rows_with_other_filters_or_chunks(bad):
+    for options in ({"chunks": (1, 3, 2), **PACKED}, {"chunks": (1, 3, 5)}, {}):
+        raw_int8(bad, steps=None)
+        with h5py.File(bad, "r+", libver=("v110", "v110")) as f:
+            f.create_dataset("steps", data=np.ones((1, 3, 5), np.uint8), **options)
+        refused(bad, LayoutError, "/steps")
 
 
 def test_data_from_other_files(tmp_path, bad):
@@ -258,7 +418,7 @@ def test_data_from_other_files(tmp_path, bad):
 
     make_bad(lambda f: f.__setitem__("latents", h5py.ExternalLink(secret, "/latents")))
     refused(bad, LayoutError, "link")
-    make_bad(lambda f: f.__setitem__("latents", h5py.SoftLink("/history")))
+    make_bad(lambda f: f.__setitem__("latents", h5py.SoftLink("/tags")))
     refused(bad, LayoutError, "link")
     make_bad(virtual)
     refused(bad, LayoutError, "virtual")
@@ -269,11 +429,8 @@ def test_data_from_other_files(tmp_path, bad):
     make_bad(lambda f: None)
     refused(bad, HeaderError, "no dataset /latents")
     for key in ("history", "tags"):
-        raw_file(bad, history=None)
+        raw_file(bad, attributes={"history": None} if key == "history" else None)
         with h5py.File(bad, "r+") as f:
-            if key == "tags":
-                f.create_dataset("history", data=text("[]"))
-                f["history"].attrs["sha256"] = text("4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945")
             f[key] = h5py.ExternalLink(secret, "/history")
         refused(bad, LayoutError, f"/{key} is a link")
 
@@ -293,17 +450,32 @@ def test_data_from_other_files(tmp_path, bad):
 )
 def test_bad_histories(bad, history):
     refused(raw_file(bad, history=history), HeaderError, "history")
+    if len(history) < 1000:
+        refused(raw_file(bad, attributes={"history": text(history)}), HeaderError, "history")
 
 
 def test_damaged_or_missing_history(bad):
-    refused(raw_file(bad, history=None), HeaderError, "no dataset /history")
-    raw_file(bad, history='[{"op":"encode"}]')
-    bad.write_bytes(bad.read_bytes().replace(b'"encode"', b'"encodf"'))
-    refused(bad, ChecksumError, "history")
-    raw_file(bad, history=None)
-    with h5py.File(bad, "r+") as f:
-        f["history"] = "[]"  # a string of variable length
-    refused(bad, HeaderError, "fixed length")
+    refused(raw_file(bad, attributes={"history": None}), HeaderError, "neither an attribute nor a dataset history")
+    refused(raw_file(bad, attributes={"history": text("[" + " " * 5000 + "]")}), HeaderError, "history")
+    refused(raw_file(bad, attributes={"history": "[]"}), HeaderError, "fixed length")
+    good = packed('[{"op":"encode"}]')
+    damaged = good.copy()
+    damaged[5] ^= 1
+    bomb = packed("[" + " " * 10_000_000 + "]")
+    for data, error in (
+        (damaged, ChecksumError),
+        (good[:-1], ChecksumError),
+        (bomb, HeaderError),
+        (np.zeros(0, np.uint8), ChecksumError),
+        (np.zeros(300_000, np.uint8), HeaderError),
+        (good.astype(np.int16), HeaderError),
+        (good[None], HeaderError),
+        (text("[]"), HeaderError),
+    ):
+        raw_file(bad, attributes={"history": None})
+        with h5py.File(bad, "r+", libver=("v110", "v110")) as f:
+            f.create_dataset("history", data=data)
+        refused(bad, error, "history")
 
 
 @pytest.mark.parametrize(
@@ -347,9 +519,7 @@ def test_files_of_h5pys_default_superblock_are_read(tmp_path):
     with h5py.File(tmp_path / "v3.lat") as source, h5py.File(path, "w", libver=("earliest", "v108")) as f:
         for key, value in source.attrs.items():
             f.attrs[key] = text(value.decode()) if isinstance(value, bytes) else value
-        f.create_dataset("latents", data=source["latents"][:], chunks=(1, 8, 5), fletcher32=True)
-        f.create_dataset("history", data=text("[]"))
-        f["history"].attrs["sha256"] = text(source["history"].attrs["sha256"].decode())
+        f.create_dataset("latents", data=source["latents"][:], chunks=(1, 8, 5), **PACKED)
     assert read_lat(path).frames == 5
     path.write_bytes(path.read_bytes()[:-10])
     refused(path, TruncatedError)

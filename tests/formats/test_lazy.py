@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lat_helpers import make
+from lat_helpers import make, make_int8
 
 from lincae_formats import (
     Curve,
@@ -19,21 +19,21 @@ from lincae_formats import (
     LatReader,
     LatWriter,
     NonFiniteError,
+    Pool,
+    algebra,
     concat,
     fade,
     gain,
-    lazy,
     mix,
     read_lat,
     shift,
     signal,
-    summation,
     timeline,
+    writer,
     write_lat,
     write_lats,
 )
-from lincae_formats.levels import Meter
-from lincae_formats.pool import Pool
+from lincae_formats.signal import Meter
 
 FRAME = 4096 / 44100  # s
 
@@ -58,8 +58,8 @@ def middles(z):
 @given(seeds, lengths, rates, st.integers(0, 300))
 def test_shifted_there_and_back_is_the_same(seed, samples, rate, frames):
     z = make(num_samples=samples, sample_rate=rate, seed=seed)
-    later = lazy.shift(z, frames)
-    back = lazy.shift(later, -frames).collect()
+    later = algebra.shift(z, frames)
+    back = algebra.shift(later, -frames).collect()
     np.testing.assert_array_equal(back.data, z.data)
     np.testing.assert_array_equal(later.collect().data[:, :, :frames], 0)
     assert abs(later.header.num_samples - samples - frames * FRAME * rate) <= 1
@@ -86,7 +86,7 @@ def test_slices_of_a_join_are_its_parts(parts, rate):
     joined = concat(operands)
     at = 0
     for z in operands:
-        part = lazy.cut(joined, at, at + z.frames).collect()
+        part = algebra.cut(joined, at, at + z.frames).collect()
         np.testing.assert_array_equal(part.data, np.broadcast_to(z.data, part.data.shape))
         assert z.num_samples <= part.num_samples + 1
         at += z.frames
@@ -130,7 +130,7 @@ def test_a_curve_is_a_gain_for_every_frame(seed, pairs, decibels):
     z, curve = make(2, 120_000, seed=seed), Curve(pairs, decibels=decibels)
     shaped = gain(z, curve)
     for k, factor in enumerate(curve.at(middles(z))):
-        expected = gain(lazy.cut(z, k, k + 1).collect(), float(np.float32(factor))).data
+        expected = gain(algebra.cut(z, k, k + 1).collect(), float(np.float32(factor))).data
         np.testing.assert_array_equal(shaped.data[:, :, k : k + 1], expected)
     assert shaped.history[-1]["curve"] == [list(p) for p in curve.points]
 
@@ -221,46 +221,15 @@ def test_mix_with_offsets_is_shift_then_mix(parts):
 @given(
     st.lists(st.tuples(seeds, lengths, gains, offsets, st.sampled_from([1, 2])), min_size=2, max_size=5), st.randoms()
 )
-def test_order_does_not_change_a_bit_with_offsets_either(parts, random):
+def test_order_changes_nothing_beyond_the_last_bit_with_offsets_either(parts, random):
     operands = [(make(c, n + 21 * 4096, seed=s, dtype="float32"), g, o * FRAME) for s, n, g, o, c in parts]
     shuffled = operands[:]
     random.shuffle(shuffled)
     one, two = (
         mix([z for z, _, _ in p], [g for _, g, _ in p], offsets=[o for _, _, o in p]) for p in (operands, shuffled)
     )
-    assert (one.header, one.data.tobytes()) == (two.header, two.data.tobytes())
-
-
-tricky = st.floats(-(2.0**126), 2.0**126, width=32) | st.sampled_from([1e30, -1e30, 1e-30, 3e-39, -1.0, 0.0])
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.lists(tricky, min_size=3, max_size=3), min_size=1, max_size=7))
-def test_sums_are_exact_before_they_are_rounded(columns):
-    terms = [(0, np.array(column, np.float32).reshape(1, 1, 3)) for column in columns]
-    with np.errstate(over="ignore"):
-        expected = [np.float32(math.fsum(float(t[0, 0, i]) for _, t in terms)) for i in range(3)]
-    for order in itertools.islice(itertools.permutations(terms), 5):
-        assert summation.add(order, (1, 1, 3)).ravel().tolist() == expected
-
-
-def test_a_thousand_files_of_float16_add_up_exactly_without_being_read_again():
-    total = summation.Total((1, 64, 8))
-    random = np.random.default_rng(0)
-    terms = [random.standard_normal((1, 64, 8)).astype("<f2").astype(np.float32) for _ in range(1000)]
-    terms[0][0, 0, 0] = 2.0**-24  # the least of them
-    for term in terms:
-        total.add(0, term)
-    assert total.exact
-    exact = [math.fsum(float(t[0, i, j]) for t in terms) for i in range(64) for j in range(8)]
-    assert total.rounded().ravel().tolist() == [float(np.float32(x)) for x in exact]
-    total.add(0, np.full((1, 64, 8), np.float32(1 + 2.0**-23)))  # one of float32 uses every bit
-    assert not total.exact
-
-
-def test_numbers_that_cancel_leave_what_is_between_them():
-    big, small = make(dtype="float32"), gain(make(seed=1, dtype="float32"), 1e-20)
-    np.testing.assert_array_equal(mix([gain(big, 1e20), small, gain(big, -1e20)]).data, small.data)
+    assert one.header == two.header
+    np.testing.assert_allclose(one.data, two.data, rtol=2e-7, atol=1e-14)
 
 
 def test_mixing_says_what_is_wrong_with_its_numbers():
@@ -279,10 +248,11 @@ def test_mixing_says_what_is_wrong_with_its_numbers():
 # --- files of any length
 
 
-@pytest.fixture
-def long(tmp_path):
+@pytest.fixture(params=["float16", "int8"])
+def long(tmp_path, request):
     """Two files of several blocks, of different lengths and chunks."""
-    operands = [make(1, 4096 * 1900 + 17, seed=1, name="a.lat"), make(2, 4096 * 2700, seed=2, name="b.lat")]
+    new = make_int8 if request.param == "int8" else make
+    operands = [new(1, 4096 * 1900 + 17, seed=1, name="a.lat"), new(2, 4096 * 2700, seed=2, name="b.lat")]
     for z in operands:
         write_lat(z, tmp_path / z.name)
     return tmp_path, operands
@@ -291,16 +261,16 @@ def long(tmp_path):
 def operations(a, b):
     """Every operation, on latents in memory or on open files."""
     return {
-        "gain": lazy.gain(a, 0.3),
-        "curve": lazy.gain(a, Curve([(0, 0), (60, 1), (100, 0.2)])),
-        "fade": lazy.gain(a, Fade(a.header.duration, 20, 30, "sine")),
-        "cut": lazy.cut(b, 300, 2300),
-        "later": lazy.shift(a, 777),
-        "earlier": lazy.shift(b, -1001),
-        "join": lazy.concat([a, b, lazy.cut(a, 5, 900)]),
-        "mix": lazy.mix([a, b, a], [1.0, -0.7, 0.1], offsets=[100, -33, 1500]),
-        "subtract": lazy.subtract(b, [a, lazy.gain(a, 0.5)], offsets=[3, 0]),
-        "all at once": lazy.mix([lazy.gain(lazy.shift(lazy.cut(b, 7, 2001), 40), 0.5), a], length="first"),
+        "gain": algebra.gain(a, 0.3),
+        "curve": algebra.gain(a, Curve([(0, 0), (60, 1), (100, 0.2)])),
+        "fade": algebra.gain(a, Fade(a.header.duration, 20, 30, "sine")),
+        "cut": algebra.cut(b, 300, 2300),
+        "later": algebra.shift(a, 777),
+        "earlier": algebra.shift(b, -1001),
+        "join": algebra.concat([a, b, algebra.cut(a, 5, 900)]),
+        "mix": algebra.mix([a, b, a], [1.0, -0.7, 0.1], offsets=[100, -33, 1500]),
+        "subtract": algebra.subtract(b, [a, algebra.gain(a, 0.5)], offsets=[3, 0]),
+        "all at once": algebra.mix([algebra.gain(algebra.shift(algebra.cut(b, 7, 2001), 40), 0.5), a], length="first"),
     }
 
 
@@ -324,7 +294,7 @@ def test_every_chunk_is_read_once(long, monkeypatch):
     monkeypatch.setattr(signal, "_MOST_FRAMES", 300)
     with Pool() as pool:
         a, b = (pool.open(folder / name, name) for name in ("a.lat", "b.lat"))
-        two = [lazy.mix([a, b], [1, g], offsets=[50, 0]) for g in (0.5, 0.25)]
+        two = [algebra.mix([a, b], [1, g], offsets=[50, 0]) for g in (0.5, 0.25)]
         write_lats([(z, folder / f"{i}.lat") for i, z in enumerate(two)])
     for name, frames in (("a.lat", 1900), ("b.lat", 2700)):
         spans = sorted((a, b) for n, a, b in read if n == name)
@@ -362,19 +332,21 @@ def test_the_fingerprint_is_the_same_however_it_is_read(long):
             assert file.fingerprint == z.fingerprint
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path):
+@pytest.mark.parametrize("new", [make, make_int8])
+def test_memory_does_not_grow_with_the_length(tmp_path, monkeypatch, new):
     import tracemalloc
 
+    monkeypatch.setattr(writer, "_IN_MEMORY", 1 << 16)
     peaks = []
     for frames in (9_000, 36_000):
-        z = make(num_samples=4096 * frames, latent_dim=16)
+        z = new(num_samples=4096 * frames)
         write_lat(z, tmp_path / f"{frames}.lat")
         del z
         tracemalloc.start()
         with Pool() as pool:
             file = pool.open(tmp_path / f"{frames}.lat")
-            moved = lazy.gain(lazy.cut(file, 100, frames), 0.5)
-            write_lat(lazy.mix([file, moved, lazy.shift(file, 99)], [1, 0.5, -1]), tmp_path / f"{frames}-mix.lat")
+            moved = algebra.gain(algebra.cut(file, 100, frames), 0.5)
+            write_lat(algebra.mix([file, moved, algebra.shift(file, 99)], [1, 0.5, -1]), tmp_path / f"{frames}-mix.lat")
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0]
@@ -386,10 +358,10 @@ def test_a_pool_opens_again_what_it_closed_but_not_what_was_replaced(tmp_path):
     with Pool(most=2) as pool:
         files = [pool.open(tmp_path / f"{i}.lat") for i in range(5)]
         assert pool.open(tmp_path / "0.lat") is files[0]
-        np.testing.assert_array_equal(lazy.mix(files).read(), mix([make(seed=i) for i in range(5)]).data)
+        np.testing.assert_array_equal(algebra.mix(files).read(), mix([make(seed=i) for i in range(5)]).data)
         write_lat(make(seed=9), tmp_path / "0.lat", overwrite=True)
         with pytest.raises(LatError, match=r"0\.lat was replaced or changed"):
-            lazy.mix(files).read()
+            algebra.mix(files).read()
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
@@ -417,7 +389,7 @@ def test_streams_stay_open_in_a_pool(tmp_path):
     with Pool(most=1) as pool:
         stream = pool.open(io.BytesIO(buffer.getvalue()))
         files = [pool.open(tmp_path / f"{i}.lat") for i in range(3)]
-        assert lazy.mix([*files, stream]).read().tobytes() == mix([make(seed=i) for i in range(4)]).data.tobytes()
+        assert algebra.mix([*files, stream]).read().tobytes() == mix([make(seed=i) for i in range(4)]).data.tobytes()
         assert stream.fingerprint == make(seed=3).fingerprint
 
 
@@ -426,7 +398,7 @@ def test_several_results_appear_together_or_not_at_all(tmp_path):
     with pytest.raises(LatError, match="beyond float16"):
         write_lats([(good, tmp_path / "good.lat"), (bad, tmp_path / "bad.lat")])
     assert list(tmp_path.iterdir()) == []
-    write_lats([(good, tmp_path / "1.lat"), (lazy.shift(good, 7), tmp_path / "2.lat")])
+    write_lats([(good, tmp_path / "1.lat"), (algebra.shift(good, 7), tmp_path / "2.lat")])
     assert read_lat(tmp_path / "2.lat").frames == good.frames + 7
 
 
@@ -437,9 +409,9 @@ def test_histories_tell_the_steps_on_the_way(long):
     folder, (a, _) = long
     with Pool() as pool:
         file = pool.open(folder / "a.lat", "a.lat")
-        moved = lazy.gain(lazy.cut(file, 10, 50), 0.5)
-        total = lazy.mix([moved, file], [1.0, -1.0], offsets=[5, 0])
-        write_lat(lazy.gain(lazy.concat([total, file]), Curve([(0, 1)])), folder / "out.lat")
+        moved = algebra.gain(algebra.cut(file, 10, 50), 0.5)
+        total = algebra.mix([moved, file], [1.0, -1.0], offsets=[5, 0])
+        write_lat(algebra.gain(algebra.concat([total, file]), Curve([(0, 1)])), folder / "out.lat")
     joined, last = read_lat(folder / "out.lat").history
     assert last == {"op": "gain", "curve": [[0.0, 1.0]]}
     inner, stored = joined["operands"]
@@ -461,8 +433,8 @@ def test_a_history_may_be_known_only_at_the_end(tmp_path):
 
 def test_histories_of_many_long_curves_keep_their_operands():
     curve = Curve([(t, 1.0) for t in range(1000)])
-    parts = [lazy.gain(make(seed=i, name=f"{i}.lat"), curve) for i in range(40)]
-    (entry,) = lazy.mix(parts).history
+    parts = [algebra.gain(make(seed=i, name=f"{i}.lat"), curve) for i in range(40)]
+    (entry,) = algebra.mix(parts).history
     assert [o["name"] for o in entry["operands"]] == [f"{i}.lat" for i in range(40)]
     assert entry["operands"][0]["history"] == [{"op": "elided"}]
 
@@ -471,7 +443,7 @@ def test_histories_of_many_long_curves_keep_their_operands():
 @given(seeds, st.integers(1, 500), st.floats(-60, 20))
 def test_levels_move_by_the_gain(seed, frames, db):
     z = make(num_samples=4096 * frames, seed=seed, dtype="float32")
-    before, after = (Meter(s).read_all() for s in (z, lazy.gain(z, 10 ** (db / 20))))
+    before, after = (Meter(s).read_all() for s in (z, algebra.gain(z, 10 ** (db / 20))))
     assert before.rms == pytest.approx(math.sqrt(np.mean(np.square(z.data, dtype=np.float64))))
     assert after.decibels - before.decibels == pytest.approx(db, abs=1e-4)
     loudest = int(np.square(z.data, dtype=np.float64).sum(axis=(0, 1)).argmax())
