@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -108,10 +108,17 @@ def _print(summary: Summary) -> None:
     table.add_column("result")
     for title in ("kbit/s", "operation", "decode", *summary.scores):
         table.add_column(title, justify="right", no_wrap=True)
+
+    def add(title: str, kbps: float, operation: str, decode: str, scores: dict[str, float]) -> None:
+        table.add_row(title, f"{kbps:.1f}", operation, decode, *(f"{scores[name]:.2f}" for name in summary.scores))
+
     for row in summary.rows:
         operation = "-" if row.operation_seconds is None else f"{1000 * row.operation_seconds:.0f} ms"
-        scores: Any = (f"{row.scores[name]:.2f}" for name in summary.scores)
-        table.add_row(row.title, f"{row.kbps:.1f}", operation, f"{row.decode_speed:.0f}x real time", *scores)
+        add(row.title, row.kbps, operation, f"{row.decode_speed:.0f}x real time", row.scores)
+        if row.opus is not None:
+            add("  Opus of the same bytes", row.opus[0], "", "", row.opus[1])
+    for row in summary.qualities:
+        add(f"{row.title}, {row.quality}", row.kbps, "", f"{row.decode_speed:.0f}x real time", row.scores)
     Console(width=200, highlight=False, color_system=None).print(table)
     click.echo(
         f"\n{summary.seconds:.0f} s of stereo, encoded at {summary.encode_speed:.0f}x real time. kbit/s: of both "

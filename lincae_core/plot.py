@@ -209,18 +209,24 @@ def spectrogram_sheet(
         figure.savefig(temporary, format="png")
 
 
-def thumbnail(path: Path, columns: int = 400) -> bytes:
-    """A spectrogram of an audio file as PNG without axes, at most so many columns.
+def thumbnail(path: Path) -> bytes:
+    """`picture_of` an audio file, its channels averaged.
 
     Raises:
         soundfile.LibsndfileError: not an audio file.
     """
     import soundfile
+
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return picture_of(audio.mean(1), rate)
+
+
+def picture_of(audio: np.ndarray, sample_rate: int, columns: int = 400) -> bytes:
+    """The spectrogram of mono audio ``[n]`` as PNG without axes, at most so many columns."""
     from matplotlib import colormaps
     from matplotlib.image import imsave
 
-    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    level = spectra(audio.mean(1), rate, max(HOP, len(audio) // columns))
+    level = spectra(audio, sample_rate, max(HOP, len(audio) // columns))
     low, high = _colours([level])
     buffer = io.BytesIO()
     pixels = colormaps["magma"](np.clip((level[::-1] - low) / (high - low), 0, 1), bytes=True)

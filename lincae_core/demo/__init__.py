@@ -1,5 +1,5 @@
-"""The demo: bundled stems mixed, turned down and pulled apart in latent space."""
+"""The demo: bundled stems are mixed, turned down and separated as latents."""
 
-from lincae_core.demo.run import Row, run_demo
+from lincae_core.demo.demonstration import Result, Summary, run_demo
 
-__all__ = ["Row", "run_demo"]
+__all__ = ["Result", "Summary", "run_demo"]

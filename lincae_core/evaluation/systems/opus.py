@@ -72,17 +72,18 @@ class Opus(System):
 
     def decode(self, latent: Packets, num_samples: int) -> np.ndarray:
         """An Ogg/Opus file to mono audio ``[num_samples]``."""
-        return self._decoded(latent, 1, num_samples)[0]
+        return self.decoded(latent, 1, num_samples)[0]
 
     def roundtrip(self, audio: np.ndarray) -> np.ndarray:
         """Audio ``[C, n]`` as one file with the bitrate of its channels together, decoded."""
-        return self._decoded(self.encode(audio), *audio.shape)
+        return self.decoded(self.encode(audio), *audio.shape)
 
     def size(self, latent: Packets) -> int:
         """Bytes of the file."""
         return len(latent.data)
 
-    def _decoded(self, packets: Packets, channels: int, num_samples: int) -> np.ndarray:
+    def decoded(self, packets: Packets, channels: int, num_samples: int) -> np.ndarray:
+        """An Ogg/Opus file to audio ``[channels, num_samples]``."""
         audio = self._decoder(packets.data, channels)[:, :num_samples]
         return np.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
 
