@@ -88,6 +88,57 @@ def test_permissions_follow_the_umask(tmp_path, mask):
     assert stat.S_IMODE((tmp_path / "z.lat").stat().st_mode) == 0o666 & ~mask
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_replaced_file_keeps_its_permissions(tmp_path, mode):
+    path = tmp_path / "z.lat"
+    write_lat(make(seed=1), path)
+    path.chmod(mode)
+    with atomic_path(path, overwrite=True) as temp:
+        temp.write_bytes(b"secret")
+        assert stat.S_IMODE(temp.stat().st_mode) & 0o077 == 0  # nobody else reads it meanwhile
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    write_lat(make(seed=2), path, overwrite=True)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    np.testing.assert_array_equal(read_lat(path).data, make(seed=2).data)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd/1"), reason="no /dev/fd")
+@pytest.mark.parametrize("target", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_open_descriptors_are_written_to_where_they_stand(tmp_path, target, overwrite):
+    """`-o /dev/stdout >> file` adds to the file; it is neither truncated nor replaced."""
+    program = "import sys; sys.path.insert(0, sys.argv[1]); from lat_helpers import make; "
+    program += f"import lincae_formats as L; L.write_lat(make(), {target!r}, overwrite={overwrite})"
+    (tmp_path / "out").write_bytes(b"before")
+    inode = (tmp_path / "out").stat().st_ino
+    with open(tmp_path / "out", "ab") as file:
+        subprocess.run([sys.executable, "-c", program, os.path.dirname(__file__)], stdout=file, check=True)
+    write_lat(make(), tmp_path / "z.lat")
+    assert (tmp_path / "out").read_bytes() == b"before" + (tmp_path / "z.lat").read_bytes()
+    assert (tmp_path / "out").stat().st_ino == inode
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "z.lat"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_that_become_exceptions_leave_nothing(tmp_path, number):
+    """What the command line does with signals: SystemExit, on which temporary files are removed."""
+    program = f"""
+import signal, sys, time, numpy as np
+from lincae_formats import Header, LatWriter
+signal.signal({int(number)}, lambda *_: sys.exit(3))
+h = Header(44100, 4096 * 1000, "m", "sha256:" + "0" * 64)
+with LatWriter({str(tmp_path / "z.lat")!r}, h) as out:
+    out.append(np.ones((1, 64, 600), np.float32))
+    print("half", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"half\n"
+        process.send_signal(number)
+        assert process.wait(20) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_symbolic_links_stay(tmp_path):
     (tmp_path / "real").mkdir()
     link = tmp_path / "link.lat"
