@@ -143,7 +143,8 @@ def _attempt(
     open_source(job.source, kind)
     for name in job.beside:
         open_source(name, kind)
-    if records is None or STDIO in (job.source, job.target):
+    if records is None or job.target == STDIO or not all(os.path.isfile(source) for source in job.sources):
+        # Alone, or from a pipe, which could not be read twice.
         make_folder(job)
         return do(job, options.force)
     overwrite = options.force
