@@ -363,13 +363,19 @@ def stored_as(signal: Signal, quality: str | None) -> Signal:
     """
     if quality is None:
         return signal
-    from lincae_core.models.store import qualities
+
     from lincae_formats import algebra
+
+    if quality == "exact":
+        return algebra.requantised(signal, dtype="float16") if signal.dtype == "int8" else signal
+
+    from lincae_core.models.store import qualities
 
     header = signal.header
     table = qualities(header.model_fingerprint)
     if quality not in table:
-        raise failure(f"the model {header.model} has no quality {quality!r}", f"use one of {', '.join(table)}")
+        hint = f"use one of {', '.join(table)}" if table else "use --quality exact"
+        raise failure(f"the model {header.model} has no quality {quality!r}", hint)
     return algebra.requantised(signal, table[quality])
 
 

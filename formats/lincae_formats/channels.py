@@ -118,10 +118,15 @@ def _summed_levels(signal: Signal, weights: np.ndarray, levels: np.ndarray, star
             norm = np.sqrt(np.square(numbers).sum(axis=2, keepdims=True))
             unit = np.divide(numbers, norm, out=np.zeros_like(numbers), where=norm > 0)
             level = levels[:, band : band + group.count].astype(np.float64)
-            pointed = np.square(np.tensordot(weights, level[:, :, None] * unit, 1)).sum(axis=2)
-            # Where all numbers were rounded to zero there is no direction: powers add.
-            blind = np.where(norm[:, :, 0] > 0, 0.0, np.square(level))
-            found.append(np.sqrt(pointed + np.tensordot(np.square(weights), blind, 1)))
+            power = np.square(np.tensordot(weights, level[:, :, None] * unit, 1)).sum(axis=2)
+            # Numbers that were all rounded to zero point nowhere: of such channels, those with equal levels are taken
+            # for equal, others for independent.
+            blind = np.where(norm[:, :, 0] > 0, 0.0, level)
+            for channel in range(channels):
+                same = np.where(blind == blind[channel], blind, 0.0)
+                power += np.square(np.tensordot(weights, same, 1))
+                blind = blind - same
+            found.append(np.sqrt(power))
             band += group.count
         dim += size
     if not found:

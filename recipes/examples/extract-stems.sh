@@ -61,7 +61,7 @@ accompaniments=$lats
 if [ ! -d "$mixes" ] || [ ! -d "$accompaniments" ]; then exit 1; fi # nothing could be encoded; lincae has said why
 
 attempt lincae subtract -o "$out/stems/" -- "$mixes" "$accompaniments"
-if [ -n "$audio" ] && [ -n "$(find "$out/stems" -name '*.lat' -print -quit)" ]; then
+if [ -n "$audio" ] && [ -d "$out/stems" ] && [ -n "$(find "$out/stems" -name '*.lat' -print -quit)" ]; then
   attempt lincae decode --format "$audio" -o "$out/audio/" -- "$out/stems"
 fi
 exit "$status"

@@ -64,6 +64,24 @@ def test_short_term_is_the_loudest_three_seconds():
 
 
 @pytest.fixture
+def measured_model(tmp_path_factory, tiny_model, monkeypatch):
+    """An installed model that carries a loudness table: mean squares of latents are K-weighted powers, -20 dB."""
+    from safetensors.torch import load_file
+
+    from lincae_core.models.store import read_info, save_weights
+
+    config = read_info(tiny_model).config
+    weights = {"numbers": [0.01], "levels": [0.01]}
+    folder = tmp_path_factory.mktemp("measured")
+    save_weights(
+        load_file(tiny_model), config, folder / "measured.safetensors", name="measured", version="1", license="CC0-1.0",
+        loudness={"weighted": weights, "flat": weights},
+    )  # fmt: skip
+    monkeypatch.setenv("LINCAE_MODELS", str(folder))
+    return read_info(folder / "measured.safetensors")
+
+
+@pytest.fixture
 def recording(cli):
     soundfile.write("a.wav", np.stack([sine(-20, 5, 44100), sine(-20, 5, 44100)], 1), 44100, subtype="FLOAT")
     return "a.wav"
@@ -104,14 +122,31 @@ def test_mean_and_deviation_of_latent_dimensions(cli):
 
 
 def test_an_estimate_follows_the_gain_and_names_what_is_missing(cli, measured_model):
-    for i, level in enumerate((0.1, 0.5)):
-        make_lat(cli.folder / f"{i}.lat", 1, num_samples=200_000, fingerprint=measured_model.fingerprint, level=level)
+    make_lat(cli.folder / "0.lat", 1, num_samples=2_000_000, fingerprint=measured_model.fingerprint)
+    cli.ok("gain", "0.lat", "--db", "-6", "-o", "1.lat")
     a, b = json.loads(cli.ok("stats", "0.lat", "1.lat", "--json"))
-    assert b["lufs"] - a["lufs"] == pytest.approx(20 * np.log10(5), abs=0.02)
+    assert a["rms_dbfs"] == pytest.approx(-20, abs=0.3)  # of latents of unit variance
+    assert a["lufs"] == pytest.approx(-20.691, abs=0.3)
+    assert b["lufs"] - a["lufs"] == pytest.approx(-6, abs=0.02)
+    assert b["short_term_lufs"] - a["short_term_lufs"] == pytest.approx(-6, abs=0.02)
     assert (a["estimated"], a["peak_dbfs"]) == (True, None)
     assert "~" in cli.ok("stats", "0.lat")
     make_lat(cli.folder / "unknown.lat")
     assert "unknown.lat" in cli.refused(1, "stats", "unknown.lat")
+
+
+def test_a_model_without_a_table_says_to_decode(cli, tiny_model, monkeypatch):
+    from lincae_core.models.store import read_info
+
+    monkeypatch.setenv("LINCAE_MODELS", str(tiny_model.parent))
+    make_lat(cli.folder / "a.lat", num_samples=30_000, fingerprint=read_info(tiny_model).fingerprint, model="tiny")
+    assert "add --decode" in cli.refused(1, "stats", "a.lat")
+    (facts,) = json.loads(cli.ok("stats", "a.lat", "--decode", "--json"))
+    cli.run("decode", "a.lat", "-o", "a.wav", "--subtype", "FLOAT")
+    (wanted,) = json.loads(cli.ok("stats", "a.wav", "--json"))
+    for key in ("peak_dbfs", "rms_dbfs", "lufs", "short_term_lufs"):
+        assert facts[key] == pytest.approx(wanted[key], abs=0.01)
+    assert facts["estimated"] is False
 
 
 def test_a_fitted_table_estimates_the_loudness_of_what_was_encoded():

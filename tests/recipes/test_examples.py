@@ -53,6 +53,23 @@ def lat(path, seed=0, *, level=1.0, num_samples=20_000, fingerprint="sha256:" + 
     return read_lat(path).data
 
 
+@pytest.fixture
+def measured(tiny_model, tmp_path_factory, monkeypatch):
+    """The fingerprint of an installed model by whose table the mean square of latents is their K-weighted power."""
+    from safetensors.torch import load_file
+
+    from lincae_core.models.store import read_info, save_weights
+
+    folder = tmp_path_factory.mktemp("measured")
+    weights = {"numbers": [1.0], "levels": [1.0]}
+    save_weights(
+        load_file(tiny_model), read_info(tiny_model).config, folder / "m.safetensors", name="m", version="1",
+        license="CC0-1.0", loudness={"weighted": weights, "flat": weights},
+    )  # fmt: skip
+    monkeypatch.setenv("LINCAE_MODELS", str(folder))
+    return read_info(folder / "m.safetensors").fingerprint
+
+
 def audio(path, seed, seconds=0.4):
     """Noise in a file."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -207,53 +224,56 @@ def test_a_remix_tells_what_is_wrong(script):
     assert (code, err) == (2, "remix-library.sh: out was made with other gains; name another OUT\n")
     Path("empty").mkdir()
     code, _, err = script("remix-library.sh", "empty", "other", "a=3")
-    assert (code, err) == (1, "remix-library.sh: empty holds no folder with .lat files\n")
+    assert (code, err) == (1, "remix-library.sh: empty contains no folder with stems\n")
 
 
-def rms(path):
-    """Level of a file, dB."""
-    return 10 * np.log10(np.square(read_lat(path).data, dtype=np.float64).mean())
+def lufs(path):
+    """Loudness of latents whose K-weighted power is their mean square."""
+    return 10 * np.log10(np.square(read_lat(path).data, dtype=np.float64).mean()) - 0.691
 
 
-def test_an_album_gets_one_level(script):
+def test_an_album_gets_one_loudness(measured, script):
     names = [*ODD, "cd 2/last"]
     for i, name in enumerate(names):
-        lat(f"-album/{name}.lat", i, level=2.0**-i)
-    lat("-album/silence.lat", level=0.0)
-    softest = rms("./-album/cd 2/last.lat")
+        lat(f"-album/{name}.lat", i, level=2.0**-i, fingerprint=measured)
+    lat("-album/silence.lat", level=0.0, fingerprint=measured)
+    softest = lufs("./-album/cd 2/last.lat")
     assert script("align-album.sh", "-album", "-out") == (0, "", "")
     assert sorted(contents("-out")) == sorted([*(f"{name}.lat" for name in names), "silence.lat"])
-    assert [rms(f"./-out/{name}.lat") for name in names] == pytest.approx([softest] * len(names), abs=0.01)
+    assert [lufs(f"./-out/{name}.lat") for name in names] == pytest.approx([softest] * len(names), abs=0.5)
     assert not read_lat("./-out/silence.lat").data.any()
     # A track is added that is softer still: the others stay.
     changed = times("-out")
-    lat("-album/softer.lat", 30, level=1e-3)
+    lat("-album/softer.lat", 30, level=2e-2, fingerprint=measured)
     assert script("align-album.sh", "-album/", "-out/") == (0, "", "")
-    assert rms("./-out/softer.lat") == pytest.approx(softest, abs=0.01)
+    assert lufs("./-out/softer.lat") == pytest.approx(softest, abs=0.5)
     assert {k for k, v in times("-out").items() if changed.get(k) != v} == {"softer.lat"}
     assert not Path("gone").exists()
 
 
-def test_an_album_gets_the_level_asked_for(script):
-    lat("album/a.lat", 1)
-    lat("album/b.lat", 2, level=0.3)
+def test_an_album_gets_the_loudness_asked_for(measured, script):
+    lat("album/a.lat", 1, fingerprint=measured)
+    lat("album/b.lat", 2, level=0.3, fingerprint=measured)
     Path("album/bad.lat").write_bytes(b"no lat")
     code, out, err = script("align-album.sh", "album", "out", "-12.5")
     assert (code, out) == (1, "")
     assert "album/bad.lat" in err
-    assert [rms(f"out/{name}.lat") for name in "ab"] == pytest.approx([-12.5] * 2, abs=0.01)
+    assert [lufs(f"out/{name}.lat") for name in "ab"] == pytest.approx([-12.5] * 2, abs=0.5)
     code, _, err = script("align-album.sh", "album", "out", "-6")
     assert code == 2
-    assert err.splitlines()[-1] == "align-album.sh: out was made at -12.5 dB; name another OUT"
+    assert err.splitlines()[-1] == "align-album.sh: out was made at -12.5 LUFS; name another OUT"
 
 
-def test_a_tag_called_level_is_no_level(script):
-    header = Header(44100, 20_000, "m", "sha256:" + "cd" * 32, latent_dim=8)
-    Path("album").mkdir()
-    data = np.random.default_rng(0).standard_normal(header.shape)
-    write_lat(Latents(data, header, tags={"level": "77", "a": '\n"level": 88,'}), "album/a.lat")
-    assert script("align-album.sh", "album", "out", "-3") == (0, "", "")
-    assert rms("out/a.lat") == pytest.approx(-3, abs=0.01)
+def test_loudness_is_not_the_level_of_the_latents(measured, script):
+    """A track that is loud for a moment only is not loud: quiet blocks are gated, as BS.1770 says."""
+    lat("album/even.lat", 1, num_samples=441_000, fingerprint=measured)
+    z = lat("album/moment.lat", 2, num_samples=441_000, fingerprint=measured)
+    header = read_lat("album/moment.lat").header
+    z = np.concatenate([z[:, :, :20], 1e-3 * z[:, :, 20:]], axis=2)
+    write_lat(Latents(z, header, dtype="float32"), "album/moment.lat", overwrite=True)
+    assert script("align-album.sh", "album", "out", "-20") == (0, "", "")
+    loud = np.square(read_lat("out/moment.lat").data[:, :, :20], dtype=np.float64).mean()
+    assert 10 * np.log10(loud) - 0.691 == pytest.approx(-20, abs=1)
 
 
 def test_each_stem_is_left_out_once(script):
@@ -269,6 +289,36 @@ def test_each_stem_is_left_out_once(script):
     Path("-out/two words/minus-d.lat").unlink()
     assert script("minus-one.sh", "-lib/", "-out/") == (0, "", "")
     assert {k for k, v in times("-out").items() if changed[k] != v} == {"two words/minus-d.lat"}
+
+
+MUSDB = ("bass", "drums", "other", "vocals")
+
+
+def musdb(folder, seed=0):
+    """A track as MUSDB has it: four stems and their sum, mixture.lat. Returns their latents."""
+    stems = {name: lat(f"{folder}/{name}.lat", seed + i) for i, name in enumerate(MUSDB)}
+    header = read_lat(f"{folder}/bass.lat").header
+    stems["mixture"] = sum(stems.values())
+    write_lat(Latents(stems["mixture"], header, dtype="float32"), f"{folder}/mixture.lat")
+    return stems
+
+
+def test_the_mixture_is_no_stem_of_minus_one_tracks(script):
+    tracks = {name: musdb(f"lib/{name}", 10 * i) for i, name in enumerate(("a", "b c"))}
+    assert script("minus-one.sh", "lib", "out") == (0, "", "")
+    assert sorted(contents("out")) == sorted(f"{name}/minus-{stem}.lat" for name in tracks for stem in MUSDB)
+    for name, stems in tracks.items():
+        for stem in MUSDB:
+            rest = stems["mixture"] - (read_lat(f"out/{name}/minus-{stem}.lat").data + stems[stem])
+            residual = 10 * np.log10(np.square(rest).mean() / np.square(stems["mixture"]).mean())
+            assert residual < -60
+
+
+def test_the_mixture_is_no_stem_of_a_remix(script):
+    stems = musdb("lib/song")
+    assert script("remix-library.sh", "lib", "out", "vocals=-inf", "drums=0.5") == (0, "", "")
+    wanted = stems["bass"] + 0.5 * stems["drums"] + stems["other"]
+    np.testing.assert_allclose(read_lat("out/song.lat").data, wanted, atol=1e-2)
 
 
 def test_minus_one_as_audio_beside_a_track_of_one_stem(script):
