@@ -26,7 +26,21 @@ from .errors import (
 )
 from .files import atomic_path, check_target, remove_leftovers
 from .header import Group, Header
-from .latents import Latents, collect, concat, fade, gain, mix, read_lat, shift, subtract
+from .latents import (
+    Latents,
+    collect,
+    concat,
+    crossfade,
+    fade,
+    gain,
+    mix,
+    pad,
+    read_lat,
+    remix,
+    repeat,
+    shift,
+    subtract,
+)
 from .reader import LatReader, Pool, verify
 from .writer import LatWriter, write_lat, write_lats
 
@@ -61,11 +75,15 @@ __all__ = [
     "check_target",
     "collect",
     "concat",
+    "crossfade",
     "fade",
     "gain",
     "mix",
+    "pad",
     "read_lat",
+    "remix",
     "remove_leftovers",
+    "repeat",
     "requantised",
     "shift",
     "subtract",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import algebra, timeline
+from . import algebra, channels, splice, timeline
 from .curve import Fade, Gain
 from .errors import LatError, ShapeError
 from .header import Header
@@ -341,3 +341,35 @@ def shift(latents: Signal, seconds: float) -> Latents:
 def concat(parts: Sequence[Signal], *, sample_rate: int | None = None) -> Latents:
     """Latents one after the other; every part but the last takes whole frames, so up to 93 ms of silence follow."""
     return collect(algebra.concat(parts, sample_rate=sample_rate))
+
+
+def remix(latents: Signal, matrix: Sequence[Sequence[float]] | str) -> Latents:
+    """Latents with other channels: a matrix, or sox's remix notation such as `1,2` or `2 1`; see `channels.remix`.
+
+    Raises:
+        LatError: the matrix or the notation is wrong, or not for the latents' channels.
+    """
+    if isinstance(matrix, str):
+        try:
+            matrix = channels.matrix_builder("remix", matrix)(latents.header.channels)
+        except ValueError as e:
+            raise LatError(f"{latents.name or 'latents'}: {matrix!r} {e}", "for example: 1,2 or 2 1") from None
+    return collect(channels.remix(latents, matrix))
+
+
+def pad(latents: Signal, before: float = 0.0, after: float = 0.0) -> Latents:
+    """Latents with silence around them, s; that before them is rounded to frames."""
+    frames = timeline.offset(latents.header, before, latents.name or "latents").frame
+    return collect(splice.pad(latents, frames, after))
+
+
+def repeat(latents: Signal, times: int) -> Latents:
+    """Latents several times in a row; every time but the last takes whole frames."""
+    return collect(splice.repeat(latents, times))
+
+
+def crossfade(
+    parts: Sequence[Signal], seconds: float, shape: str = "sine", *, sample_rate: int | None = None
+) -> Latents:
+    """Latents one after another, each fading in while the one before it fades out; see `splice.crossfade`."""
+    return collect(splice.crossfade(parts, seconds, shape, sample_rate=sample_rate)[0])

@@ -143,3 +143,21 @@ def test_replaygain_goes_where_the_level_changes_and_common_tags_stay(tmp_path):
     assert dict(algebra.concat([a, b]).tags) == {"album": "A"}
     assert dict(crossfade([a, b], 0.2)[0].tags) == {"album": "A"}
     assert dict(algebra.subtract(a, [b]).tags) == {"album": "A"}
+
+
+def test_python_has_them_on_latents_in_memory():
+    import lincae_formats
+
+    header = Header(44100, 4096 * 10, "m", "sha256:" + "ab" * 32, channels=2, latent_dim=8)
+    z = Latents(np.random.default_rng(0).standard_normal(header.shape), header)
+    np.testing.assert_allclose(lincae_formats.remix(z, "1,2").data[0], z.data.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(lincae_formats.remix(z, [[0, 1], [1, 0]]).data, z.data[::-1])
+    padded = lincae_formats.pad(z, 2 * 4096 / 44100, 1.0)
+    np.testing.assert_array_equal(padded.data[:, :, 2:12], z.data)
+    assert padded.num_samples == 4096 * 12 + 44100
+    np.testing.assert_array_equal(lincae_formats.repeat(z, 2).data, np.tile(z.data, (1, 1, 2)))
+    assert lincae_formats.crossfade([z, z], 4 * 4096 / 44100, "linear").frames == 16
+    with pytest.raises(lincae_formats.LatError, match="none with number 3"):
+        lincae_formats.remix(z, "3")
+    with pytest.raises(lincae_formats.LatError, match="longer than"):
+        lincae_formats.crossfade([z, z], 60)
