@@ -66,9 +66,9 @@ def each(
             header = result.header
         return Report(header.duration, time.monotonic() - began, header.channels, header.sample_rate, tuple(notes))
 
-    from lincae_formats.files import folders_synced_once
+    from lincae_formats.files import synced_once
 
-    with folders_synced_once(), Progress([job.source for job in jobs], duration, quiet=batch.log_json) as progress:
+    with synced_once(), Progress([job.source for job in jobs], duration, quiet=batch.log_json) as progress:
         write_batch(jobs, do, batch, inputs, kind="a .lat file", progress=progress, processes=True)
 
 

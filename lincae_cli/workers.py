@@ -212,10 +212,10 @@ def _start(work: Work) -> None:
 def _work(items: list[Any]) -> list[Any]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from lincae_formats.files import folders_synced_once
+    from lincae_formats.files import synced_once
 
     assert _worker is not None, "called in a worker process"
-    with folders_synced_once(), ThreadPoolExecutor(min(_THREADS, len(items))) as _worker.threads:
+    with synced_once(), ThreadPoolExecutor(min(_THREADS, len(items))) as _worker.threads:
         if _worker.leaving.is_set():
             threading.Event().wait()
         return [_picklable(result) for result in _worker.threads.map(_worker.work, items)]

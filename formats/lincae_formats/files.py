@@ -1,7 +1,6 @@
 """Files that appear whole or not at all: a temporary file beside the target, then a rename."""
 
 import contextlib
-import contextvars
 import os
 import re
 import secrets
@@ -20,7 +19,7 @@ except ImportError:  # Windows
 
 _TEMP = re.compile(r"\.(.*)\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/\d+)|/proc/(?:self|\d+)/fd/\d+")  # an open file, not a name
-_folders: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("folders", default=None)  # to be synced later
+_batches = 0  # blocks of `synced_once` that are being run, in any thread
 
 
 def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -88,7 +87,8 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
                 if mode is not None:
                     with contextlib.suppress(OSError):  # a file system without permissions
                         os.chmod(temp, mode)
-                _sync(temp, lock)
+                if not _batches:
+                    _sync(temp, lock)
                 _commit(temp, final, path, overwrite)
         except OSError as e:
             raise _os_error(path, e) from e
@@ -100,19 +100,20 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
 
 
 @contextlib.contextmanager
-def folders_synced_once() -> Iterator[None]:
-    """Within it, the names of new files reach the disk at its end, once for each folder, and not after every file.
+def synced_once() -> Iterator[None]:
+    """Within it, files get their names without waiting for the disk; the disk is synchronised once, at its end.
 
-    The contents of a file are on the disk before it gets its name, as ever.
+    For batches of many small files. A killed process leaves whole files or none, as ever. A power failure before the end
+    can leave files cut short, which readers refuse.
     """
-    folders: set[str] = set()
-    outer = _folders.set(folders)
+    global _batches
+    _batches += 1
     try:
         yield
     finally:
-        _folders.reset(outer)
-        for folder in folders:
-            _sync_folder(folder)
+        _batches -= 1
+        if hasattr(os, "sync"):
+            os.sync()
 
 
 def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
@@ -195,15 +196,9 @@ def _commit(temp: str, final: str, shown: str, overwrite: bool) -> None:
                 raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from None
             os.replace(temp, final)
     folder = os.path.dirname(final)
-    if (later := _folders.get()) is not None:
-        later.add(folder)
-    else:
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    with contextlib.suppress(OSError):
-        _sync(folder, None)
+    if not _batches:
+        with contextlib.suppress(OSError):
+            _sync(folder, None)
 
 
 def _sync(path: str, descriptor: int | None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .latents import Latents
 
 _MOST_FRAMES = 4096
-_MOST_NUMBERS = 1 << 24  # in memory at once, over all operands: 64 MB
+_MOST_NUMBERS = 1 << 21  # in memory at once, over all operands: 8 MB
 
 
 class Signal(Protocol):

@@ -443,21 +443,20 @@ def _deflated(data: Any, strategy: int) -> bytes:
 
 
 def fletcher32(data: bytes) -> bytes:
-    """HDF5's Fletcher-32 of some bytes, as it is stored behind them."""
-    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
-    first = int(words.sum())
-    second = int(np.dot(words, _descending(words.size)))
-    # HDF5 folds the carries back in, so that a multiple of 65535 is 65535 and only nothing is 0.
-    sums = [(total % 65535) or (65535 if total else 0) for total in (first, second)]
-    return (sums[1] << 16 | sums[0]).to_bytes(4, "little")
+    """HDF5's Fletcher-32 of some bytes, as it is stored behind them.
+
+    With 16-bit words w_0 to w_(n-1): the sums of w_i and of (n - i) w_i, modulo 65535. Rows of 256 words are summed by
+    matrix products, exact in float64.
+    """
+    words = np.frombuffer(data + b"\0" * (-len(data) % (2 * _ROW)), ">u2").astype(np.float64).reshape(-1, _ROW)
+    count, sums = -(-len(data) // 2), words @ _WEIGHTS
+    rows, inside = sums[:, 0].astype(np.int64), int(sums[:, 1].sum())  # sums of w_j and of j w_j in each row
+    first = int(rows.sum())
+    second = int(np.dot(count - _ROW * np.arange(len(rows), dtype=np.int64), rows)) - inside
+    # HDF5 folds the carries back in, so that a multiple of 65535 is 65535 and only zeros give 0.
+    low, high = ((total % 65535) or (65535 if total else 0) for total in (first, second))
+    return (high << 16 | low).to_bytes(4, "little")
 
 
-@functools.lru_cache(maxsize=16)
-def _descending_block(count: int) -> np.ndarray:
-    return np.arange(count, 0, -1, dtype=np.uint64)
-
-
-def _descending(count: int) -> np.ndarray:
-    """`count, count - 1, ..., 1`."""
-    most = 1 << max(12, (count - 1).bit_length())
-    return _descending_block(most)[most - count :]
+_ROW = 256
+_WEIGHTS = np.stack([np.ones(_ROW), np.arange(_ROW)], axis=1)

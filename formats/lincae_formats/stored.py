@@ -219,13 +219,10 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     steps = codes.astype(np.uint8)
     scale = np.exp2(exponent).astype(np.float32)  # [C, n]
     factors = (STEPS[steps] * scale[:, None, :]).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z /= np.repeat(factors, lay.sizes, axis=1)
+    factors[steps == 0] = np.inf  # silence: 0
+    z /= np.repeat(factors, lay.sizes, axis=1)
     np.rint(z, out=z)
-    np.clip(z, -LARGEST, LARGEST, out=z)
-    integers = np.nan_to_num(z, copy=False, nan=0.0, posinf=0.0, neginf=0.0).astype(np.int8)
-    if (steps == 0).any():
-        integers[np.repeat(steps == 0, lay.sizes, axis=1)] = 0
+    integers = np.clip(z, -LARGEST, LARGEST, out=z).astype(np.int8)
     empty = ~np.logical_or.reduceat(integers != 0, lay.starts, axis=1)
     steps[empty & ~known] = 0
     if levels is not None:
