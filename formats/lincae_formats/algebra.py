@@ -263,9 +263,9 @@ def mix(
             for sign, power in powers.items():
                 power[:, :, at : at + last - first] += np.square(np.where(signed * sign < 0, 0.0, signed))
         level = np.sqrt(powers[1] + powers[-1])
-        level[(powers[1] > 0) & (powers[-1] > 0)] = np.nan
+        level[np.isnan(level) | (powers[1] > 0) & (powers[-1] > 0)] = np.nan
         with np.errstate(over="ignore"):
-            return np.where(powers[1] > 0, level, -level).astype(np.float32)
+            return np.where((powers[-1] > 0) & ~(powers[1] > 0), -level, level).astype(np.float32)
 
     def record() -> Entry:
         operands = [

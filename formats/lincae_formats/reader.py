@@ -38,7 +38,7 @@ from .header import (
     parse_groups,
 )
 from .storage import COPY_HINT, Chunks, named_errors
-from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, all_finite, joined
+from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, all_finite, joined, unknown
 
 ROW_NUMBERS = 1 << 18  # numbers in a chunk of /steps, /scale or /levels, at most
 _MOST_OPEN = 100
@@ -206,7 +206,7 @@ class LatReader:
                 data,
                 self._row("steps", start, stop),
                 self.scale(start, stop) if self.dtype == "int8" else None,
-                self._row("levels", start, stop),
+                self._bands(start, stop),
                 self.levels_known,
             )
         if not all_finite(data):
@@ -223,6 +223,13 @@ class LatReader:
         if not (np.abs(found) <= SCALE_MAX).all():  # false for NaN, too
             raise NonFiniteError(f"{self.name}: NaN or a number beyond 2^100 in /scale", COPY_HINT)
         return found
+
+    def _bands(self, start: int, stop: int) -> np.ndarray | None:
+        """Signed levels beside floats."""
+        if self.dtype == "int8" or not self.header.level_count:
+            return None
+        found = self._row("levels", start, stop)
+        return unknown((self.header.channels, self.header.level_count, stop - start)) if found is None else found
 
     def _row(self, key: str, start: int, stop: int) -> np.ndarray | None:
         """Frames of /steps, /scale or /levels; None where the file has no such dataset."""

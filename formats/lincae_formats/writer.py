@@ -266,6 +266,7 @@ class LatWriter:
                 raise ShapeError(f"{self.name}: levels have shape {bands.shape}, must be {shape}")
             if np.isinf(bands).any():
                 raise NonFiniteError(f"{self.name}: a level is infinite")
+            bands[np.isnan(bands)] = np.nan  # one NaN of the many
         self._append(Stored(self._store(block), bands=bands))
 
     def append_stored(self, block: Stored) -> None:
