@@ -85,8 +85,8 @@ def compare(
             progress(done / rate, length / rate)
     channels = ""
     if counts[0] != counts[1]:
-        mono, many = (names[0], counts[1]) if counts[0] == 1 else (names[1], counts[0])
-        channels = f"the one channel of {mono} with each of the {many} of the other"
+        mono, many = (0, 1) if counts[0] == 1 else (1, 0)
+        channels = f"the one channel of {names[mono]} with each of the {counts[many]} of {names[many]}"
     keys = ["mss", "tone", "octaves_db", *(["image_db"] if max(counts) == 2 else []), *(_JUDGED if panel else [])]
     sound = {key: metrics.mean_heard(np.array([scores[key] for scores in found])) for key in keys}
     levels = [10 * math.log10(power / length) if power else -math.inf for power in sums[:2]]
