@@ -113,7 +113,7 @@ def check_name(output: str | None, command: str) -> str:
 @contextlib.contextmanager
 def opened(names: Sequence[str]) -> "Iterator[list[Any]]":
     """The operands, opened and checked, in their order; a file named twice is one object and read once."""
-    from lincae_formats.pool import Pool
+    from lincae_formats.reader import Pool
 
     sources = {name: open_source(name, "a .lat file") for name in names}
     with Pool(open_files(len(sources))) as pool:

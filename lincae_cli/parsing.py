@@ -24,21 +24,21 @@ Value = TypeVar("Value")
 
 def parse_time(text: str, option: str) -> float:
     """Seconds from `83.5`, `90s`, `1:23.5`, `1:02:03`, `2m`, `1h2m3s`."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     return _read(notation.seconds, text, option, f"for example: {option} 1:23.5, or 83.5, or 90s")
 
 
 def parse_offset(text: str, option: str) -> float:
     """Seconds as for parse_time, or negative: `-2.5`, `-0:30`."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     return _read(notation.offset, text, option, f"for example: {option} 1:23.5, or {option} -2.5")
 
 
 def format_time(seconds: float) -> str:
     """`1:23.5`, `1:02:03`: what parse_time reads back as the same number."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     return notation.clock(seconds)
 
@@ -53,7 +53,7 @@ def parse_budget(text: str, option: str) -> float:
 
 def parse_gain(text: str, option: str) -> float:
     """A factor from `0.5`, `-1`, `-6dB`, or `-inf` for silence."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     return _read(notation.gain, text, option, "write a factor such as 0.5, or decibels such as -6dB")
 
@@ -65,14 +65,14 @@ def format_gain(factor: float) -> str:
 
 def parse_decibels(text: str, option: str) -> float:
     """A factor from decibels: `-6`, `+3.5`, `-6dB`, or `-inf` for silence."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     return _read(notation.decibels, text, option, f"for example: {option} -6")
 
 
 def parse_factor(text: str, option: str) -> float:
     """A factor: any finite number, negative and 0 too."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     decibels = re.fullmatch(r"(.*?)\s*dB", text.strip(), re.IGNORECASE)
     hint = f"for example: --db {decibels[1]}" if decibels else f"for example: {option} 0.5"
@@ -81,7 +81,7 @@ def parse_factor(text: str, option: str) -> float:
 
 def parse_points(text: str, option: str) -> list[tuple[float, float]]:
     """The breakpoints of a curve: times, s, and factors, from `0:-inf 2:0dB 1:58:0.5`."""
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     return _read(notation.points, text, option, f'for example: {option} "0:-inf 2:0dB 58:0dB 60:-inf"')
 
@@ -92,7 +92,7 @@ def split_operand(text: str) -> tuple[str, float]:
     Only the part after the last colon can be a gain, so `C:\\a.lat` and `a:b.lat` are paths. A file whose
     whole name is `text` wins over any reading of it as a gain.
     """
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     path, colon, tail = text.rpartition(":")
     if not colon or os.path.lexists(text):
@@ -109,7 +109,7 @@ def split_placed(text: str) -> tuple[str, float, float]:
 
     An @ may be in the name of a file: a reading that names a file which is there wins.
     """
-    from lincae_formats import notation
+    from lincae_formats import text as notation
 
     head, at, tail = text.rpartition("@")
     path, colon, level = text.rpartition(":")

@@ -9,13 +9,20 @@ from typing import Any, Self
 import numpy as np
 
 from lincae_core.audio import AudioReader
-from lincae_core.models.autoencoder import Autoencoder
-from lincae_core.models.registry import DEFAULT_MODEL
-from lincae_core.models.registry import load as load_autoencoder
-from lincae_core.pipeline import decode_file, encode_file
-from lincae_core.plan import decoded_span, encode_history
-from lincae_core.sources import AudioArray
-from lincae_core.transcode import AudioSource, decoded_blocks, encoded_blocks, encoded_header
+from lincae_core.models.codec import Autoencoder
+from lincae_core.models.store import DEFAULT_MODEL
+from lincae_core.models.store import load as load_autoencoder
+from lincae_core.models.transcode import (
+    AudioArray,
+    AudioSource,
+    decode_file,
+    decoded_blocks,
+    decoded_span,
+    encode_file,
+    encode_history,
+    encoded_blocks,
+    encoded_header,
+)
 from lincae_formats import Latents, LatReader
 from lincae_formats.errors import UsageError
 from lincae_formats.header import MAX_CHANNELS
@@ -180,7 +187,7 @@ def _checked(audio: Any) -> np.ndarray:
 class LatFile(LatReader):
     """An open `.lat` file: its header and history are there at once, its latents when they are asked for.
 
-    A context manager, and a signal: `Model.decode` and the functions of `lincae_formats.lazy` take it as it is.
+    A context manager, and a signal: `Model.decode` and the functions of `lincae_formats.algebra` take it as it is.
     """
 
     def __enter__(self) -> Self:
@@ -202,12 +209,12 @@ class LatFile(LatReader):
         Raises:
             LatError: the part is empty, or not within the audio.
         """
-        from lincae_formats import lazy, timeline
+        from lincae_formats import algebra, timeline
         from lincae_formats.errors import LatError
 
         if not isinstance(span, slice) or span.step is not None:
             raise LatError(f"{self.name}: slice by seconds, for example [12.5:20.0]")
-        return lazy.cut(self, *timeline.span(self.header, span.start, span.stop, self.name)).collect()
+        return algebra.cut(self, *timeline.span(self.header, span.start, span.stop, self.name)).collect()
 
 
 def open_lat(path: PathLike) -> LatFile:

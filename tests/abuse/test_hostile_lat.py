@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lat_helpers import make, raw_file, text
 
-from lincae_formats import ChecksumError, LatError, LatReader, LayoutError, lazy, read_lat, verify, write_lat
+from lincae_formats import ChecksumError, LatError, LatReader, LayoutError, algebra, read_lat, verify, write_lat
 
 NUMBERS = st.sampled_from([0, 1, 2, 8, 255, 2**16 - 1, 2**31, 2**32 - 1, 2**48, 2**63 - 1, 2**64 - 1])
 CHANGES = st.lists(st.tuples(st.integers(0, 2**16), NUMBERS, st.sampled_from([1, 2, 4, 8])), min_size=1, max_size=4)
@@ -275,7 +275,7 @@ def test_a_hole_of_zeros_is_noticed(tmp_path, channels, samples, silent, dtype):
                 with pytest.raises(ChecksumError):
                     reader.read(*part)
             with pytest.raises(ChecksumError):
-                lazy.cut(reader, frame, last).read()
+                algebra.cut(reader, frame, last).read()
             assert reader.read(0, frame - frame % step).shape[2] == frame
             assert reader.read(last).shape[2] == reader.header.frames - last
 

@@ -1,1 +1,0 @@
-from .algebra import check_compatible  # noqa: F401

@@ -1,1 +1,0 @@
-from .stored import *  # noqa: F403

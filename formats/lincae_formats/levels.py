@@ -1,1 +1,0 @@
-from .signal import Meter, decibels  # noqa: F401

@@ -1,1 +1,0 @@
-from .reader import Pool, Pooled  # noqa: F401
