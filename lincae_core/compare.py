@@ -89,8 +89,10 @@ def compare(
         channels = f"the one channel of {names[mono]} with each of the {counts[many]} of {names[many]}"
     keys = ["mss", "tone", "octaves_db", *(["image_db"] if max(counts) == 2 else []), *(_JUDGED if panel else [])]
     sound = {key: metrics.mean_heard(np.array([scores[key] for scores in found])) for key in keys}
-    levels = [10 * math.log10(power / length) if power else -math.inf for power in sums[:2]]
-    return Comparison(length, rate, channels, *levels, not sums[2], metrics.ratio_db(sums[0], sums[2]), sound)
+    level, other_level = (10 * math.log10(power / length) if power else -math.inf for power in sums[:2])
+    return Comparison(
+        length, rate, channels, level, other_level, not sums[2], metrics.ratio_db(sums[0], sums[2]), sound
+    )
 
 
 _JUDGED = ("visqol", "zimtohrli", "notes", "stoi")

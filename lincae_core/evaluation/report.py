@@ -285,7 +285,7 @@ def _measured(
     return tuple(column for column, _ in columns), tuple(rows)
 
 
-_SOUND = (  # heading, metric, digits, which way is better
+_SOUND: tuple[tuple[str, str, int, Better | None], ...] = (  # heading, metric, digits, which way is better
     ("ViSQOL", "visqol", 2, "higher"), ("Zimtohrli", "zimtohrli", 2, "higher"), ("Notes", "notes", 2, "higher"),
     ("STOI", "stoi", 2, "higher"), ("SDR, dB", "sdr", 1, "higher"), ("Tone", "tone", 2, None),
     ("Octaves, dB", "octaves", 1, "lower"), ("MSS", "mss", 2, "lower"),

@@ -178,6 +178,22 @@ def test_mid_side_decoding_leaks_between_hard_panned_channels(audio):
     assert found["hard_panned"] == pytest.approx(20 * math.log10(0.25 / 0.75), abs=0.01)
 
 
+def test_a_decoder_that_repeats_its_frames_is_told_by_tone_and_not_by_octaves(audio):
+    """A buzz at 86 Hz with about the right spectrum, in reconstruction and in separation."""
+
+    class Buzzing(Identity):
+        def decode(self, latent, num_samples):
+            frames = np.resize(latent, (num_samples // 2048 + 1, 2048))
+            return np.tile(frames[:, :512], 4).ravel()[:num_samples]
+
+    found = measured(Buzzing(), track(seconds=2.0))
+    honest = measured(Identity(), track(seconds=2.0))
+    for measure, target in (("recon", "mixture"), ("sep", "drums")):
+        assert found[measure, "tone", target] > 4
+        assert honest[measure, "tone", target] == pytest.approx(1, abs=0.01)
+        assert found[measure, "octaves", target] < 6
+
+
 class Praise:
     """A judge who says what it was asked about."""
 

@@ -62,8 +62,7 @@ class LincaeModel(System):
 
     def encode(self, audio: np.ndarray) -> Latents:
         """Audio ``[n]`` or ``[C, n]`` to latents as a file holds them."""
-        options = {} if self._quality is None else {"quality": self._quality}
-        return self._stored(self._loaded().encode(np.atleast_2d(audio), SAMPLE_RATE, **options))
+        return self._stored(self._loaded().encode(np.atleast_2d(audio), SAMPLE_RATE, quality=self._quality))
 
     def decode(self, latent: Latents, num_samples: int) -> np.ndarray:
         """Latents to mono audio ``[num_samples]``."""
