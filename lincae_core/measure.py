@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from scipy.optimize import nnls
 from scipy.signal import sosfilt
 
 from lincae_formats.errors import LincaeError
@@ -228,6 +227,8 @@ def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str,
     Args:
         pairs: Latents, and the audio `[C, n]` that they were encoded from, at the model's sample rate.
     """
+    from scipy.optimize import nnls  # slow to import
+
     features: dict[str, list[np.ndarray]] = {"numbers": [], "levels": []}
     targets: dict[str, list[np.ndarray]] = {"weighted": [], "flat": []}
     for signal, audio in pairs:

@@ -276,6 +276,26 @@ def test_loudness_is_not_the_level_of_the_latents(measured, script):
     assert 10 * np.log10(loud) - 0.691 == pytest.approx(-20, abs=1)
 
 
+@pytest.mark.slow
+def test_an_album_has_one_loudness_after_decoding(script, tmp_path):
+    """Of what the shipped model decodes, measured by BS.1770."""
+    from lincae_core.audio import AudioReader
+    from lincae_core.measure import measure_audio
+
+    stems = ROOT / "lincae_core" / "demo" / "stems"
+    lincae = [sys.executable, "-m", "lincae_cli"]
+    subprocess.run([*lincae, "encode", stems, "-o", "album/"], check=True, timeout=300)
+    code, _, err = script("align-album.sh", "album", "out", "-23")
+    assert (code, err) == (0, "")
+    subprocess.run([*lincae, "decode", "out", "-o", "wav/", "--subtype", "FLOAT"], check=True, timeout=300)
+    found = {}
+    for path in sorted(Path("wav").rglob("*.wav")):
+        with AudioReader(path) as reader:
+            found[path.name] = measure_audio(reader).integrated
+    assert len(found) >= 3
+    assert all(abs(loudness + 23) < 1 for loudness in found.values()), found
+
+
 def test_each_stem_is_left_out_once(script):
     names = [*ODD[:3], "album/song"]
     stems = {n: {k: lat(f"-lib/{n}/{k}.lat", 10 * i + j) for j, k in enumerate("bdv")} for i, n in enumerate(names)}
