@@ -38,7 +38,7 @@ from .header import (
     parse_groups,
 )
 from .storage import COPY_HINT, Chunks, named_errors
-from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, all_finite, joined, unknown
+from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, all_finite, joined, silence, unknown
 
 ROW_NUMBERS = 1 << 18  # numbers in a chunk of /steps, /scale or /levels, at most
 _MOST_OPEN = 100
@@ -136,8 +136,7 @@ class LatReader:
         if not 0 <= start_frame <= stop_frame <= frames:
             raise LatError(f"{self.name}: frames {start_frame} to {stop_frame} are not within 0 to {frames}")
         if start_frame == stop_frame:
-            start_frame, stop_frame = min(start_frame, frames - 1), min(start_frame, frames - 1) + 1
-            return self.stored(start_frame, stop_frame).cut(0, 0)
+            return silence(self.header, self.dtype, 0, self.levels_known)
         first, held = self._hold(start_frame, stop_frame)
         return held.cut(start_frame - first, stop_frame - first)
 

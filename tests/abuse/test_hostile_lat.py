@@ -1,6 +1,5 @@
 """Damaged and hostile `.lat` files: refused by name or read whole, in bounded memory, without other files."""
 
-import hashlib
 import io
 import os
 import resource
@@ -14,7 +13,7 @@ import pytest
 from cli_helpers import environment, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lat_helpers import make, raw_file, text
+from lat_helpers import PACKED, make, make_int8, raw_file, raw_int8
 
 from lincae_formats import ChecksumError, LatError, LatReader, LayoutError, algebra, read_lat, verify, write_lat
 
@@ -22,20 +21,31 @@ NUMBERS = st.sampled_from([0, 1, 2, 8, 255, 2**16 - 1, 2**31, 2**32 - 1, 2**48, 
 CHANGES = st.lists(st.tuples(st.integers(0, 2**16), NUMBERS, st.sampled_from([1, 2, 4, 8])), min_size=1, max_size=4)
 
 
+def old(data):
+    """The same contents with superblock 0, whose metadata has no checksums."""
+    file = io.BytesIO()
+    with h5py.File(io.BytesIO(data)) as source, h5py.File(file, "w", libver=("earliest", "v108")) as target:
+        copy_attributes(source, target)
+        for key in {"latents", "steps", "scale", "levels", "history"} & set(source):
+            packed = {} if key == "history" else {"chunks": source[key].chunks, **PACKED}
+            target.create_dataset(key, data=source[key][:], **packed)
+            copy_attributes(source[key], target[key])
+    return file.getvalue()
+
+
+def copy_attributes(source, target):
+    for key, value in source.attrs.items():
+        target.attrs.create(key, value, dtype=source.attrs.get_id(key).dtype)
+
+
 def seeds():
-    """The bytes of a file with checksums throughout, and of one whose metadata has none."""
-    buffer = io.BytesIO()
-    write_lat(make(2, 4096 * 300, tags={"a": "b"}), buffer)
-    new = buffer.getvalue()
-    old = io.BytesIO()
-    with h5py.File(io.BytesIO(new)) as source, h5py.File(old, "w", libver=("earliest", "v108")) as target:
-        for key, value in source.attrs.items():
-            target.attrs.create(key, value, dtype=source.attrs.get_id(key).dtype)
-        latents, history = source["latents"], source["history"]
-        target.create_dataset("latents", data=latents[:], chunks=latents.chunks, fletcher32=True)
-        target.create_dataset("history", data=history[()], dtype=history.dtype)
-        target["history"].attrs["sha256"] = text(hashlib.sha256(bytes(history[()])).hexdigest())
-    return new, old.getvalue()
+    """The bytes of files with checksums throughout, and of some whose metadata has none."""
+    found = []
+    for latents in (make(2, 4096 * 300, tags={"a": "b"}), -0.5 * make_int8(2, 4096 * 300)):
+        buffer = io.BytesIO()
+        write_lat(latents, buffer)
+        found += [buffer.getvalue(), old(buffer.getvalue())]
+    return found
 
 
 SEEDS = seeds()
@@ -46,7 +56,7 @@ def test_the_seeds_are_good():
         assert read_lat(io.BytesIO(data)).channels == 2
 
 
-@pytest.mark.parametrize("seed", [0, 1], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("seed", range(4), ids=["checked", "unchecked", "int8", "unchecked int8"])
 @settings(max_examples=150, deadline=None)
 @given(changes=CHANGES, cut=st.none() | st.integers(0, 2**14))
 def test_numbers_written_over_a_file_are_refused_or_harmless(seed, changes, cut):
@@ -77,7 +87,8 @@ def bomb(path, **options):
     frames = 2**20
     raw_file(path, attributes={"num_samples": np.int64(frames * 4096)}, latents=False)
     with h5py.File(path, "r+", libver=("v110", "v110")) as f:
-        f.create_dataset("latents", (8, 4096, frames), "<f2", **{"chunks": (1, 4096, 256), **options})
+        options = {"dtype": "<f2", "chunks": (1, 4096, 256), **options}
+        f.create_dataset("latents", (8, 4096, frames), **options)
 
 
 def many_attributes(path):
@@ -100,13 +111,13 @@ def huge_text(path):
 
 
 def packed_history(path):
-    raw_file(path, history=None)
+    raw_file(path, attributes={"history": None})
     with h5py.File(path, "r+", libver=("v110", "v110")) as f:
         f.create_dataset("history", (2**27,), "S1", chunks=(2**24,), compression="gzip", fillvalue=b"[")
 
 
 def wide_history(path):
-    raw_file(path, history=None)
+    raw_file(path, attributes={"history": None})
     with h5py.File(path, "r+", libver=("v110", "v110")) as f:
         f.create_dataset("history", (), h5py.string_dtype("utf-8", 2**30))
 
@@ -124,7 +135,10 @@ HOSTILE = {
     "claims 64 GB": bomb,
     "chunks of 4 GB": lambda p: bomb(p, chunks=(1, 4096, 2**19)),
     "one chunk of everything": lambda p: bomb(p, chunks=(8, 4096, 2**16)),
-    "packed 1000 times": lambda p: bomb(p, compression="gzip", compression_opts=9),
+    "packed 1000 times": lambda p: bomb(p, **PACKED),
+    "integers of 64 GB": lambda p: bomb(p, dtype="<i1", **PACKED),
+    "steps of 4 GB": lambda p: raw_int8(p, steps=np.zeros((64, 4096, 2**14), np.uint8)[:, :, :1]),
+    "groups of 20 MB": lambda p: raw_int8(p, groups=np.zeros(20_000, "S1")),
     "packed by a plugin": lambda p: bomb(p, compression=32015, allow_unknown_filter=True),
     "scale-offset": lambda p: raw_file(p, latents=np.zeros((1, 8, 5), "<i2"), scaleoffset=4),
     "3000 attributes": many_attributes,
@@ -194,7 +208,7 @@ def test_nothing_outside_the_file_is_opened(tmp_path):
 
     ways = {
         "external link": lambda f: f.__setitem__("latents", h5py.ExternalLink(secret, "/latents")),
-        "soft link": lambda f: f.__setitem__("latents", h5py.SoftLink("/history")),
+        "soft link": lambda f: f.__setitem__("latents", h5py.SoftLink("/tags")),
         "virtual": layout,
         "external": lambda f: f.create_dataset("latents", (1, 8, 5), "<f2", external=[(str(tmp_path / "raw"), 0, 80)]),
     }
@@ -251,13 +265,13 @@ def test_files_are_closed_again_whatever_is_wrong_with_them(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
 @pytest.mark.parametrize("silent", [False, True])
 @pytest.mark.parametrize(("channels", "samples"), [(1, 4096 * 600), (2, 4096 * 600), (1, 1)])
 def test_a_hole_of_zeros_is_noticed(tmp_path, channels, samples, silent, dtype):
     """Chunk by chunk: by what reads everything and by what reads that part, and by nothing that reads another."""
     path, places = tmp_path / "x.lat", []
-    latents = make(channels, samples, dtype=dtype)
+    latents = make_int8(channels, samples) if dtype == "int8" else make(channels, samples, dtype=dtype)
     write_lat(0.0 * latents if silent else latents, path)
     with h5py.File(path) as f:
         step = f["latents"].chunks[2]
@@ -267,7 +281,7 @@ def test_a_hole_of_zeros_is_noticed(tmp_path, channels, samples, silent, dtype):
     for (_, _, frame), at, size in places:
         path.write_bytes(whole[:at] + bytes(size) + whole[at + size :])
         for read in (read_lat, verify, lambda p: write_lat(LatReader(p), io.BytesIO())):
-            with pytest.raises(ChecksumError, match=r"x\.lat: a hole: zeros where latents were"):
+            with pytest.raises(ChecksumError, match=r"x\.lat: a checksum of /latents does not match"):
                 read(path)
         with LatReader(path) as reader:
             last = min(frame + step, reader.header.frames)
@@ -290,6 +304,6 @@ def test_the_command_line_tells_of_a_hole(tmp_path):
         file.write(bytes(places[1][1]))
     for command in (["verify", path], ["gain", path, "--db", "0", "-o", tmp_path / "y.lat"], ["info", "--level", path]):
         assert refused(1, *command) == (
-            f"lincae: error: {path}: a hole: zeros where latents were: the file is damaged; copy or encode it again"
+            f"lincae: error: {path}: a checksum of /latents does not match: the file is damaged; copy or encode it again"
         )
     assert list(tmp_path.iterdir()) == [path]
