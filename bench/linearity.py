@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import common
-from judges import systems, tables
+from sound import systems, tables
 
 
 def main() -> None:
