@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from lincae_core.audio import AudioReader
-from lincae_core.audio.formats import check_writable, find_format
-from lincae_core.models.registry import ModelInfo
-from lincae_core.plan import Span, encode_history
+from lincae_core.audio import check_writable, find_format
+from lincae_core.models.store import ModelInfo
+from lincae_core.models.transcode import Span, encode_history
 from lincae_formats import LatReader, TargetExistsError
 from lincae_formats.errors import LincaeError
 

@@ -48,7 +48,7 @@ def tiny_model(tmp_path_factory) -> Path:
     import torch
 
     from lincae_core.models.frame64 import Frame64Config, Frame64Model
-    from lincae_core.models.weights import save_weights
+    from lincae_core.models.store import save_weights
 
     torch.manual_seed(0)
     config = Frame64Config(

@@ -1,4 +1,4 @@
-"""Published weights from the hub, through huggingface_hub, which resumes and caches downloads."""
+"""Download of published weights through huggingface_hub, which resumes and caches."""
 
 from __future__ import annotations
 
@@ -7,51 +7,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lincae_core.models.registry import PULLABLE, ModelInfo, check_target, ships, user_models
-from lincae_formats.atomic import atomic_path
+from lincae_core.models.published import KWARGS, PUBLISHED
+from lincae_core.models.store import ModelInfo, check_target, ships, user_models
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
-
-VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
-
-
-@dataclass(frozen=True)
-class Published:
-    """Weights on the hub.
-
-    Args:
-        repo: repository.
-        files: files to get; the weights come first.
-        license: what the hub says of them, for the card.
-    """
-
-    repo: str
-    files: tuple[str, ...]
-    license: str
-
-
-def _lin_cae(mark: str) -> Published:
-    parts = ("frontend", "generator", "diffusion")
-    files = ["autoencoder_inference_model_last.pth", *(f"{part}_kwargs_last.yaml" for part in parts)]
-    repo = "BernardoTorres/linear_consistency_autoencoders"
-    return Published(repo, tuple(f"{mark}_weights/{f}" for f in files), f"see https://huggingface.co/{repo}")
-
-
-PUBLISHED = {
-    "lin-cae": _lin_cae("0a3afbec"),
-    "lin-cae-2": _lin_cae("2f4c6d21"),
-    "m2l": _lin_cae("1511f18a"),
-    "music2latent": Published("SonyCSLParis/music2latent", ("music2latent.pt",), "CC-BY-NC-4.0"),
-    "stable-audio-vae": Published(
-        "stabilityai/stable-audio-open-1.0",
-        (f"vae/{VAE_FILES[1]}", f"vae/{VAE_FILES[0]}"),
-        "Stability AI Community License",
-    ),
-}
+from lincae_formats.files import atomic_path
 
 
 def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
@@ -61,7 +24,7 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
     stopped. Every file is checked against the hash that the hub gave.
 
     Args:
-        name: one of `PULLABLE`.
+        name: a key of `PUBLISHED`.
         force: replace the model if it is here already.
 
     Returns:
@@ -75,26 +38,18 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
     if name not in PUBLISHED:
         if ships(name):
             raise UsageError(f"{name} ships with lincae: there is nothing to pull", f"see lincae models show {name}")
-        near = get_close_matches(name, PULLABLE, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PULLABLE)}"
+        near = get_close_matches(name, PUBLISHED, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(PUBLISHED)}"
         raise UsageError(f"no published model {name!r}", hint)
-    if name == "stable-audio-vae":
-        return _pull_vae(name, force)
+    if PUBLISHED[name].scale is None:
+        return _pull_folder(name, force)
     check_target(name, force)
     published = PUBLISHED[name]
     paths = [_download(name, file) for file in published.files]
-    from lincae_core.models.checkpoints import (
-        KWARGS,
-        LATENT_SCALE,
-        Origin,
-        config_from_kwargs,
-        install,
-        read_kwargs,
-        read_state,
-    )
+    from lincae_core.models.convert import Origin, config_from_kwargs, install, read_kwargs, read_state
     from lincae_core.models.unet import UnetConfig
 
-    scale = LATENT_SCALE[name]
+    scale = published.scale or 1.0
     if len(paths) > 1:
         kwargs = read_kwargs(dict(zip(KWARGS, paths[1:], strict=True)))
         config = config_from_kwargs(kwargs, scale, f"{name}: its settings on the hub")
@@ -105,10 +60,10 @@ def pull(name: str, *, force: bool = False) -> ModelInfo | Path:
     return install(read_state(paths[0]), config, name, origin, force=force)
 
 
-def _pull_vae(name: str, force: bool) -> Path:
+def _pull_folder(name: str, force: bool) -> Path:
     folder = user_models() / name
-    if folder.exists() and not force and all((folder / f).exists() for f in VAE_FILES):
-        raise TargetExistsError(f"{name} is here already ({folder})", "add --force to replace it")
+    if folder.exists() and not force and all((folder / Path(f).name).exists() for f in PUBLISHED[name].files):
+        raise TargetExistsError(f"{name} is installed already ({folder})", "add --force to replace it")
     paths = {Path(file).name: _download(name, file) for file in PUBLISHED[name].files}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,9 +100,11 @@ def _download(name: str, file: str) -> Path:
         path = Path(huggingface_hub.hf_hub_download(repo, file))
     except GatedRepoError:
         hint = f"accept its terms at https://huggingface.co/{repo}, then: hf auth login"
-        raise LincaeError(f"{name}: the hub wants to know who asks", hint) from None
+        raise LincaeError(f"{name}: gated repository: accept its terms and log in", hint) from None
     except RepositoryNotFoundError:
-        raise LincaeError(f"{name}: the hub has no {repo}, or not for you", "if it is gated: hf auth login") from None
+        raise LincaeError(
+            f"{name}: the hub has no repository {repo}, or it is private", "if it is gated: hf auth login"
+        ) from None
     except HfHubHTTPError as e:
         status = getattr(getattr(e, "response", None), "status_code", None)
         if status == 404:
@@ -157,7 +114,7 @@ def _download(name: str, file: str) -> Path:
     except Exception as e:  # whatever breaks a connection
         if not _is_unreachable(e):
             reason = " ".join(str(e).split())[:120] or type(e).__name__
-            raise LincaeError(f"{name}: {file} did not arrive ({reason})", "try again") from None
+            raise LincaeError(f"{name}: {file} could not be downloaded ({reason})", "try again") from None
         kept = huggingface_hub.try_to_load_from_cache(repo, file)
         if not isinstance(kept, str):
             hint = f"check the network and try again, or: lincae models import FILE --as unet --name {name}"
@@ -194,4 +151,4 @@ def _check(name: str, path: Path) -> None:
     if digest.hexdigest() != wanted:
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
-        raise LincaeError(f"{name}: {path.name} was damaged on its way and is deleted", "try again")
+        raise LincaeError(f"{name}: {path.name} was damaged during the download and has been deleted", "try again")

@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 from torch import Tensor, nn
 
 from lincae_core.models.consistency import ConsistencyModel, Preconditioning, Window, fixed_windows
-from lincae_core.models.frontend import BINS, Frontend
 from lincae_core.models.cpu_layout import activated, convolved, laid_out, mixed, scaled
+from lincae_core.models.frontend import BINS, Frontend
 from lincae_core.models.unet_blocks import (
     Downsample,
     NoiseEmbedding,

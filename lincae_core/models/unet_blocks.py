@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lincae_core.models.images import activated, added, convolved, mixed, quadrupled, scaled
+from lincae_core.models.cpu_layout import activated, added, convolved, mixed, quadrupled, scaled
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -221,10 +221,13 @@ def test_no_samples(tmp_path):
 
 
 @pytest.mark.parametrize("extension", ["m4a", "MP4", "aac", "wma", "webm"])
-def test_formats_of_ffmpeg_come_with_its_command(tmp_path, extension):
+def test_without_ffmpeg_its_formats_come_with_its_command(tmp_path, monkeypatch, extension):
+    monkeypatch.setenv("PATH", str(tmp_path))
     path = tmp_path / f"my song.{extension}"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
-    assert error_of(path).hint == f"ffmpeg -i '{path}' '{path.with_suffix('.wav')}'"
+    error = error_of(path)
+    assert "ffmpeg, which is not installed" in error.message
+    assert error.hint == f"ffmpeg -i '{path}' '{path.with_suffix('.wav')}'"
 
 
 def test_names_that_lead_nowhere(tmp_path):

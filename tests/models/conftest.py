@@ -10,6 +10,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def tiny(tiny_model):
-    from lincae_core.models.registry import load
+    from lincae_core.models.store import load
 
     return load(tiny_model, "cpu")

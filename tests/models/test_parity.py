@@ -11,13 +11,12 @@ import torch
 from oracles import filled, linear_cae, music2latent, relative
 from torch import Tensor, nn
 
-from lincae_core.models.autoencoder import Autoencoder
-from lincae_core.models.checkpoints import LATENT_SCALE
+from lincae_core.models.codec import Autoencoder, decode_array, encode_array
 from lincae_core.models.consistency import sample
+from lincae_core.models.convert import convert
 from lincae_core.models.frontend import BINS
-from lincae_core.models.published import convert
+from lincae_core.models.published import PUBLISHED as TABLE
 from lincae_core.models.unet import UnetConfig, UnetModel, to_frames
-from lincae_core.stream import decode_array, encode_array
 from lincae_formats.errors import LincaeError
 
 FRAMES = 16  # STFT frames: 2 latent frames, which keeps the full network fast enough for a test
@@ -116,7 +115,7 @@ def compare(differs):
 
 
 def test_all_that_can_be_pulled_is_compared():
-    assert PUBLISHED.keys() == LATENT_SCALE.keys()
+    assert PUBLISHED.keys() == {name for name, entry in TABLE.items() if entry.scale}
 
 
 def test_parameter_for_parameter(pair):
@@ -131,7 +130,7 @@ def test_parameter_for_parameter(pair):
 def test_latents(pair, compare):
     model, theirs, name = pair
     audio = 0.1 * torch.randn(1, 512 * FRAMES + 1536, generator=torch.Generator().manual_seed(1))
-    z = model.encoder(model.frontend.analyse(audio)) * LATENT_SCALE[name]
+    z = model.encoder(model.frontend.analyse(audio)) * TABLE[name].scale
     truth = theirs.encode(audio).transpose(1, 2)
     assert float(truth.std()) > 0.1
     compare(f"{name}, latents", z, truth)
@@ -145,12 +144,12 @@ def test_what_is_decoded_from_the_same_noise(pair, steps, compare):
     model, theirs, name = pair
     p, shape = model.preconditioning, (1, 2, BINS, FRAMES)
     torch.manual_seed(steps)
-    z = LATENT_SCALE[name] * torch.tanh(torch.randn(1, 64, FRAMES // 8))
+    z = TABLE[name].scale * torch.tanh(torch.randn(1, 64, FRAMES // 8))
     truth = theirs.sample(p.sigma_max * torch.randn(shape), z, steps)
     torch.manual_seed(steps)
     torch.randn(z.shape)
     noise = [torch.randn(shape) for _ in range(steps)]
-    features = model.decoder(z.transpose(1, 2) / LATENT_SCALE[name])
+    features = model.decoder(z.transpose(1, 2) / TABLE[name].scale)
     frames = sample(
         lambda noisy, sigma: model.denoise(noisy, sigma, features),
         lambda step: to_frames(noise[step].transpose(2, 3)),
@@ -226,25 +225,27 @@ def tiny():
 
 
 def test_encoding_in_stretches_is_encoding_whole(tiny):
-    from lincae_core.stream import encode_blocks
+    from lincae_core.models.codec import encode_blocks
 
     x = np.random.default_rng(0).normal(0, 0.1, (1, 4096 * 27 + 100)).astype(np.float32)
     whole = encode_array(tiny, x)
     assert whole.shape == (1, 64, 28)
     blocks = [x[:, i : i + 10_001] for i in range(0, x.shape[1], 10_001)]
-    pieces = np.concatenate(list(encode_blocks(tiny, blocks, np.ones(1), x.shape[1], stretch=7)), 2)
+    pieces = np.concatenate([z for z, _ in encode_blocks(tiny, blocks, np.ones(1), x.shape[1], stretch=7)], 2)
     assert np.abs(pieces - whole).max() < 1e-4 * np.abs(whole).max()
 
 
 def test_decoding_from_the_middle_is_decoding_whole(tiny):
-    from lincae_core.stream import decode_range, latent_levels
+    from lincae_core.models.codec import decode_range, latent_rms
 
     z = np.random.default_rng(1).uniform(-1, 1, (1, 64, 26)).astype(np.float32)
     n = 26 * 4096 - 17
     whole = decode_array(tiny, z, n, steps=2)
     assert np.isfinite(whole).all()
     for start, stop in ((0, n), (50_000, 50_001), (5 * 4096, 18 * 4096 + 5), (n - 1, n)):
-        parts = decode_range(tiny, lambda a, b: z[:, :, a:b], 26, latent_levels([z]), start, stop, steps=2, stretch=6)
+        parts = decode_range(
+            tiny, lambda a, b: z[:, :, a:b], 26, latent_rms(tiny, [z], 1), start, stop, steps=2, stretch=6
+        )
         part = np.concatenate(list(parts), 1)
         assert part.shape == (1, stop - start)
         assert np.abs(part - whole[:, start:stop]).max() < 1e-4 * np.abs(whole).max()

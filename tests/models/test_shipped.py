@@ -8,15 +8,15 @@ import pytest
 import soundfile as sf
 
 from lincae_core.evaluation.metrics import mss
-from lincae_core.models import registry
-from lincae_core.stream import decode_array, encode_array
+from lincae_core.models import store
+from lincae_core.models.codec import decode_array, encode_array
 
 SECONDS = 5
 
 
 @pytest.fixture(scope="module")
 def model():
-    return registry.load()
+    return store.load()
 
 
 @pytest.fixture(scope="module")
@@ -74,19 +74,19 @@ def test_a_stem_by_subtraction_decodes_as_well_as_the_stem(model, stems):
     ],
 )
 def test_the_models_before_are_there_under_their_versions(version, fingerprint):
-    info = registry.resolve(f"frame-{version}")
+    info = store.resolve(f"frame-{version}")
     assert (info.name, info.version, info.fingerprint) == (f"frame-{version}", version, fingerprint)
-    before = registry.load(info)
+    before = store.load(info)
     assert (before.name, before.fingerprint) == (f"frame-{version}", fingerprint)
-    assert registry.find_fingerprint(fingerprint, "frame", "a.lat") == info
+    assert store.find_fingerprint(fingerprint, "frame", "a.lat") == info
     assert decode_array(before, encode_array(before, np.zeros((1, 5000), np.float32)), 5000).shape == (1, 5000)
 
 
 def test_the_newest_version_has_the_bare_name():
-    info = registry.resolve("frame")
-    assert registry.resolve(f"frame-{info.version}") == info, "a script may pin the version"
+    info = store.resolve("frame")
+    assert store.resolve(f"frame-{info.version}") == info, "a script may pin the version"
     older = [replace(info, name="frame", version=v) for v in ("0.9", "0.10", "0.2")]
-    assert [(m.name, m.version) for m in registry.by_version([*older, replace(info, name="a", version="1")])] == [
+    assert [(m.name, m.version) for m in store.by_version([*older, replace(info, name="a", version="1")])] == [
         ("a", "1"), ("frame", "0.10"), ("frame-0.9", "0.9"), ("frame-0.2", "0.2"),
     ]  # fmt: skip
 
@@ -98,7 +98,7 @@ def test_latents_have_about_unit_variance(model, stems):
 
 
 def test_card_names_the_very_weights_that_ship():
-    info = registry.resolve("frame")
+    info = store.resolve("frame")
     assert info.card_path is not None
     assert info.fingerprint in info.card_path.read_text(encoding="utf-8")
     assert info.size_bytes < 80e6

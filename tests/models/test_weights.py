@@ -7,8 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lincae_core.models.registry import load, resolve
-from lincae_core.models.weights import fingerprint, load_weights, save_weights
+from lincae_core.models.store import fingerprint, load, load_weights, resolve, save_weights
 from lincae_formats.errors import LincaeError
 
 

@@ -1,0 +1,285 @@
+"""Audio of any length to latents and back in constant memory, at the model's own sample rate.
+
+A timeline is computed in stretches with context on both sides, so that the result does not depend on where it was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+STRETCH = 384  # latent frames computed at once (36 s): more costs memory, less costs time for the context
+NETWORK_STRETCH = 192  # the same for the networks of `frame64` and `unet`
+
+Read = Callable[[int, int], np.ndarray]  # first frame, frame after the last -> [C, numbers, frames]
+
+
+class Autoencoder:
+    """A model with its weights on a device.
+
+    Args:
+        model: the module, a `FrameModel` or a `ConsistencyModel`.
+        info: metadata of the weights: name, version, fingerprint.
+        device: where to compute.
+
+    Attributes:
+        deterministic: whether the model decodes without noise and needs no level of the whole signal (`FrameModel`).
+        reach: latent frames of context that a stretch needs on either side to be decoded.
+    """
+
+    def __init__(self, model: Any, info: dict[str, Any], device: torch.device) -> None:
+        self.model = model.to(device).eval()
+        self.device = device
+        self.name: str = info["name"]
+        self.version: str = info["version"]
+        self.fingerprint: str = info["fingerprint"]
+        self.config = model.config
+        self.sample_rate: int = model.sample_rate
+        self.samples_per_frame: int = model.samples_per_frame
+        self.latent_dim: int = model.config.latent_dim
+        self.latent_scale = float(getattr(model.config, "latent_scale", 1.0))
+        self.deterministic = hasattr(model, "reach")
+        self.stretch = STRETCH if self.deterministic else NETWORK_STRETCH // model.grid * model.grid
+        self.context: int = 0 if self.deterministic else model.encoder_context
+        self.reach: int = model.reach if self.deterministic else model.decoder_context
+
+    def groups(self, quality: str) -> tuple[Any, ...]:
+        """The groups of latent dimensions that share a quantiser step; none for models that store floats only."""
+        return tuple(self.model.groups(quality)) if self.deterministic else ()
+
+    @property
+    def scales_signal(self) -> bool:
+        """Whether the network sees every signal at one loudness, so that its whole level must be known beforehand."""
+        return not self.deterministic and bool(self.config.gain_equivariant)
+
+    def scale(self, rms: float) -> float:
+        """Factor s of ``s E(x / s)`` for a signal of that RMS; 0 for silence, 1 where the model uses none."""
+        if not self.scales_signal:
+            return 1.0
+        return rms / self.config.reference_rms if rms > 1e-12 else 0.0
+
+    def encode_stretch(
+        self, audio: Tensor, scales: np.ndarray, first: int, before: int, count: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Audio around a stretch to its latents.
+
+        Args:
+            audio: ``[C, 4096 K + 2 margin]``.
+            scales: of every channel, from `scale`.
+            first: place on the timeline of the first of the K latent frames.
+            before: latent frames of context at the start, to drop.
+            count: latent frames to keep.
+
+        Returns:
+            Latents ``[C, latent_dim, count]``, and levels ``[C, GL, count]`` where the model has any.
+        """
+        if self.deterministic:
+            return self.model.encode(audio)
+        rows = [
+            self.model.encode_stretch(x, float(s), first, before, count) for x, s in zip(audio, scales, strict=True)
+        ]
+        return _stacked(rows), None
+
+    def decode_stretch(
+        self, z: Tensor, levels: Tensor | None, rms: np.ndarray, first: int, start: int, stop: int, frames: int,
+        steps: int = 1, seed: int = 0,
+    ) -> Tensor:  # fmt: skip
+        """Latents around a stretch to its samples.
+
+        Args:
+            z: ``[C, latent_dim, K]`` from frame ``first`` on.
+            levels: ``[C, GL, K]``; NaN where unknown. None for models without.
+            rms: of the whole file's latents in every channel, for models that need it (`latent_rms`).
+            first: place on the timeline of z's first frame.
+            start: first frame of the stretch.
+            stop: frame after its last.
+            frames: latent frames in the whole file.
+            steps: sampling steps.
+            seed: of the noise.
+
+        Returns:
+            ``[C, 4096 (stop - start)]``.
+        """
+        if self.deterministic:
+            import torch
+            from torch.nn import functional as F
+
+            pad = (first - start + self.reach, stop + self.reach - first - z.shape[2])  # latents are 0 beyond the file
+            if levels is None:
+                levels = z.new_full((z.shape[0], self.level_count, z.shape[2]), torch.nan)
+            return self.model.decode(F.pad(z, pad), F.pad(levels, pad))
+        ends = (start == 0, stop == frames)
+        rows = [
+            self.model.decode_stretch(x, float(r), first, start - first, stop - start, ends, steps, seed)
+            for x, r in zip(z, rms, strict=True)
+        ]
+        return _stacked(rows)
+
+    @property
+    def level_count(self) -> int:
+        """Groups of latents that carry a level."""
+        return sum(group.count for group in self.groups("exact") if group.level)
+
+    def spans(self, start: int, stop: int, frames: int, stretch: int = 0) -> Iterator[tuple[int, int, int, int]]:
+        """The stretches in which frames ``start`` to ``stop`` of a file are decoded.
+
+        Those of a deterministic model lie at fixed places and are computed whole, so that every decode makes the same
+        calls and gives the same bits; the networks are slow, and decode only what is wanted.
+
+        Yields:
+            First frame to read, frame after the last to read, first frame of the stretch, frame after its last.
+        """
+        if self.deterministic:
+            stretch = stretch or self.stretch
+            for first in range(start // stretch * stretch, stop, stretch):
+                last = min(first + stretch, frames)
+                yield max(0, first - self.reach), min(frames, last + self.reach), first, last
+            return
+        grid = self.model.grid
+        stretch = max((stretch or self.stretch) // grid, 1) * grid
+        for first in range(start, stop, stretch):
+            last = min(first + stretch, stop)
+            # one more on either side for the STFT's overlap, then the whole of the windows that cover those
+            low = max(0, (first - 1) // grid * grid - self.reach)
+            yield low, min(frames, -(-(last + 1) // grid) * grid + self.reach), first, last
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    import torch
+
+    return torch.stack(rows)
+
+
+def _tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
+    import torch
+
+    return torch.from_numpy(np.require(data, np.float32, "CW")).to(model.device)
+
+
+def encode_blocks(
+    model: Autoencoder, blocks: Iterable[np.ndarray], scales: np.ndarray, num_samples: int, stretch: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Encodes audio given in blocks of any size.
+
+    Args:
+        model: the autoencoder.
+        blocks: float32 ``[C, n]`` at the model's rate, in all ``num_samples`` samples.
+        scales: of every channel, ``[C]`` (`signal_scales`).
+        num_samples: length of the audio, samples at the model's rate.
+        stretch: latent frames computed at once; 0 for the default.
+
+    Yields:
+        Latents float32 ``[C, latent_dim, k]``, in all ``ceil(num_samples / 4096)`` frames, and their levels
+        ``[C, GL, k]`` where the model has any.
+    """
+    import torch
+
+    size, margin, context = model.samples_per_frame, model.model.margin, model.context
+    grid = 1 if model.deterministic else model.model.grid
+    stretch = max((stretch or model.stretch) // grid, 1) * grid
+    total = -(-num_samples // size)
+    source = iter(blocks)
+    held = np.zeros((len(scales), margin), np.float32)  # audio from sample `at` on; silence precedes sample 0
+    at, ended = -margin, False
+    for first in range(0, total, stretch):
+        last = min(first + stretch, total)
+        low, high = max(0, first - context), min(total, last + context)
+        need = high * size + margin
+        parts, have = [held], at + held.shape[1]
+        while have < need and not ended:
+            block = next(source, None)
+            if block is None:
+                ended = True
+            else:
+                parts.append(block)
+                have += block.shape[1]
+        held = np.concatenate(parts, 1)
+        drop = low * size - margin - at
+        held, at = held[:, drop:], at + drop
+        window = held[:, : need - at]
+        if window.shape[1] < need - at:  # silence follows the end
+            window = np.pad(window, ((0, 0), (0, need - at - window.shape[1])))
+        with torch.inference_mode():
+            z, levels = model.encode_stretch(_tensor(model, window), scales, low, first - low, last - first)
+            yield z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
+
+
+def decode_range(
+    model: Autoencoder, read: Read, frames: int, rms: np.ndarray, start: int, stop: int, *,
+    levels: Read | None = None, steps: int = 1, seed: int = 0, stretch: int = 0,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Decodes samples ``start`` to ``stop`` (exclusive, at the model's rate) of a file.
+
+    A deterministic model gives the same bits whatever the range, the networks the same to float32 rounding.
+
+    Args:
+        model: the autoencoder.
+        read: latents ``[C, latent_dim, n]`` of frames ``first`` to ``last`` (exclusive).
+        frames: latent frames in the whole file.
+        rms: of the whole file's latents in every channel, ``[C]`` (`latent_rms`).
+        start: first sample.
+        stop: sample after the last.
+        levels: like ``read``, the levels ``[C, GL, n]``; without it they are unknown.
+        steps: sampling steps.
+        seed: of the noise.
+        stretch: latent frames computed at once; 0 for the default.
+
+    Yields:
+        Audio float32 ``[C, n]``, in all ``stop - start`` samples.
+    """
+    import torch
+
+    size = model.samples_per_frame
+    for low, high, first, last in model.spans(start // size, -(-stop // size), frames, stretch):
+        with torch.inference_mode():
+            known = None if levels is None or not model.deterministic else _tensor(model, levels(low, high))
+            z = _tensor(model, read(low, high))
+            audio = model.decode_stretch(z, known, rms, low, first, last, frames, steps, seed).cpu().numpy()
+        yield audio[:, max(0, start - first * size) : stop - first * size]
+
+
+def latent_rms(model: Autoencoder, blocks: Iterable[np.ndarray], channels: int) -> np.ndarray:
+    """RMS of latents in blocks ``[C, latent_dim, n]`` for every channel, ``[C]`` float64; read only where needed."""
+    total, count = np.zeros(channels), 0
+    if model.deterministic:
+        return np.ones(channels)
+    for block in blocks:
+        total += np.square(block, dtype=np.float64).sum((1, 2))
+        count += block.shape[1] * block.shape[2]
+    return np.sqrt(total / max(count, 1))
+
+
+def signal_scales(model: Autoencoder, blocks: Iterable[np.ndarray], channels: int) -> np.ndarray:
+    """`Autoencoder.scale` of audio in blocks ``[C, n]`` for every channel, ``[C]`` float64; read only where needed."""
+    total, count = np.zeros(channels), 0
+    if not model.scales_signal:
+        return np.ones(channels)
+    for block in blocks:
+        total += np.square(block, dtype=np.float64).sum(1)
+        count += block.shape[1]
+    return np.array([model.scale(float(r)) for r in np.sqrt(total / max(count, 1))])
+
+
+def encode_array(model: Autoencoder, audio: np.ndarray) -> np.ndarray:
+    """Audio ``[C, n]`` at the model's rate to latents ``[C, latent_dim, ceil(n / 4096)]``."""
+    scales = signal_scales(model, [audio], len(audio))
+    return np.concatenate([z for z, _ in encode_blocks(model, [audio], scales, audio.shape[1])], 2)
+
+
+def decode_array(
+    model: Autoencoder, z: np.ndarray, num_samples: int, *, levels: np.ndarray | None = None, steps: int = 1,
+    seed: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """Latents ``[C, latent_dim, K]`` (and levels ``[C, GL, K]``) to audio ``[C, num_samples]`` at the model's rate."""
+    known = None if levels is None else lambda a, b: levels[:, :, a:b]
+    blocks = decode_range(
+        model, lambda a, b: z[:, :, a:b], z.shape[2], latent_rms(model, [z], len(z)), 0, num_samples, levels=known,
+        steps=steps, seed=seed,
+    )  # fmt: skip
+    return np.concatenate(list(blocks), 1)
