@@ -1,6 +1,6 @@
 """Sound of every quality of a model beside Opus, by `lincae eval --judges`, as Markdown.
 
-    python bench/judges.py --data STEMS [--seconds 10]
+    python bench/sound.py --data STEMS [--seconds 10]
 
 Mixtures, vocals, and vocals by subtraction; needs `pip install 'lincae[judges]'` and basic-pitch.
 """
@@ -22,7 +22,7 @@ def main() -> None:
     options.add_argument("--data", type=Path, required=True, help="tracks with stems, as `lincae eval` takes them")
     options.add_argument("--seconds", default="10", help="of each track")
     options.add_argument("--opus", nargs="*", default=("12", "24"), help="kbit/s")
-    options.add_argument("--out", type=Path, default=Path("build") / "judges", help="folder for figures and excerpts")
+    options.add_argument("--out", type=Path, default=Path("build") / "sound", help="folder for figures and excerpts")
     a = options.parse_args()
     print(tables(a, [*systems(a.model), *(f"opus-{k}" for k in a.opus)], TABLES))
 
