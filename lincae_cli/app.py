@@ -41,6 +41,8 @@ COMMANDS = {
     "render": "render:render",
     "info": "inspect:info",
     "stats": "stats:stats",
+    "faders": "faders:faders",
+    "find": "faders:find",
     "verify": "inspect:verify",
     "plot": "show:plot",
     "compare": "evaluate:compare",

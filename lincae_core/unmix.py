@@ -1,0 +1,279 @@
+"""Explains a mix by its stems: which gains, over time, make the mix from them? Least squares on latents, no torch.
+
+Latents are linear, so that a mix of audio is the same mix of latents. Gains are straight lines between knots, one knot
+every `window` seconds; all of them are found at once from the products of stems and mix in each frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solveh_banded
+
+from lincae_formats import check_compatible
+from lincae_formats.errors import LatError
+from lincae_formats.signal import Signal, block_frames
+
+MAX_STEMS = 64
+_PROJECTION = 24  # numbers per frame in which delays are searched
+CLEAR = 8.0  # how far the best delay must stand out for a stem to be found
+_FOREIGN = 0.03  # a stem whose typical gain is below this does not belong to the mix
+
+
+@dataclass(frozen=True)
+class Faders:
+    """The gains that make a mix from its stems.
+
+    Attributes:
+        times: Times of the knots, s, `[J]`; between them gains are straight lines.
+        gains: A factor for each stem and knot, `[N, J]`.
+        delays: By how many frames each stem begins later than the mix, `[N]`.
+        residual: Power of what the stems do not explain relative to the mix's, around each knot, `[J]`; NaN in silence.
+        total: The same for the whole mix.
+        shares: Power of each stem, with its gains, relative to the mix's, `[N]`.
+        sounding: Whether a stem sounds around a knot, bool `[N, J]`; elsewhere its gain is interpolated.
+    """
+
+    times: np.ndarray
+    gains: np.ndarray
+    delays: np.ndarray
+    residual: np.ndarray
+    total: float
+    shares: np.ndarray
+    sounding: np.ndarray
+
+    def typical(self, stem: int) -> float:
+        """The median gain of a stem where it sounds."""
+        where = self.sounding[stem]
+        return float(np.median(self.gains[stem, where])) if where.any() else 0.0
+
+    def foreign(self, stem: int) -> bool:
+        """Whether a stem does not seem to be part of the mix: another take, another song."""
+        return abs(self.typical(stem)) < _FOREIGN
+
+
+def faders(
+    mix: Signal,
+    stems: Sequence[Signal],
+    *,
+    window: float = 1.0,
+    max_delay: float = 0.0,
+    ridge: float = 1e-4,
+    non_negative: bool = False,
+) -> Faders:
+    """Finds the gains that make a mix from its stems.
+
+    Args:
+        mix: The mix.
+        stems: Its stems; mono ones are on every channel.
+        window: Time between the knots of the gains, s.
+        max_delay: How far a stem may begin before or after the mix, s; whole frames are searched.
+        ridge: Weight of the smoothness of gains, relative to the stems' power; more where stems are alike.
+        non_negative: Whether gains may not be negative.
+
+    Raises:
+        IncompatibleError: they do not belong together.
+        LatError: no stems, too many, or a window or delay out of range.
+    """
+    if not 1 <= len(stems) <= MAX_STEMS:
+        raise LatError(f"{len(stems)} stems", f"name 1 to {MAX_STEMS}")
+    if not (math.isfinite(window) and window > 0 and math.isfinite(max_delay) and max_delay >= 0):
+        raise LatError(f"a window of {window} s and delays of up to {max_delay} s", "use numbers above 0")
+    headers = [mix.header, *(s.header for s in stems)]
+    check_compatible(headers, [mix.name, *(s.name for s in stems)], sample_rate=mix.header.sample_rate)
+    frame = mix.header.samples_per_frame / mix.header.model_sample_rate
+    delays = np.zeros(len(stems), int)
+    if max_delay:
+        reference = projected(mix)
+        delays = np.array([best_delay(projected(s), reference, round(max_delay / frame))[0] for s in stems])
+    gram, cross, power = _products(mix, stems, delays)
+    return _solve(gram, cross, power, delays, frame, window, ridge, non_negative)
+
+
+def _products(mix: Signal, stems: Sequence[Signal], delays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per frame: products of stems with each other `[K, N, N]`, with the mix `[K, N]`, and of the mix with itself."""
+    header, n = mix.header, len(stems)
+    gram, cross, power = np.zeros((header.frames, n, n)), np.zeros((header.frames, n)), np.zeros(header.frames)
+    size = max(16, min(block_frames(mix), 2**22 // (header.channels * header.latent_dim * (n + 1))))
+    for start in range(0, header.frames, size):
+        stop = min(start + size, header.frames)
+        rows = np.zeros((n + 1, header.channels * header.latent_dim, stop - start))
+        rows[n] = mix.read(start, stop).reshape(-1, stop - start)
+        for row, stem, delay in zip(rows, stems, delays, strict=False):
+            first, last = max(start - delay, 0), min(stop - delay, stem.header.frames)
+            if first < last:
+                block = np.broadcast_to(stem.read(first, last), (header.channels, header.latent_dim, last - first))
+                row[:, first + delay - start : last + delay - start] = block.reshape(-1, last - first)
+        frames = rows.transpose(2, 0, 1)  # [k, N + 1, numbers]
+        products = frames @ frames.transpose(0, 2, 1)
+        gram[start:stop], cross[start:stop] = products[:, :n, :n], products[:, :n, n]
+        power[start:stop] = products[:, n, n]
+    return gram, cross, power
+
+
+def _solve(
+    gram: np.ndarray,
+    cross: np.ndarray,
+    power: np.ndarray,
+    delays: np.ndarray,
+    frame: float,
+    window: float,
+    ridge: float,
+    non_negative: bool,
+) -> Faders:
+    frames, n = cross.shape
+    knots = max(2, math.ceil(frames * frame / window) + 1)
+    times = np.arange(knots) * window
+    place = (np.arange(frames) + 0.5) * frame / window
+    left = np.minimum(place.astype(int), knots - 2)
+    right_weight = (place - left).clip(0, 1)
+    weights = np.stack([1 - right_weight, right_weight])  # of the knots before and after each frame
+    # Normal equations: blocks of the knots j with j, and j with j + 1.
+    own, next_, target = np.zeros((knots, n, n)), np.zeros((knots - 1, n, n)), np.zeros((knots, n))
+    for side in (0, 1):
+        np.add.at(own, left + side, weights[side, :, None, None] ** 2 * gram)
+        np.add.at(target, left + side, weights[side, :, None] * cross)
+    np.add.at(next_, left, (weights[0] * weights[1])[:, None, None] * gram)
+    energy = np.einsum("jnn->nj", own)
+    mean = energy.mean(axis=1)
+    smooth = np.maximum(ridge * mean, 1e-12 * max(float(mean.max()), 1e-300))
+    diagonal = np.arange(n)
+    for j in range(knots - 1):  # gains of neighbouring knots are alike
+        own[j][diagonal, diagonal] += smooth
+        own[j + 1][diagonal, diagonal] += smooth
+        next_[j][diagonal, diagonal] -= smooth
+    own[:, diagonal, diagonal] += 1e-9 * smooth  # a stem that never sounds has the gain 0
+    gains = _solve_blocks(own, next_, target, non_negative)
+    at_frames = (weights[0][:, None] * gains[left] + weights[1][:, None] * gains[left + 1]) if frames else gains
+    rest = power - 2 * (at_frames * cross).sum(axis=1) + np.einsum("kn,knm,km->k", at_frames, gram, at_frames)
+    around = np.round(place).astype(int).clip(0, knots - 1)
+    total = np.bincount(around, power, knots)
+    left_over = np.bincount(around, np.maximum(rest, 0), knots)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        residual = np.where(total > 0, left_over / total, np.nan)
+    whole = max(float(power.sum()), 1e-300)
+    shares = (at_frames**2 * np.einsum("knn->kn", gram)).sum(axis=0) / whole
+    sounding = energy > 1e-4 * energy.max(axis=1, keepdims=True).clip(1e-300)
+    return Faders(times, gains.T, delays, residual, float(np.maximum(rest, 0).sum()) / whole, shares, sounding)
+
+
+def _solve_blocks(own: np.ndarray, next_: np.ndarray, target: np.ndarray, non_negative: bool) -> np.ndarray:
+    """Solves the block-tridiagonal system; returns `[J, N]`."""
+    knots, n, _ = own.shape
+    size = knots * n
+    banded = np.zeros((2 * n, size))  # lower form: banded[d, i] is the element (i + d, i)
+    for column in range(n):
+        at = np.arange(knots) * n + column
+        for row in range(column, n):
+            banded[row - column, at] = own[:, row, column]
+        for row in range(n):
+            banded[n + row - column, at[:-1]] = next_[:, row, column]
+    right = target.reshape(-1)
+    free = np.ones(size, bool)
+    found = solveh_banded(banded, right, lower=True)
+    while non_negative and (found[free] < 0).any():  # negative gains become 0, the others are found again
+        free &= found >= 0
+        held, fixed = banded.copy(), np.flatnonzero(~free)
+        held[1:, fixed] = 0
+        for distance in range(1, 2 * n):
+            held[distance, fixed[fixed >= distance] - distance] = 0
+        found = solveh_banded(held, np.where(free, right, 0), lower=True)
+    return found.reshape(knots, n)
+
+
+def projected(signal: Signal) -> np.ndarray:
+    """A few numbers per frame, `[P, K]`: random sums of the latents, the same for all signals of a model."""
+    header = signal.header
+    basis = np.random.default_rng(0).standard_normal((_PROJECTION, header.latent_dim)).astype(np.float32)
+    size = block_frames(signal)
+    blocks = []
+    for start in range(0, header.frames, size):
+        block = signal.read(start, min(start + size, header.frames)).sum(axis=0)  # all channels together
+        blocks.append(basis @ block)
+    return np.concatenate(blocks, axis=1)
+
+
+def best_delay(stem: np.ndarray, mix: np.ndarray, most: int | None = None) -> tuple[int, float]:
+    """The delay at which a stem fits a mix best, from their `projected` numbers.
+
+    Returns:
+        The delay, frames, negative where the stem begins before the mix; and how clearly: the correlation there over
+        the root mean square of the others.
+    """
+    length = stem.shape[1] + mix.shape[1]
+    size = 1 << (length - 1).bit_length()
+    found = np.zeros(size)
+    for a, b in zip(stem, mix, strict=True):  # one row at a time: hours fit in memory
+        found += np.fft.irfft(np.fft.rfft(b, size) * np.fft.rfft(a, size).conj(), size)
+    lags = np.arange(-stem.shape[1] + 1, mix.shape[1])
+    values = found[lags % size]
+    if most is not None:
+        keep = np.abs(lags) <= most
+        lags, values = lags[keep], values[keep]
+    best = int(np.abs(values).argmax())
+    others = np.delete(values, best)
+    spread = float(np.sqrt(np.square(others).mean())) if others.size else 0.0
+    return int(lags[best]), float(abs(values[best]) / spread) if spread else 0.0
+
+
+def gain_at(stem: Signal, mix: Signal, delay: int) -> float:
+    """The gain of a stem in a mix in which it begins after `delay` frames, if nothing else were alike."""
+    gram, cross, _ = _products(mix, [stem], np.array([delay]))
+    power = float(gram.sum())
+    return float(cross.sum()) / power if power else 0.0
+
+
+def arrangement(found: Faders, names: Sequence[str], frame: float, name: str | None = None) -> dict[str, Any]:
+    """An arrangement that renders to the mix: a track for each stem, its gains as a curve.
+
+    Args:
+        found: From `faders`.
+        names: The stems' files, relative to the arrangement.
+        frame: Length of a latent frame, s.
+        name: The song's name.
+    """
+    tracks: dict[str, Any] = {}
+    for i, file in enumerate(names):
+        sign = -1.0 if found.typical(i) < 0 else 1.0
+        gains = np.maximum(sign * found.gains[i], 0.0)
+        stem = file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".lat")
+        key = stem if stem not in tracks else f"{stem} {i + 1}"
+        track: dict[str, Any] = {"file": file}
+        if found.delays[i]:
+            track["offset"] = round(float(found.delays[i]) * frame, 6)
+        if sign < 0:
+            track["invert"] = True
+        points = _simplified(found.times, gains)
+        if len(points) == 1:
+            track["gain"] = float(f"{points[0][1]:.6g}")
+        else:
+            track["curve"] = " ".join(f"{time:.6g}:{gain:.6g}" for time, gain in points)
+        tracks[key] = track
+    return {**({"name": name} if name else {}), "tracks": tracks}
+
+
+def _simplified(times: np.ndarray, gains: np.ndarray, most: int = 1000) -> list[tuple[float, float]]:
+    """As few points as follow the gains within 0.02 dB of the largest, or more loosely for at most `most` points."""
+    tolerance = 0.0023 * float(gains.max(initial=0.0))
+    if float(np.ptp(gains)) <= 2 * tolerance:
+        return [(0.0, float(np.median(gains)))]
+    while True:
+        keep = {0, len(gains) - 1}
+        parts = [(0, len(gains) - 1)]
+        while parts:
+            a, b = parts.pop()
+            if b - a < 2:
+                continue
+            line = np.interp(times[a : b + 1], [times[a], times[b]], [gains[a], gains[b]])
+            error = np.abs(line - gains[a : b + 1])
+            worst = int(error.argmax())
+            if error[worst] > tolerance:
+                keep.add(a + worst)
+                parts += [(a, a + worst), (a + worst, b)]
+        if len(keep) <= most:
+            return [(float(times[i]), float(gains[i])) for i in sorted(keep)]
+        tolerance *= 2

@@ -1,0 +1,116 @@
+"""lincae faders: gains read back from a mix; lincae find: mixes that contain a stem."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from cli_helpers import make_lat
+
+from lincae_formats import read_lat
+
+FRAME = 4096 / 44100  # s
+
+
+@pytest.fixture
+def stems(cli):
+    """Three stems of 40 s."""
+    return [make_lat(cli.folder / f"{name}.lat", i, num_samples=44100 * 40) for i, name in enumerate("abc")]
+
+
+@pytest.fixture
+def song(cli, stems):
+    """The stems with a curve, a constant gain and inverted, mixed."""
+    cli.ok("gain", "a.lat", "--curve", "0:0dB 10:-10dB 25:0dB", "--lines", "db", "-o", "a1.lat")
+    cli.ok("mix", "a1.lat", "b.lat:-6dB", "c.lat:-0.8", "-o", "mix.lat")
+
+
+def test_gains_are_recovered_within_a_twentieth_of_a_decibel(cli, song):
+    facts = json.loads(cli.ok("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "--json"))
+    times, (a, b, c) = np.array(facts["times"]), facts["stems"]
+    wanted = np.interp(times, [0, 10, 25], [0, -10, 0])
+    assert np.abs(20 * np.log10(a["gains"]) - wanted)[1:40].max() < 0.1  # lines in decibels are not quite straight
+    assert np.abs(20 * np.log10(b["gains"]) + 6).max() < 0.05
+    assert np.abs(20 * np.log10(np.abs(c["gains"]) / 0.8)).max() < 0.05
+    assert c["typical_gain"] == pytest.approx(-0.8, rel=1e-3)
+    assert facts["total_residual_db"] < -40
+    assert all(stem["belongs"] for stem in facts["stems"])
+
+
+def test_the_arrangement_renders_to_the_mix(cli, song):
+    cli.ok("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "-o", "song.yaml")
+    cli.ok("render", "song.yaml", "-o", "again.lat")
+    assert float(cli.ok("residual", "mix.lat", "again.lat").split()[0]) < -40
+    assert "--force" in cli.refused(1, "faders", "mix.lat", "a.lat", "-o", "song.yaml")
+    with open("song.yaml", encoding="utf-8") as file:
+        text = file.read()
+    assert "gain: 0.501" in text
+    assert "invert: true" in text
+
+
+def test_what_is_missing_is_the_residual(cli, song):
+    facts = json.loads(cli.ok("faders", "mix.lat", "b.lat", "c.lat", "--json"))
+    a = read_lat("a1.lat").data
+    wanted = 10 * np.log10(np.square(a).sum() / np.square(read_lat("mix.lat").data).sum())
+    assert facts["total_residual_db"] == pytest.approx(wanted, abs=0.3)
+    assert "residual dB" in cli.ok("faders", "mix.lat", "b.lat", "c.lat")
+
+
+def test_delays_are_found(cli, stems):
+    cli.noted("mix", "a.lat", "b.lat:0.5@3", "-o", "mix.lat")
+    facts = json.loads(cli.ok("faders", "mix.lat", "a.lat", "b.lat", "--max-delay", "5", "--json"))
+    assert [round(stem["delay"] / FRAME) for stem in facts["stems"]] == [0, 32]
+    assert facts["stems"][1]["typical_gain"] == pytest.approx(0.5, rel=1e-2)
+
+
+def test_a_stem_of_another_song_is_named(cli, song):
+    make_lat(cli.folder / "x.lat", 99, num_samples=44100 * 40)
+    code, _, err = cli.run("faders", "mix.lat", "a.lat", "x.lat", "b.lat", "--check")
+    assert code == 1
+    assert err == "lincae: note: x.lat does not seem to be part of mix.lat\n"
+    assert cli.run("faders", "mix.lat", "a.lat", "b.lat", "--check")[0] == 0
+
+
+def test_non_negative_gains(cli, song):
+    _, out, _ = cli.run("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "--non-negative", "--json")
+    facts = json.loads(out)
+    assert all(min(stem["gains"]) >= 0 for stem in facts["stems"])
+    assert facts["stems"][1]["typical_gain"] == pytest.approx(0.5, rel=0.1)
+
+
+def test_gains_as_csv(cli, song):
+    cli.ok("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "--window", "2", "--csv", "gains.csv")
+    with open("gains.csv", encoding="utf-8", newline="") as file:
+        head, *rows = list(csv.reader(file))
+    assert head == ["time", "a.lat", "b.lat", "c.lat", "residual_db"]
+    assert [float(row[0]) for row in rows] == [2.0 * i for i in range(22)]
+    assert float(rows[5][2]) == pytest.approx(0.501, rel=1e-2)
+
+
+def test_mixes_that_contain_a_stem_are_found(cli, stems):
+    (cli.folder / "mixes").mkdir()
+    cli.noted("mix", "a.lat", "b.lat:-3dB@7", "-o", "mixes/yes.lat")
+    cli.ok("mix", "a.lat", "c.lat", "-o", "mixes/no.lat")
+    head, row = cli.ok("find", "b.lat", "mixes").splitlines()
+    assert head.split()[0] == "file"
+    assert row.split()[:2] == ["mixes/yes.lat", "0:06.97"]
+    assert float(row.split()[2]) == pytest.approx(-3, abs=0.5)
+    rows = json.loads(cli.ok("find", "b.lat", "mixes", "--json"))
+    assert [(row["file"], row["found"]) for row in rows] == [("mixes/yes.lat", True), ("mixes/no.lat", False)]
+    make_lat(cli.folder / "z.lat", 77, num_samples=44100 * 10)
+    assert "found in none of 2 files" in cli.refused(1, "find", "z.lat", "mixes")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "remedy"),
+    [
+        ("faders a.lat", 2, "STEM is missing"),
+        ("faders a.lat b.lat -o song.lat", 2, "-o song.yaml"),
+        ("faders a.lat none.lat", 1, "no such file"),
+        ("faders a.lat b.lat --window 0", 2, "--window"),
+        ("find a.lat", 2, "LAT is missing"),
+        ("find none.lat a.lat", 1, "no such file"),
+    ],
+)
+def test_one_line_that_names_the_remedy(cli, stems, line, code, remedy):
+    assert remedy in cli.refused(code, *line.split())
