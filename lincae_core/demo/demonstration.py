@@ -254,7 +254,7 @@ def _opus(work: _Work, name: str, kbps: float, original: str) -> tuple[float, di
     packets = system.encode(audio)
     (work.folder / f"{name}.opus").write_bytes(packets.data)
     wav = work.folder / f"{name}_opus.wav"
-    _write_wav(wav, system.decoded(packets, *audio.shape), work.rate)
+    _write_wav(wav, system.decoded(packets, audio.shape[1]), work.rate)
     return 8 * len(packets.data) / 1000 / work.seconds, _scores(work, wav, original)
 
 

@@ -159,14 +159,14 @@ def tables(results: dict[str, Any]) -> list[Table]:
             "The mixture's latents less those of the accompaniment, decoded, against the vocals.",
         ),
         Table(
-            "stereo", f"Stereo, dB ({on})",
+            "stereo", f"Stereo, dB ({on.removesuffix(', mono')})",
             *_measured(
                 results,
                 [
                     (Column(title, 1), ("stereo", case, "mixture"))
                     for title, case in (("Image", "image"), ("Dual mono", "dual_mono"), ("Hard-panned", "hard_panned"),
                                         ("Antiphase", "antiphase"))
-                ],
+                ], intervals=False,
             ),
             "Image: error of S/M in octaves of the mixture. The others: level of what should be silent (the side of "
             "dual mono, the empty channel, the middle of antiphase), at best -100 dB.",
@@ -268,7 +268,7 @@ def _columns(*pairs: tuple[str, Key]) -> list[tuple[Column, Key]]:
 
 
 def _measured(
-    results: dict[str, Any], columns: Sequence[tuple[Column, Key]], *, keep: bool = False
+    results: dict[str, Any], columns: Sequence[tuple[Column, Key]], *, keep: bool = False, intervals: bool = True
 ) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """Columns and a row for each system that has any figure; empty columns are dropped unless they are to be kept."""
     known = {(m["system"], m["measure"], m["metric"], m["target"]): m for m in results["measures"]}
@@ -279,7 +279,8 @@ def _measured(
         cells = []
         for _, key in columns:
             m = known.get((system["name"], *key))
-            cells.append(Cell() if m is None else Cell(m["mean"], m["low"], m["high"], m["n"]))
+            ends = (m["low"], m["high"]) if m and intervals else (None, None)
+            cells.append(Cell() if m is None else Cell(m["mean"], *ends, m["n"]))
         if any(cell.value is not None for cell in cells):
             rows.append(Row(system["label"], "measured", tuple(cells), system["name"]))
     return tuple(column for column, _ in columns), tuple(rows)
@@ -295,7 +296,7 @@ _SOUND: tuple[tuple[str, str, int, Better | None], ...] = (  # heading, metric, 
 def _sound(results: dict[str, Any], measure: str, target: str) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """The judges' table of a target, with what it costs in front."""
     keys = [(Column(title, digits, better), (measure, metric, target)) for title, metric, digits, better in _SOUND]
-    columns, rows = _measured(results, keys)
+    columns, rows = _measured(results, keys, intervals=False)
     rate = {s["name"]: 8 * s["bytes_per_second"] / 1000 for s in results["systems"]}
     costed = tuple(Row(r.label, r.source, (Cell(rate[r.system]), *r.cells), r.system) for r in rows if r.system)
     return (Column("kbit/s", 1, None), *columns), costed

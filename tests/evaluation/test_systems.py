@@ -10,8 +10,9 @@ from lincae_core.evaluation.metrics import sdr
 from lincae_core.evaluation.protocols import SUBTYPES, as_written, relative_error
 from lincae_core.evaluation.results import Settings
 from lincae_core.evaluation.systems import Identity, Options, System, choose_systems
+from lincae_core.evaluation.systems import opus as opus_module
 from lincae_core.evaluation.systems.klt import NUMBERS, SPAN, Klt, covariance, fitted_on, principal_vectors
-from lincae_core.evaluation.systems.opus import BACKENDS, Opus
+from lincae_core.evaluation.systems.opus import Opus
 from lincae_formats import read_lat
 from lincae_formats.errors import LincaeError, UsageError
 
@@ -30,13 +31,6 @@ def klt() -> Klt:
 @pytest.fixture(scope="module")
 def tiny(tiny_model) -> System:
     return choose(str(tiny_model))[0]
-
-
-def backends():
-    return [
-        pytest.param(name, marks=pytest.mark.skipif(not there(), reason=f"no Opus in {name} here"))
-        for name, there in BACKENDS.items()
-    ]
 
 
 def check_shapes(system, n):
@@ -69,10 +63,9 @@ def test_model(tiny, n):
     assert tiny.latent_rate == 8 * RATE / 4096
 
 
-@pytest.mark.parametrize("backend", backends())
 @pytest.mark.parametrize("n", LENGTHS)
-def test_opus(backend, n):
-    opus = Opus(backend=backend)
+def test_opus(n):
+    opus = Opus()
     _, packets, _ = check_shapes(opus, n)
     assert opus.size(packets) == len(packets.data)
     assert not opus.linear
@@ -140,23 +133,21 @@ def test_klt_needs_other_tracks(tmp_path):
     assert "--model klt:DIR" in str(caught.value)
 
 
-@pytest.mark.parametrize("backend", backends())
-def test_opus_has_the_bitrate_that_was_asked_for(backend):
+def test_opus_has_the_bitrate_that_was_asked_for():
     x = music(8) + 0.02 * np.random.default_rng(0).standard_normal(8 * RATE).astype(np.float32)
-    few, many = Opus(backend=backend), Opus(24, backend)
+    few, many = Opus(), Opus(24)
     sizes = [system.size(system.encode(x)) for system in (few, many)]
     assert sizes[0] / 8 == pytest.approx(12_000 / 8, rel=0.1)
     assert sizes[1] / 8 == pytest.approx(24_000 / 8, rel=0.1)
-    good = Opus(192, backend)
+    good = Opus(192)
     y = good.decode(good.encode(x), len(x))
     assert np.argmax(np.correlate(y[:5000], x[:5000], "full")) == 4999  # no delay
     assert sdr(y, x) > 10
 
 
 def test_no_opus_encoder(monkeypatch):
-    for name in BACKENDS:
-        monkeypatch.setitem(BACKENDS, name, lambda: False)
-    with pytest.raises(LincaeError, match="install ffmpeg"):
+    monkeypatch.setattr(opus_module, "available", lambda: False)
+    with pytest.raises(LincaeError, match="pip install --upgrade soundfile"):
         Opus()
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,32 +29,32 @@ class Packets:
 
 
 class Opus(System):
-    """Opus by libsndfile, or by ffmpeg where libsndfile lacks it.
+    """Opus by libsndfile.
 
     The bitrate is that of the file, Ogg's pages included: the audio is encoded once, then again with the request
     corrected by the size of the first result (by a third at most, as silence cannot be made larger).
 
     Args:
         kbps: bitrate per channel, kbit/s.
-        backend: `libsndfile` or `ffmpeg`; by default the first that is installed.
 
     Raises:
-        LincaeError: neither is installed.
+        LincaeError: this libsndfile has no Opus encoder.
     """
 
     kind = "codec"
     latent_rate = None
     linear = False
 
-    def __init__(self, kbps: float = DEFAULT_KBPS, backend: str | None = None) -> None:
+    def __init__(self, kbps: float = DEFAULT_KBPS) -> None:
+        import soundfile
+
+        if not available():
+            version = soundfile.__libsndfile_version__
+            raise LincaeError(f"no Opus encoder: libsndfile {version} lacks it", "pip install --upgrade soundfile")
         self.kbps = kbps
-        backend = backend or next((b for b, installed in BACKENDS.items() if installed()), None)
-        if backend is None:
-            raise LincaeError("no Opus encoder: libsndfile lacks it and ffmpeg is not installed", "install ffmpeg")
-        self._coder, self._decoder = _CODERS[backend]
         self.name = f"opus-{kbps:g}"
         self.label = f"Opus {kbps:g}"
-        self.version = _version(backend)
+        self.version = f"libsndfile {soundfile.__libsndfile_version__}"
         self.fingerprint = f"opus:2:{kbps:g}:{self.version}"
         self.notes = f"Ogg/Opus by {self.version}, encoded twice to meet the bitrate; bytes are those of the files"
 
@@ -65,58 +62,45 @@ class Opus(System):
         """Audio ``[n]`` or ``[C, n]`` to an Ogg/Opus file in memory."""
         channels = np.atleast_2d(audio).astype(np.float32)
         channels = np.pad(channels, ((0, 0), (0, max(0, SAMPLE_RATE // 50 - channels.shape[1]))))  # one packet
-        wanted = self.kbps * 1000 * len(channels)
-        data = self._coder(channels, wanted)
-        came = 8 * len(data) * SAMPLE_RATE / channels.shape[1]
-        return Packets(self._coder(channels, wanted * min(max(wanted / came, 2 / 3), 4 / 3)))
+        wanted = self.kbps * 1000
+        data = _encoded(channels, wanted)
+        came = 8 * len(data) * SAMPLE_RATE / channels.size
+        return Packets(_encoded(channels, wanted * min(max(wanted / came, 2 / 3), 4 / 3)))
 
     def decode(self, latent: Packets, num_samples: int) -> np.ndarray:
         """An Ogg/Opus file to mono audio ``[num_samples]``."""
-        return self.decoded(latent, 1, num_samples)[0]
+        return self.decoded(latent, num_samples)[0]
+
+    def decoded(self, packets: Packets, num_samples: int) -> np.ndarray:
+        """An Ogg/Opus file to audio ``[C, num_samples]``."""
+        import soundfile
+
+        # all at once: libsndfile's Opus decoder loses its state when it seeks
+        audio, rate = soundfile.read(io.BytesIO(packets.data), dtype="float32", always_2d=True)
+        audio = _resample(audio.T, rate, SAMPLE_RATE)[:, :num_samples]
+        return np.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
 
     def roundtrip(self, audio: np.ndarray) -> np.ndarray:
         """Audio ``[C, n]`` as one file with the bitrate of its channels together, decoded."""
-        return self.decoded(self.encode(audio), *audio.shape)
+        return self.decoded(self.encode(audio), audio.shape[1])
 
     def size(self, latent: Packets) -> int:
         """Bytes of the file."""
         return len(latent.data)
 
-    def decoded(self, packets: Packets, channels: int, num_samples: int) -> np.ndarray:
-        """An Ogg/Opus file to audio ``[channels, num_samples]``."""
-        audio = self._decoder(packets.data, channels)[:, :num_samples]
-        return np.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
 
-
-def sndfile_has_opus() -> bool:
+def available() -> bool:
     """Whether this libsndfile writes Opus at a chosen bitrate."""
     import soundfile
 
     return "OPUS" in soundfile.available_subtypes("OGG") and hasattr(soundfile.SoundFile, "compression_level")
 
 
-def ffmpeg_has_opus() -> bool:
-    """Whether an ffmpeg with libopus is installed."""
-    if shutil.which("ffmpeg") is None:
-        return False
-    listed = subprocess.run(["ffmpeg", "-hide_banner", "-encoders"], capture_output=True, text=True, check=False)
-    return "libopus" in listed.stdout
-
-
-def _version(backend: str) -> str:
-    if backend == "libsndfile":
-        import soundfile
-
-        return f"libsndfile {soundfile.__libsndfile_version__}"
-    done = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=False)
-    return " ".join(done.stdout.split()[0:3:2]) or "ffmpeg"
-
-
-def _encode_sndfile(audio: np.ndarray, bits: float) -> bytes:
+def _encoded(audio: np.ndarray, bits: float) -> bytes:
+    """Audio ``[C, n]`` as a file of so many bit/s per channel."""
     import soundfile
 
-    # libsndfile's scale: 0 is 256 kbit/s a channel, 1 is 6
-    level = min(max((HIGHEST - bits / len(audio)) / (HIGHEST - LOWEST), 0.0), 1.0)
+    level = min(max((HIGHEST - bits) / (HIGHEST - LOWEST), 0.0), 1.0)  # libsndfile's scale, 0 is the highest rate
     samples = _resample(audio, SAMPLE_RATE, _RATE).T
     file = io.BytesIO()
     with soundfile.SoundFile(
@@ -127,44 +111,7 @@ def _encode_sndfile(audio: np.ndarray, bits: float) -> bytes:
     return file.getvalue()
 
 
-def _decode_sndfile(data: bytes, channels: int) -> np.ndarray:
-    import soundfile
-
-    del channels
-    # all at once: libsndfile's Opus decoder loses its state when it seeks
-    audio, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    return _resample(audio.T, rate, SAMPLE_RATE)
-
-
-def _encode_ffmpeg(audio: np.ndarray, bits: float) -> bytes:
-    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(len(audio)), "-i", "-"]
-    opus = ["-c:a", "libopus", "-b:a", str(round(bits)), "-application", "audio", "-f", "ogg", "-"]
-    return _ffmpeg([*raw, *opus], audio.T.astype("<f4").tobytes())
-
-
-def _decode_ffmpeg(data: bytes, channels: int) -> np.ndarray:
-    out = _ffmpeg(["-i", "-", "-f", "f32le", "-ar", str(SAMPLE_RATE), "-ac", str(channels), "-"], data)
-    return np.frombuffer(out, "<f4").reshape(-1, channels).T.astype(np.float32)
-
-
-def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
-    command = ["ffmpeg", "-hide_banner", "-loglevel", "error", *arguments]
-    done = subprocess.run(command, input=data, capture_output=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-        raise LincaeError(f"opus: ffmpeg failed ({reason})", "leave Opus out, or update ffmpeg")
-    return done.stdout
-
-
 def _resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
     from lincae_core.audio import StreamResampler
 
     return StreamResampler(source, target, len(audio)).process(np.ascontiguousarray(audio, np.float32), last=True)
-
-
-# libsndfile first: it comes with soundfile, so figures agree between machines with ffmpeg and without
-BACKENDS: dict[str, Callable[[], bool]] = {"libsndfile": sndfile_has_opus, "ffmpeg": ffmpeg_has_opus}
-_CODERS: dict[str, tuple[Callable[[np.ndarray, float], bytes], Callable[[bytes, int], np.ndarray]]] = {
-    "libsndfile": (_encode_sndfile, _decode_sndfile),
-    "ffmpeg": (_encode_ffmpeg, _decode_ffmpeg),
-}
