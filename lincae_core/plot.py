@@ -164,7 +164,7 @@ def draw(
             extent=(0, spectrum.seconds, 0, ROWS),
         )  # fmt: skip
         _frequency_axis(panels[-1], spectrum.sample_rate)
-        _colour_bar(figure, image, panels[-1], "dB below full scale")
+        _colour_bar(figure, image, panels[-1], "dBFS")
     _time_axis(panels[-1], latents.seconds)
     figure.suptitle(one_line(title), fontsize=11, parse_math=False, y=1 - 0.12 / height)
     with io.BytesIO() as picture:

@@ -124,7 +124,7 @@ def test_labels_say_channels_units_and_a_frequency_scale_for_music(monkeypatch):
     assert "latents, channel 1 of 2" in labels
     assert "latents, channel 2 of 2" in labels
     assert "latents' RMS, dB" in labels
-    assert "dB below full scale" in labels
+    assert "dBFS" in labels
     frequencies = drawn[labels.index("Hz (mel scale)")]
     rows = dict(zip((t.get_text() for t in frequencies.get_yticklabels()), frequencies.get_yticks(), strict=True))
     assert rows["5 k"] > 0.55 * ROWS, "most of the axis is for music"
