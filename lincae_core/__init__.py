@@ -7,12 +7,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lincae_formats import Latents, LincaeError, __version__, concat, gain, mix, read_lat, subtract, write_lat
+    from lincae_formats import (
+        Curve,
+        Header,
+        Latents,
+        LincaeError,
+        __version__,
+        concat,
+        gain,
+        mix,
+        read_lat,
+        subtract,
+        write_lat,
+    )
 
     from .api import LatFile, Model, load, open_lat
     from .lat_dataset import LatDataset
 
 _HOMES = {
+    "Curve": "lincae_formats",
+    "Header": "lincae_formats",
     "LatDataset": "lincae_core.lat_dataset",
     "LatFile": "lincae_core.api",
     "Latents": "lincae_formats",
@@ -30,6 +44,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Curve",
+    "Header",
     "LatDataset",
     "LatFile",
     "Latents",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from lincae_core.audio import AudioReader
-from lincae_core.models.codec import Autoencoder
+from lincae_core.models.codec import Autoencoder, decode_array, decode_tensor, encode_tensor
 from lincae_core.models.store import DEFAULT_MODEL
 from lincae_core.models.store import load as load_autoencoder
 from lincae_core.models.transcode import (
     AudioArray,
     AudioSource,
+    Report,
     decode_file,
     decoded_blocks,
     decoded_span,
@@ -22,11 +22,15 @@ from lincae_core.models.transcode import (
     encode_history,
     encoded_blocks,
     encoded_header,
+    storage_type,
 )
-from lincae_formats import Latents, LatReader
-from lincae_formats.errors import UsageError
+from lincae_formats import Latents, LatReader, collect
+from lincae_formats.errors import ShapeError, UsageError
 from lincae_formats.header import MAX_CHANNELS
 from lincae_formats.signal import Signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PathLike = str | os.PathLike[str]
 
@@ -45,19 +49,19 @@ def load(model: PathLike = DEFAULT_MODEL, device: str = "auto") -> Model:
 
 
 class Model:
-    """A model: audio in, latents out, and back. From `load`.
+    """A model: audio to latents and back. From `load`.
 
     Attributes:
         name: Its name.
-        fingerprint: `sha256:` and 64 hexadecimal digits: which weights it has.
+        fingerprint: `sha256:` and 64 hexadecimal digits, over its weights and config.
         sample_rate: Rate it works at, Hz; audio at other rates is resampled.
         samples_per_frame: Samples at that rate that one latent frame covers.
-        latent_dim: Numbers per channel and frame.
-        autoencoder: The networks.
+        latent_dim: Numbers per channel and latent frame.
+        autoencoder: The network on its device.
     """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
-        """Wraps networks that are loaded."""
+        """Wraps a network that is loaded."""
         self.autoencoder = autoencoder
         self.name = autoencoder.name
         self.fingerprint = autoencoder.fingerprint
@@ -66,19 +70,22 @@ class Model:
         self.latent_dim = autoencoder.latent_dim
 
     def __repr__(self) -> str:
-        """What it is and where it computes."""
+        """Name and device."""
         return f"<lincae model {self.name} on {self.autoencoder.device}>"
 
     def encode(
-        self, audio: PathLike | Any, sample_rate: int | None = None, *, mono: bool = False, dtype: str = "float16"
-    ) -> Latents:
+        self, audio: PathLike | Any, sample_rate: int | None = None, *, mono: bool = False,
+        quality: str | None = None, dtype: str | None = None,
+    ) -> Latents:  # fmt: skip
         """Encodes an audio file or an array.
 
         Args:
             audio: A file, or floats ``[C, n]`` or ``[n]`` (numpy, or a tensor on the CPU), full scale at 1.
-            sample_rate: Rate of an array, Hz; by default the model's own. A file says its rate itself.
+            sample_rate: Rate of an array, Hz; by default the model's own. A file states its rate itself.
             mono: Average the channels.
-            dtype: float16 or float32: how the latents are stored when they are written. In memory they are float32.
+            quality: low, medium, high or exact: how the latents are rounded when they are written; by default the
+                model's own. In memory they are float32.
+            dtype: int8, float16 or float32: their storage type; by default what the quality says.
 
         Returns:
             Latents ``[C, latent_dim, frames]``, as long as the audio to the sample.
@@ -89,35 +96,40 @@ class Model:
         """
         if isinstance(audio, (str, os.PathLike)):
             if sample_rate is not None:
-                raise UsageError(f"{os.fspath(audio)} says its sample rate itself", "leave sample_rate out")
+                raise UsageError(f"{os.fspath(audio)} states its sample rate itself", "leave sample_rate out")
             with AudioReader(audio, mono=mono) as reader:
-                return self._encode(reader, Path(reader.name).name, dtype)
+                return self._encode(reader, os.path.basename(reader.name), quality, dtype, reader.tags)
         array = _checked(audio)
         if mono:
             array = array.mean(axis=0, keepdims=True, dtype=np.float32)
-        return self._encode(AudioArray(array, sample_rate or self.sample_rate), "", dtype)
+        return self._encode(AudioArray(array, sample_rate or self.sample_rate), "", quality, dtype, {})
 
     def decode(
-        self, latents: Signal | PathLike, *, start: float | None = None, end: float | None = None, steps: int = 1,
-        seed: int = 0, sample_rate: int | None = None,
-    ) -> np.ndarray:  # fmt: skip
-        """Decodes latents, or a `.lat` file.
+        self, latents: Signal | PathLike | np.ndarray | Tensor, *, start: float | None = None,
+        end: float | None = None, steps: int = 1, seed: int = 0, sample_rate: int | None = None, levels: Any = None,
+    ) -> Any:  # fmt: skip
+        """Decodes latents, a `.lat` file, or an array or tensor of latents.
 
-        A part has exactly the samples that the whole has there.
+        A part has exactly the samples that the whole has there. An array or tensor is decoded whole, at the model's
+        rate, to `samples_per_frame` samples for every frame; a tensor's result lies on the tensor's device, and
+        gradients flow through it.
 
         Args:
-            latents: Latents, an open file (`open_lat`), or a path.
+            latents: Latents, an open file (`open_lat`), a path, or numbers ``[C, latent_dim, K]`` or
+                ``[B, C, latent_dim, K]``.
             start: Beginning, s.
             end: End, s.
-            steps: Sampling steps.
-            seed: Of the noise: the same seed gives the same audio.
+            steps: Sampling steps, for models that sample.
+            seed: Of the noise, for models that sample: the same seed gives the same audio.
             sample_rate: Rate of the result, Hz; by default that of the audio that was encoded.
+            levels: Levels of an array or tensor, ``[..., GL, K]``, where they are known.
 
         Returns:
-            float32 ``[C, n]``.
+            float32 ``[C, n]``, or ``[B, C, n]`` for a batch; a tensor for a tensor.
 
         Raises:
             IncompatibleError: another model made the latents.
+            ShapeError: an array of another shape.
             UsageError: the range is not within the audio.
         """
         if isinstance(latents, (str, os.PathLike)):
@@ -125,45 +137,100 @@ class Model:
                 return self.decode(
                     reader, start=start, end=end, steps=steps, seed=seed, sample_rate=sample_rate
                 )  # fmt: skip
+        if isinstance(latents, np.ndarray) or type(latents).__module__.partition(".")[0] == "torch":
+            if (start, end, sample_rate) != (None, None, None):
+                raise UsageError("an array is decoded whole, at the model's rate", "leave start, end, sample_rate out")
+            return self._decode_numbers(latents, levels, steps, seed)
         span = decoded_span(latents.header, latents.name or "latents", start, end, sample_rate)
         blocks = decoded_blocks(self.autoencoder, latents, span, steps=steps, seed=seed)
         return np.concatenate(list(blocks), axis=1)
 
+    def encode_tensor(self, audio: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Encodes a tensor at the model's rate in one piece; gradients flow through it.
+
+        Args:
+            audio: ``[..., T]`` float32, on any device.
+
+        Returns:
+            Latents ``[..., latent_dim, ceil(T / samples_per_frame)]``, and levels ``[..., GL, K]`` where the model has
+            any; on the tensor's device.
+        """
+        z, levels = encode_tensor(self.autoencoder, audio.reshape(-1, audio.shape[-1]))
+        shape = audio.shape[:-1]
+        return z.unflatten(0, shape) if shape else z[0], levels if levels is None else levels.unflatten(0, shape)
+
     def encode_file(
-        self, audio: PathLike, lat: PathLike, *, mono: bool = False, dtype: str = "float16", overwrite: bool = False
-    ) -> None:
+        self, audio: PathLike, lat: PathLike, *, mono: bool = False, quality: str | None = None,
+        dtype: str | None = None, overwrite: bool = False,
+    ) -> Report:  # fmt: skip
         """Encodes a file of any length to a `.lat` file, in constant memory.
 
         Raises:
             TargetExistsError: the target exists, and `overwrite` is false.
             LincaeError: a file cannot be read or written.
         """
-        encode_file(self.autoencoder, os.fspath(audio), os.fspath(lat), mono=mono, dtype=dtype, overwrite=overwrite)
+        return encode_file(
+            self.autoencoder, os.fspath(audio), os.fspath(lat), mono=mono, quality=quality, dtype=dtype,
+            overwrite=overwrite,
+        )  # fmt: skip
 
-    def decode_file(self, lat: PathLike, audio: PathLike, *, overwrite: bool = False, **options: Any) -> None:
+    def decode_file(self, lat: PathLike, audio: PathLike, *, overwrite: bool = False, **options: Any) -> Report:
         """Decodes a `.lat` file of any length to an audio file, in constant memory.
 
         Args:
             lat: The `.lat` file.
-            audio: The audio file; its extension says what kind.
+            audio: The audio file; its extension chooses the format.
             overwrite: Replace a file that exists.
-            **options: start, end, steps, seed, sample_rate, subtype, format: as for `pipeline.decode_file`.
+            **options: start, end, steps, seed, sample_rate, subtype, format: as for `transcode.decode_file`.
 
         Raises:
             TargetExistsError: the target exists, and `overwrite` is false.
             LincaeError: a file cannot be read or written.
         """
-        decode_file(self.autoencoder, os.fspath(lat), os.fspath(audio), overwrite=overwrite, **options)
+        return decode_file(self.autoencoder, os.fspath(lat), os.fspath(audio), overwrite=overwrite, **options)
 
-    def _encode(self, source: AudioSource, name: str, dtype: str) -> Latents:
-        blocks = list(encoded_blocks(self.autoencoder, source))
+    def _encode(
+        self, source: AudioSource, name: str, quality: str | None, dtype: str | None, tags: dict[str, str]
+    ) -> Latents:
+        stored = storage_type(self.autoencoder, quality, dtype)
+        header = encoded_header(self.autoencoder, source, quality)
+        parts = list(encoded_blocks(self.autoencoder, source))
+        levels = [part for _, part in parts if part is not None]
         return Latents(
-            np.concatenate(blocks, axis=2),
-            encoded_header(self.autoencoder, source),
+            np.concatenate([z for z, _ in parts], axis=2),
+            header,
             history=tuple(encode_history(name or "array", self.name)),
-            dtype=dtype,
+            tags=tags,
+            dtype=stored,
             name=name,
+            band_levels=np.concatenate(levels, axis=2) if levels else None,
         )
+
+    def _decode_numbers(self, latents: Any, levels: Any, steps: int, seed: int) -> Any:
+        if latents.ndim not in (3, 4) or latents.shape[-2] != self.latent_dim or not latents.shape[-1]:
+            shape = tuple(latents.shape)
+            raise ShapeError(
+                f"an array of shape {shape} is not [channels, {self.latent_dim}, frames]", "or a batch of such arrays"
+            )
+        batch = latents.ndim == 4
+        items, known = (latents, levels) if batch else (latents[None], None if levels is None else levels[None])
+        outs = []
+        for i in range(len(items)):
+            beside = None if known is None else known[i]
+            if isinstance(latents, np.ndarray):
+                samples = items.shape[-1] * self.samples_per_frame
+                outs.append(
+                    decode_array(self.autoencoder, items[i], samples, levels=beside, steps=steps, seed=seed)
+                )  # fmt: skip
+            else:
+                outs.append(decode_tensor(self.autoencoder, items[i], beside, steps=steps, seed=seed))
+        if not batch:
+            return outs[0]
+        if isinstance(latents, np.ndarray):
+            return np.stack(outs)
+        import torch
+
+        return torch.stack(outs)
 
 
 def _checked(audio: Any) -> np.ndarray:
@@ -201,7 +268,7 @@ class LatFile(LatReader):
 
     def latents(self) -> Latents:
         """All of it in memory."""
-        return Latents(self.read(), self.header, self.history, self.tags, self.dtype, self.name)
+        return collect(self)
 
     def __getitem__(self, span: slice) -> Latents:
         """The part from `span.start` to `span.stop` seconds, rounded to frames; nothing else is read.

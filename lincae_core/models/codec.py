@@ -54,6 +54,11 @@ class Autoencoder:
         return tuple(self.model.groups(quality)) if self.deterministic else ()
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(iter(self.model.state_dict().values())).dtype
+
+    @property
     def scales_signal(self) -> bool:
         """Whether the network sees every signal at one loudness, so that its whole level must be known beforehand."""
         return not self.deterministic and bool(self.config.gain_equivariant)
@@ -283,3 +288,47 @@ def decode_array(
         steps=steps, seed=seed,
     )  # fmt: skip
     return np.concatenate(list(blocks), 1)
+
+
+def encode_tensor(model: Autoencoder, audio: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Audio ``[C, T]`` at the model's rate to latents ``[C, latent_dim, K]`` and levels, in one piece.
+
+    Gradients flow through it; the level that a network's input is scaled by counts as a constant.
+    """
+    from torch.nn import functional as F
+
+    size, margin = model.samples_per_frame, model.model.margin
+    frames = -(-audio.shape[-1] // size)
+    x = audio.to(model.device, model.dtype)
+    padded = F.pad(x, (margin, frames * size + margin - x.shape[-1]))
+    rms = x.detach().double().square().mean(-1).sqrt().cpu().numpy()
+    scales = np.array([model.scale(float(r)) for r in rms])
+    z, levels = model.encode_stretch(padded, scales, 0, 0, frames)
+    return z.to(audio.device), None if levels is None else levels.to(audio.device)
+
+
+def decode_tensor(
+    model: Autoencoder, z: Tensor, levels: Tensor | None = None, *, steps: int = 1, seed: int = 0
+) -> Tensor:
+    """Latents ``[C, latent_dim, K]`` to audio ``[C, 4096 K]`` on their device; gradients flow through it."""
+    import torch
+
+    frames = z.shape[2]
+    x = z.to(model.device, model.dtype)
+    known = None if levels is None else levels.to(model.device, model.dtype)
+    rms = x.detach().double().square().mean((1, 2)).sqrt().cpu().numpy()
+    parts = [
+        model.decode_stretch(
+            x[:, :, low:high],
+            None if known is None else known[:, :, low:high],
+            rms,
+            low,
+            first,
+            last,
+            frames,
+            steps,
+            seed,
+        )  # fmt: skip
+        for low, high, first, last in model.spans(0, frames, frames)
+    ]
+    return torch.cat(parts, 1).to(z.device)
