@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,7 @@ from .types import DURATION, PATH, SETTING, STDIO, Setting, format_time
     "lincae train frame-64 --data ~/Music --budget 25m",
     "lincae train my.yaml --set optimiser.learning_rate=0.0005",
     "lincae train smoke --dry-run > my.yaml",
+    "torchrun --nproc-per-node 4 -m lincae_cli train lin-cae --data ~/Music",
 )
 @argument("recipe", "RECIPE", "A YAML file, the name of a recipe that comes with lincae, or - for stdin.")
 @output("Where checkpoints, metrics and the model go. [default: runs/NAME]", metavar="DIR")
@@ -61,7 +63,8 @@ def train(
         return
     log, handler = logging.getLogger("lincae"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("lincae train: %(message)s"))
-    log.setLevel(logging.INFO)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
+    log.setLevel(logging.INFO if first else logging.ERROR)
     log.addHandler(handler)
     with contextlib.ExitStack() as stack:
         stack.callback(log.removeHandler, handler)
@@ -69,9 +72,10 @@ def train(
         weights = run(
             resolved, None if output is None else Path(output), resume=resume, device=device, report=progress.update
         )
-    print(f"lincae train: {resolved.name}: {progress.summary()}", file=sys.stderr)
-    print(f"lincae train: to use it: lincae encode FILE --model {weights}", file=sys.stderr)
-    click.echo(weights)
+    if first:
+        print(f"lincae train: {resolved.name}: {progress.summary()}", file=sys.stderr)
+        print(f"lincae train: to use it: lincae encode FILE --model {weights}", file=sys.stderr)
+        click.echo(weights)
 
 
 class TrainingProgress:

@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 from lincae_core.models.store import build, save_weights
 from lincae_core.training.data import RATE, Clips, equalise
 from lincae_core.training.method import Step, step_for
+from lincae_core.training.processes import Processes
 from lincae_core.training.recipe import OptimiserSection, Recipe, parse_duration
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
@@ -64,11 +65,17 @@ class Trainer:
         recipe: what to train.
         clips: the audio.
         out: folder for checkpoint, metrics and exported weights.
-        device: where to train.
+        processes: this process, alone or among several.
     """
 
-    def __init__(self, recipe: Recipe, clips: Clips, out: Path, device: torch.device) -> None:
-        self.recipe, self.out, self.device = recipe, out, device
+    def __init__(self, recipe: Recipe, clips: Clips, out: Path, processes: Processes) -> None:
+        self.recipe, self.out, self.processes, self.device = recipe, out, processes, processes.device
+        device = processes.device
+        if self.batch % processes.count:
+            raise LincaeError(
+                f"a batch of {self.batch} cannot be shared by {processes.count} processes",
+                f"use a multiple: --set data.batch={-(-self.batch // processes.count) * processes.count}",
+            )
         torch.manual_seed(recipe.seed)
         self.model = build(recipe.model.to_dict())
         self.how = step_for(recipe)
@@ -82,7 +89,7 @@ class Trainer:
         self.consistent = True  # False while a step changes weights: then an interrupted training must not be saved
         half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
         self.autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-        self.uncompiled = Loss(self.how, self.model)
+        self.uncompiled = processes.wrapped(Loss(self.how, self.model))
         compiled = recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda")
         self.loss: Callable[..., Any] = torch.compile(self.uncompiled) if compiled else self.uncompiled
 
@@ -113,6 +120,8 @@ class Trainer:
         crops = self.clips.crops(self.batch, self.how.crop_samples, generator, recipe.augment.speed)
         crops = equalise(crops, recipe.augment.equalise, recipe.augment.low_pass, generator)
         draws = self.how.draw(self.model, crops, done, generator)
+        if self.processes.count > 1:
+            crops, draws = self.how.share(crops, draws, self.processes.rank, self.processes.count)
         draws = {k: v.to(self.device, non_blocking=True) for k, v in draws.items()}
 
         rates = recipe.optimiser
@@ -181,13 +190,16 @@ class Trainer:
     def _recipe_text(self) -> str:
         return self.recipe.model_dump_json(exclude={"report"})
 
-    def export(self) -> Path:
-        """Writes the averaged weights as `<name>.safetensors`; returns the file."""
+    @property
+    def exported(self) -> Path:
+        """The file of the exported weights."""
+        return self.out / f"{self.recipe.name}.safetensors"
+
+    def export(self) -> None:
+        """Writes the averaged weights."""
         recipe = self.recipe
         config = {**self.model.config.to_dict(), **self.how.measured(self.averaged(), self.clips)}
-        path = self.out / f"{recipe.name}.safetensors"
-        save_weights(self.ema, config, path, name=recipe.name, version=recipe.version, license=recipe.license)
-        return path
+        save_weights(self.ema, config, self.exported, name=recipe.name, version=recipe.version, license=recipe.license)
 
     def run(
         self,
@@ -207,33 +219,43 @@ class Trainer:
         times = self.recipe.report.validate_times
         last = saved = reported = time.monotonic()
         sums: dict[str, float] = {}
-        count = 0
+        count, first = 0, self.processes.rank == 0
         while self.done < 1:
             figures = self.step()
+            now = time.monotonic()
+            figures = self._agree(figures, now - last)
+            last = now
             if math.isnan(figures["loss"]):
                 raise FloatingPointError("the loss is not a number")
-            now = time.monotonic()
-            self.state.elapsed += now - last
-            last = now
             sums, count = {k: sums.get(k, 0.0) + v for k, v in figures.items()}, count + 1
             if now - reported >= 1 or self.done >= 1:
                 row = self._row({k: v / count for k, v in sums.items()}, count, now - reported)
-                append_row(self.out / "metrics.csv", row)
-                if report:
+                if first:
+                    append_row(self.out / "metrics.csv", row)
+                if report and first:
                     report(self, row)
                 reported, sums, count = now, {}, 0
-            if now - saved >= every:
+            if first and now - saved >= every:
                 self.save()
                 saved = last = time.monotonic()
-            if validate and times and self.done < 1 and self.done * times >= self.state.validations + 1:
+            if times and self.done < 1 and self.done * times >= self.state.validations + 1:
                 self.state.validations += 1
-                validate(self)
+                if validate and first:
+                    validate(self)
                 reported = last = time.monotonic()
-        self.save()
-        path = self.export()
-        if validate:
-            validate(self)
-        return path
+        if first:
+            self.save()
+            self.export()
+            if validate:
+                validate(self)
+        return self.exported
+
+    def _agree(self, figures: dict[str, float], seconds: float) -> dict[str, float]:
+        """Means over the processes; the time that a step took is the first's, and counts as spent for all."""
+        processes = self.processes
+        *totals, elapsed = processes.summed([*figures.values(), seconds if processes.rank == 0 else 0.0])
+        self.state.elapsed += elapsed
+        return {k: total / processes.count for k, total in zip(figures, totals, strict=True)}
 
     def _row(self, means: dict[str, float], steps: int, seconds: float) -> dict[str, float]:
         """A row of metrics.csv."""

@@ -6,7 +6,8 @@ docs/method.md puts the paper's formulas beside the functions here.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -21,7 +22,7 @@ GRID = 10_000  # noise levels that `draw_index` chooses among
 LATENT_SAMPLES = 8 * HOP
 
 
-class Step(Protocol):
+class Step(ABC):
     """What one kind of model learns in a training step. `step_for` chooses it by the model's family.
 
     Attributes:
@@ -30,9 +31,7 @@ class Step(Protocol):
 
     crop_samples: int
 
-    def begin(self, model: Any, clips: Clips) -> None:
-        """Sets up the weights of a new model, before the first step; not called on resuming."""
-
+    @abstractmethod
     def draw(self, model: Any, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
         """Everything random of a step beside the crops.
 
@@ -43,11 +42,28 @@ class Step(Protocol):
             generator: source of randomness on the CPU; depends on seed and step alone.
         """
 
-    def loss(self, model: Any, crops: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    @abstractmethod
+    def loss(self, model: Any, x: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of a batch, and figures for metrics.csv. A pure function: torch.compile may compile it."""
+
+    def begin(self, model: Any, clips: Clips) -> None:  # noqa: B027
+        """Sets up the weights of a new model, before the first step; not called on resuming."""
 
     def measured(self, model: Any, clips: Clips) -> dict[str, Any]:
         """Fields of the model's config that are measured on the trained model."""
+        del model, clips
+        return {}
+
+    def share(self, crops: Tensor, draws: dict[str, Tensor], rank: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The part of a batch that is the work of one of several processes; the mean of their losses is the batch's.
+
+        Args:
+            crops: the whole batch.
+            draws: what `draw` gave for it.
+            rank: number of the process, from 0.
+            count: number of processes, of which the batch is a multiple.
+        """
+        return crops.chunk(count)[rank], {k: v.chunk(count)[rank] for k, v in draws.items()}
 
 
 def step_for(recipe: Recipe) -> Step:
@@ -55,7 +71,7 @@ def step_for(recipe: Recipe) -> Step:
     return LinCaeStep(recipe)
 
 
-class LinCaeStep:
+class LinCaeStep(Step):
     """Consistency training with the two tricks, for models with an encoder, a latent-side decoder and a denoiser."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -72,13 +88,11 @@ class LinCaeStep:
             x: crops ``[B, n]``.
             draws: what `draw` gave: mixing weights w ``[B]``, gains a ``[2 B]`` and so on.
         """
-        stft, how = model.frontend.analyse, self.linearity
+        stft, how, c = model.frontend.analyse, self.linearity, self.consistency
         w, a = draws["weights"], draws["gains"]
-        if how.mixtures == "replace":
-            x = torch.where(draws["replaced"][:, None], mix(x, w), x)
         if how.mixtures == "latent" and how.gains == "audio":  # trick 1 alone: crops are scaled before they are mixed
             x, a = per_item(a[: len(x)], x) * x, torch.ones_like(a)
-        audio = torch.cat([x, mix(x, w)]) if how.mixtures in ("latent", "audio") else x
+        audio = self.mixed(x, draws)
         target = stft(per_item(a, audio) * audio)
 
         if how.mixtures == "latent":
@@ -89,11 +103,20 @@ class LinCaeStep:
         if how.gains == "latent":
             z = per_item(a, z) * z  # trick 2, homogeneity: the encoder never sees the gains
 
-        c = self.consistency
-        loss = consistency_loss(
-            model, target, model.decoder(z), draws["noise"], draws["student"], draws["teacher"], c.weighting
-        )
-        return loss, {}
+        batch = [target, z, draws["noise"], draws["student"], draws["teacher"]]
+        if "own" in draws:
+            batch = [t[draws["own"]] for t in batch]
+        target, z, noise, student, teacher = batch
+        return consistency_loss(model, target, model.decoder(z), noise, student, teacher, c.weighting), {}
+
+    def mixed(self, x: Tensor, draws: dict[str, Tensor]) -> Tensor:
+        """The audio of a batch: crops ``[B, n]``, with `mixtures: latent` or `audio` followed by as many mixtures."""
+        if self.linearity.mixtures == "none":
+            return x
+        mixtures = mix(x, draws["weights"])
+        if self.linearity.mixtures == "replace":
+            return torch.where(draws["replaced"][:, None], mixtures, x)
+        return torch.cat([x, mixtures])
 
     def draw(self, model: ConsistencyModel, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
         """Mixing weights, gains, noise and noise levels of a step. See `Step.draw`."""
@@ -101,12 +124,7 @@ class LinCaeStep:
         draws = {"weights": draw_weights(len(crops), generator)}
         if how.mixtures == "replace":
             draws["replaced"] = torch.rand(len(crops), generator=generator) < how.mixture_probability
-        peaks = crops.abs().amax(1).cpu()
-        if how.mixtures == "replace":
-            mixed = mix(crops, draws["weights"]).abs().amax(1).cpu()
-            peaks = torch.where(draws["replaced"], mixed, peaks)
-        elif how.mixtures != "none":
-            peaks = torch.cat([peaks, mix(crops, draws["weights"]).abs().amax(1).cpu()])
+        peaks = self.mixed(crops, {k: v.to(crops.device) for k, v in draws.items()}).abs().amax(1).cpu()
         draws["gains"] = torch.ones(len(peaks))
         if how.gains != "none":
             bounds = gain_range(progress, how.gain_low, how.gain_high, how.shrink_gains)
@@ -117,8 +135,18 @@ class LinCaeStep:
         shape = (len(peaks), self.crop_frames, WINDOW)
         return {**draws, "student": student, "teacher": teacher, "noise": draw_noise(shape, crops.device, generator)}
 
-    def begin(self, model: ConsistencyModel, clips: Clips) -> None:
-        """Nothing: the networks begin as torch initialises them."""
+    def share(self, crops: Tensor, draws: dict[str, Tensor], rank: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Step.share`. The crop before the first comes along to be mixed with it; `own` are the other items."""
+        size, n = len(crops), len(crops) // count
+        items = torch.arange(rank * n - 1, (rank + 1) * n) % size
+        own = torch.arange(1, n + 1)
+        if len(draws["gains"]) > size:  # with mixtures
+            both, own = torch.cat([items, size + items]), torch.cat([own, n + 1 + own])
+        else:
+            both = items
+        per_crop = ("weights", "replaced")
+        part = {k: v[(items if k in per_crop else both).to(v.device)] for k, v in draws.items()}
+        return crops[items.to(crops.device)], {**part, "own": own}
 
     @torch.no_grad()
     def measured(self, model: ConsistencyModel, clips: Clips) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lincae_formats.errors import LincaeError
 
 if TYPE_CHECKING:
     from lincae_core.training.loop import Trainer
+    from lincae_core.training.processes import Processes
 
 log = logging.getLogger("lincae")
 Report = Callable[[float, dict[str, float]], None]
@@ -42,7 +43,7 @@ def train(
         resume: whether to go on from a checkpoint in `out`.
         budget: duration that replaces the recipe's budget (`25m`).
         overrides: dotted keys and values that replace the recipe's (see `parse_recipe`).
-        device: auto, cpu, cuda or cuda:N.
+        device: auto, cpu, cuda or cuda:N. Processes that torchrun started each take the GPU of their number.
         report: called about once a second with progress in [0, 1] and the latest figures.
 
     Returns:
@@ -55,8 +56,13 @@ def train(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, overrides, budget)
     out = Path(out) if out else Path("runs") / recipe.name
-    with locked(out):
-        return _train(recipe, out, resume, device, report)
+    from lincae_core.training.processes import joined
+
+    with joined(device) as processes:
+        if processes.rank > 0:
+            return _train(recipe, out, resume, processes, report)
+        with locked(out):
+            return _train(recipe, out, resume, processes, report)
 
 
 @contextmanager
@@ -80,14 +86,12 @@ def locked(out: Path) -> Iterator[None]:
         raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another -o") from None
 
 
-def _train(recipe: Recipe, out: Path, resume: bool, device: str, report: Report | None) -> Path:
-    """`train` in a folder that is locked."""
-    from lincae_core.models.store import choose_device
+def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report: Report | None) -> Path:
+    """`train` in a folder that is locked; the first of several processes writes all files."""
     from lincae_core.training.data import load_clips
     from lincae_core.training.loop import Trainer, drop_rows_after
     from lincae_core.training.method import step_for
 
-    where = choose_device(device)
     shortest = math.ceil(step_for(recipe).crop_samples * recipe.augment.speed)
     folders = [(f.path, f.fraction) for f in recipe.data.folders]
     clips, held_out = load_clips(folders, recipe.reference_rms, shortest, recipe.data.held_out)
@@ -97,13 +101,14 @@ def _train(recipe: Recipe, out: Path, resume: bool, device: str, report: Report 
         len(clips.names),
         len(held_out),
     )
-    trainer = Trainer(recipe, clips, out, where)
+    trainer = Trainer(recipe, clips, out, processes)
     if resume and trainer.checkpoint.exists():
         trainer.resume()
         log.info("resumed at step %d (%.0f %%)", trainer.state.step, 100 * trainer.done)
-    (out / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
-    for name in ("metrics.csv", "validation.csv"):
-        drop_rows_after(out / name, trainer.state.step)
+    if processes.rank == 0:
+        (out / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
+        for name in ("metrics.csv", "validation.csv"):
+            drop_rows_after(out / name, trainer.state.step)
 
     def validate(t: Trainer) -> None:
         try:
@@ -123,7 +128,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, device: str, report: Report 
     try:
         return trainer.run(validate if held_out else None, tell)
     except (KeyboardInterrupt, SystemExit):
-        if trainer.consistent and trainer.state.step:
+        if trainer.consistent and trainer.state.step and processes.rank == 0:
             trainer.save()
             log.info("stopped at step %d; run the same command to go on", trainer.state.step)
         raise

@@ -68,13 +68,14 @@ def test_unit_variance_latents(audio, tmp_path):
 def test_a_gpu_may_get_another_batch(audio, tmp_path):
     from lincae_core.training.data import load_clips
     from lincae_core.training.loop import Trainer
+    from lincae_core.training.processes import Processes
     from lincae_core.training.recipe import Recipe
 
     clips, _ = load_clips([(audio, 1.0)], 0.1, 34304, 0)
     data = {"folders": [{"path": str(audio)}], "batch": 3, "batch_gpu": 40}
     trainer = Trainer(
         Recipe.model_validate({"name": "a", "data": data, "budget": {"steps": 1}, "model": TINY}), clips, tmp_path,
-        torch.device("cpu"),
+        Processes(torch.device("cpu")),
     )  # fmt: skip
     assert trainer.batch == 3
     trainer.device = torch.device("cuda")

@@ -23,6 +23,7 @@ from safetensors import safe_open
 from lincae_core.models.store import load
 from lincae_core.training.data import load_clips
 from lincae_core.training.loop import Trainer, drop_rows_after, learning_rate
+from lincae_core.training.processes import Processes
 from lincae_core.training.recipe import load_recipe
 from lincae_core.training.start import locked, train
 from lincae_formats.errors import LincaeError
@@ -252,7 +253,7 @@ def test_killed_at_any_moment_and_resumed_gives_the_weights_of_an_unbroken_run(a
 def trainer(audio, tmp_path):
     recipe = load_recipe(SMOKE, short(audio, 20))
     clips, _ = load_clips([(f.path, f.fraction) for f in recipe.data.folders], 0.1, 9728, 0.0)
-    return lambda: Trainer(recipe, clips, tmp_path, torch.device("cpu"))
+    return lambda: Trainer(recipe, clips, tmp_path, Processes(torch.device("cpu")))
 
 
 def test_checkpoint_restores_everything(trainer):
