@@ -126,15 +126,17 @@ def find_tracks(folder: Path, names: Sequence[str] = ()) -> list[Track]:
     return [track for track in found if not names or track.name in names]
 
 
-def find_audio(folder: Path) -> list[Track]:
+def find_material(folder: Path) -> list[Track]:
     """The tracks of a folder, or, where it is in no such layout, every audio file below it as a track of its own.
 
     Raises:
         LincaeError: there is no such folder, or no audio.
     """
     if folder.is_dir():
+        from lincae_core.audio import find_audio
+
         tracks = _tracks_in(folder / "train") or _tracks_in(folder)  # material to fit on: MUSDB18's training part
-        files = [] if tracks else sorted(p for p in folder.rglob("*") if _is_audio(p))
+        files = [] if tracks else find_audio(folder).files
         tracks = tracks or [Track(str(p.relative_to(folder)), {"mixture": p}) for p in files]
         if tracks:
             return tracks

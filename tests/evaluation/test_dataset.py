@@ -8,7 +8,7 @@ import pytest
 import soundfile as sf
 from eval_helpers import RATE, STEMS, music, stems, write_track
 
-from lincae_core.evaluation.dataset import find_audio, find_tracks
+from lincae_core.evaluation.dataset import find_material, find_tracks
 from lincae_formats.errors import LincaeError, UsageError
 
 
@@ -43,7 +43,7 @@ def test_musdb_means_its_test_part_and_for_training_its_other(tmp_path):
     write_track(tmp_path / "test" / "T")
     write_track(tmp_path / "train" / "R")
     assert [track.name for track in find_tracks(tmp_path)] == ["T"]
-    assert [track.name for track in find_audio(tmp_path)] == ["R"]
+    assert [track.name for track in find_material(tmp_path)] == ["R"]
     shutil.rmtree(tmp_path / "test")
     assert [track.name for track in find_tracks(tmp_path)] == ["R"]
 
@@ -157,7 +157,7 @@ def test_what_is_said_of_other_folders(tmp_path):
         find_tracks(tmp_path)
     assert "TRACK/vocals.wav" in str(caught.value)
     with pytest.raises(LincaeError, match="no audio"):
-        find_audio(tmp_path)
+        find_material(tmp_path)
     write_track(tmp_path / "Song")
     with pytest.raises(UsageError, match="no track 'Sonk'") as caught:
         find_tracks(tmp_path, ["Sonk"])
@@ -170,7 +170,7 @@ def test_any_folder_of_audio_to_fit_on(tmp_path):
     (tmp_path / "deep").mkdir()
     sf.write(tmp_path / "deep" / "a.ogg", music(1), RATE)
     sf.write(tmp_path / "b.flac", music(1), RATE)
-    assert [track.name for track in find_audio(tmp_path)] == ["b.flac", "deep/a.ogg"]
+    assert [track.name for track in find_material(tmp_path)] == ["b.flac", "deep/a.ogg"]
 
 
 def pack(folder, signals, streams=("mixture", "drums", "bass", "other", "vocals")):

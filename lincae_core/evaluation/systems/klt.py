@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lincae_core.evaluation.dataset import SAMPLE_RATE, Track, find_audio
+from lincae_core.evaluation.dataset import SAMPLE_RATE, Track, find_material
 from lincae_core.evaluation.systems.system import System
 from lincae_formats.errors import LincaeError
 
@@ -111,7 +111,7 @@ def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
         LincaeError: no audio in the folder, or there are no other tracks.
     """
     if folder is not None:
-        return KltOfOthers(find_audio(folder), f"the audio in {folder}", folder.resolve().name)
+        return KltOfOthers(find_material(folder), f"the audio in {folder}", folder.resolve().name)
     if len(tracks) < 2:
         raise _alone(tracks[0])
     return KltOfOthers(tracks, "the other tracks' stems and mixtures")
