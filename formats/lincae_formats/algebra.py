@@ -7,7 +7,7 @@ when they are written.
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby
@@ -19,7 +19,7 @@ from .curve import Gain
 from .errors import IncompatibleError, LatError, NonFiniteError
 from .header import Group, Header
 from .history import Entry, common_tags, without_gain_tags
-from .signal import Lazy, Read, ReadStored, Signal, signed_levels, source_record, stored, width
+from .signal import Lazy, Read, Signal, signed_levels, source_record, stored, width
 from .stored import SCALE_MAX, Stored, joined, layout, silence, unknown
 
 LENGTHS = ("longest", "shortest", "first")
@@ -76,9 +76,7 @@ def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
         with np.errstate(over="ignore"):
             return read_scale(start, stop) * np.float32(factors(start, stop))
 
-    exact = replace(
-        result, compute=lambda start, stop: scaled(start, stop).values(signal.header.groups), stored=scaled
-    )
+    exact = replace(result, compute=lambda start, stop: scaled(start, stop).values(signal.header.groups), stored=scaled)
     return exact if read_scale is None else replace(exact, copies=file, scale=scales)
 
 

@@ -63,8 +63,8 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
     """Yields an empty temporary file beside `target`; renames it to `target` on success.
 
     On any exception, KeyboardInterrupt and SystemExit too, the temporary file is removed and the target is left as it
-    was. A replaced file keeps its permissions; a new one follows the umask. A symbolic link stays: the file it points to
-    is replaced. A device, a pipe or an open descriptor (`/dev/stdout`) is written to, never replaced or truncated.
+    was. A replaced file keeps its permissions; a new one follows the umask. A symbolic link stays: the file it points
+    to is replaced. A device, a pipe or an open descriptor (`/dev/stdout`) is written to, not replaced or truncated.
 
     Raises:
         TargetExistsError: the target exists, or appeared meanwhile, and `overwrite` is false.
@@ -103,8 +103,8 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
 def synced_once() -> Iterator[None]:
     """Within it, files get their names without waiting for the disk; the disk is synchronised once, at its end.
 
-    For batches of many small files. A killed process leaves whole files or none, as ever. A power failure before the end
-    can leave files cut short, which readers refuse.
+    For batches of many small files. A killed process leaves whole files or none, as ever. A power failure before the
+    end can leave files cut short, which readers refuse.
     """
     global _batches
     _batches += 1

@@ -218,7 +218,7 @@ def parse_groups(text: str, name: str) -> tuple[Group, ...]:
 
 
 def even_split(frames: int, most: int) -> int:
-    """Frames per chunk when `frames` frames are split evenly over as few chunks of at most `most` frames as possible."""
+    """Frames per chunk when frames are split evenly over as few chunks of at most `most` frames as possible."""
     return -(-frames // -(-frames // most))
 
 

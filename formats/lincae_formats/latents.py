@@ -312,7 +312,9 @@ def mix(
     """
     frames = None
     if offsets is not None:
-        frames = [timeline.offset(z.header, s, z.name or "latents").frame for z, s in zip(operands, offsets)]
+        frames = [
+            timeline.offset(z.header, s, z.name or "latents").frame for z, s in zip(operands, offsets, strict=False)
+        ]
         frames += [0] * (len(offsets) - len(frames))
     return collect(algebra.mix(operands, gains, offsets=frames, length=length, sample_rate=sample_rate))
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-from h5py import h5a, h5d, h5f, h5g, h5s, h5t
+from h5py import h5a, h5d, h5f, h5g, h5s
 
 from . import history as histories
 from . import signal, storage
@@ -40,13 +40,13 @@ from .header import (
 from .storage import COPY_HINT, Chunks, named_errors
 from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, all_finite, joined, silence, unknown
 
-ROW_NUMBERS = 1 << 18  # numbers in a chunk of /steps, /scale or /levels, at most
+ROW_NUMBERS = 1 << 16  # numbers in a chunk of /steps, /scale or /levels, at most
 _MOST_OPEN = 100
 _FEW = 64  # files of which whole blocks are kept in memory
 
 
 def row_frames(frames: int, numbers: int) -> int:
-    """Frames per chunk of a dataset that has `numbers` numbers a frame, over all channels: at most 2^18 numbers."""
+    """Frames per chunk of a dataset that has `numbers` numbers a frame, over all channels: at most 2^16 numbers."""
     return even_split(frames, max(1, ROW_NUMBERS // numbers))
 
 
@@ -343,7 +343,9 @@ class LatReader:
             )
         if self.dtype == "int8" and not header.groups:
             raise HeaderError(f"{self.name}: /latents is int8, but the attribute groups is missing", COPY_HINT)
-        self._add_chunks("latents", dataset, (1, header.latent_dim, header.chunk_frames), DTYPES[self.dtype], file, size)
+        self._add_chunks(
+            "latents", dataset, (1, header.latent_dim, header.chunk_frames), DTYPES[self.dtype], file, size
+        )
 
     def _check_rows(self, root: h5g.GroupID, file: h5f.FileID, size: int) -> None:
         """Opens /steps, /scale and /levels, where the storage type has them."""

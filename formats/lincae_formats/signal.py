@@ -1,4 +1,4 @@
-"""Signals: anything with a header whose latents are read frame by frame, and results that are computed as they are read."""
+"""Signals: latents that are read frame by frame, and results that are computed as they are read."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

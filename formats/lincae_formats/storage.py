@@ -1,4 +1,4 @@
-"""The HDF5 side of `.lat` files: low-level calls, chunks read and written as bytes, everything checked before it is read."""
+"""The HDF5 side of `.lat` files: low-level calls, and chunks read and written as bytes, checked first."""
 
 import contextlib
 import functools
@@ -372,7 +372,9 @@ class Chunks:
             if info.filter_mask or not 12 <= info.size <= most:
                 raise LayoutError(f"{name}: the chunk of /{key} at {info.chunk_offset} has no checksum or a wrong size")
             if info.byte_offset + info.size > size:
-                raise TruncatedError(f"{name}: the chunk of /{key} at {info.chunk_offset} lies beyond the end", COPY_HINT)
+                raise TruncatedError(
+                    f"{name}: the chunk of /{key} at {info.chunk_offset} lies beyond the end", COPY_HINT
+                )
             place = tuple(int(at) // c for at, c in zip(info.chunk_offset, chunk, strict=True))
             self._places[place] = info.byte_offset, info.size
 

@@ -223,10 +223,9 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     z /= np.repeat(factors, lay.sizes, axis=1)
     np.rint(z, out=z)
     integers = np.clip(z, -LARGEST, LARGEST, out=z).astype(np.int8)
-    empty = ~np.logical_or.reduceat(integers != 0, lay.starts, axis=1)
-    steps[empty & ~known] = 0
+    steps[~known & ~np.logical_or.reduceat(integers != 0, lay.starts, axis=1)] = 0
     if levels is not None:
-        flipped = (levels < 0).any(axis=1) & ~(levels > 0).any(axis=1)  # [C, n]
+        flipped = np.any(levels < 0, axis=1) & ~np.any(levels > 0, axis=1)  # [C, n]
         if flipped.any():
             scale = np.where(flipped, -scale, scale)
             integers = np.where(flipped[:, None, :], -integers, integers)
@@ -234,7 +233,9 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     return Stored(integers, steps, scale, known=all_known)
 
 
-def _codes(target: np.ndarray, least: np.ndarray, grid: np.ndarray, silent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _codes(
+    target: np.ndarray, least: np.ndarray, grid: np.ndarray, silent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The step codes 0 to 255 `[C, G, n]`, and the power of two of each frame's scale `[C, n]`.
 
     Args:

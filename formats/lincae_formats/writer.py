@@ -2,13 +2,12 @@
 
 import contextlib
 import functools
-import io
 import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from h5py import h5d, h5g, h5i, h5o, h5p, h5s
@@ -24,25 +23,21 @@ from .stored import DTYPES, SCALE_MAX, Stored, all_finite, joined, quantised, un
 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
-_IN_MEMORY = 1 << 20  # bytes of a file that are held in memory before they go to the disk
 
 Target = str | os.PathLike[str] | BinaryIO
 
 
-class Image:
-    """The bytes of a file while HDF5 makes them: a file object, in memory up to 1 MiB, then in a temporary file.
+class _Disk:
+    """The file object that HDF5 writes to: a temporary file, whose first error is kept and raised by `check`.
 
-    Nothing is raised into HDF5, which crashes at exit after a failed close. The first error is kept and raised by
-    `check`, and what is written after it is dropped.
+    Nothing is raised into HDF5, whose 2.0 crashes at exit after a failed close. What comes after an error is dropped.
 
     Args:
-        path: The temporary file to use; made where needed if None.
+        descriptor: Of the file; closed by `close`.
     """
 
-    def __init__(self, path: str | None) -> None:
-        self._path, self._own = path, path is None
-        self._memory = bytearray()
-        self._fd: int | None = None
+    def __init__(self, descriptor: int) -> None:
+        self._fd = descriptor
         self._at = self._end = 0
         self._error: OSError | None = None
 
@@ -55,84 +50,42 @@ class Image:
         if self._error is not None:
             raise self._error
 
-    def finish(self) -> None:
-        """Puts everything into the temporary file at `path`."""
-        self.check()
-        if self._fd is None:
-            self._spill()
-        self.check()
-
     def blocks(self) -> Iterator[bytes]:
         """Everything, in order."""
-        self.check()
         for at in range(0, self._end, 1 << 20):
-            count = min(1 << 20, self._end - at)
-            yield bytes(self._memory[at : at + count]) if self._fd is None else os.pread(self._fd, count, at)
+            yield os.pread(self._fd, min(1 << 20, self._end - at), at)
 
     def close(self) -> None:
-        """Releases memory and descriptor."""
-        self._memory = bytearray()
-        if self._fd is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-            self._fd = None
-            self._error = self._error or OSError("closed")
-
-    def _spill(self) -> None:
-        try:
-            if self._path is None:
-                handle, self._path = tempfile.mkstemp(prefix="lincae-")
-                os.unlink(self._path)
-                self._fd = handle
-            else:
-                self._fd = os.open(self._path, os.O_RDWR)
-            self._put(memoryview(self._memory), 0)
-        except OSError as e:
-            self._error = self._error or e
-        self._memory = bytearray()
-
-    def _put(self, data: memoryview, at: int) -> None:
-        assert self._fd is not None
-        while data:
-            count = os.pwrite(self._fd, data, at)
-            data, at = data[count:], at + count
+        """Closes the file."""
+        os.close(self._fd)
+        self._error = OSError("closed")
 
     # What HDF5 calls
 
     def write(self, data: Any) -> int:
-        """Writes at the current position."""
-        view = memoryview(data).cast("B")
-        begin, self._at = self._at, self._at + len(view)
+        """Writes at the position."""
+        left = view = memoryview(data).cast("B")
+        at, self._at = self._at, self._at + len(view)
         self._end = max(self._end, self._at)
-        if self._error is None and self._fd is None and self._end > _IN_MEMORY:
-            self._spill()
-        if self._error is not None:
-            return len(view)
-        if self._fd is None:
-            if len(self._memory) < begin:
-                self._memory.extend(bytes(begin - len(self._memory)))
-            self._memory[begin : self._at] = view
-        else:
-            try:
-                self._put(view, begin)
-            except OSError as e:
-                self._error = e
+        try:
+            while left and self._error is None:
+                count = os.pwrite(self._fd, left, at)
+                left, at = left[count:], at + count
+        except OSError as e:
+            self._error = e
         return len(view)
 
     def readinto(self, buffer: Any) -> int:
-        """Reads at the current position; zeros after an error."""
+        """Reads at the position; zeros after an error."""
         view = memoryview(buffer).cast("B")
-        data = b""
-        if self._error is None:
-            begin, end = self._at, self._at + len(view)
-            data = bytes(self._memory[begin:end]) if self._fd is None else os.pread(self._fd, len(view), begin)
+        data = b"" if self._error is not None else os.pread(self._fd, len(view), self._at)
         view[:] = data.ljust(len(view), b"\0")
         self._at += len(view)
         return len(view)
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Moves the position."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
+        self._at = offset + (self._end if whence == os.SEEK_END else 0)
         return self._at
 
     def tell(self) -> int:
@@ -141,19 +94,16 @@ class Image:
 
     def truncate(self, size: int) -> int:
         """Sets the length."""
-        if self._error is None and self._fd is None:
-            del self._memory[size:]
-            self._memory.extend(bytes(size - len(self._memory)))
-        elif self._error is None and self._fd is not None:
-            try:
-                os.ftruncate(self._fd, size)
-            except OSError as e:
-                self._error = e
         self._end = size
+        try:
+            if self._error is None:
+                os.ftruncate(self._fd, size)
+        except OSError as e:
+            self._error = e
         return size
 
     def flush(self) -> None:
-        """Nothing to do."""
+        """Nothing is buffered."""
 
 
 class LatWriter:
@@ -214,13 +164,13 @@ class LatWriter:
     def __enter__(self) -> Self:
         """Checks the target and makes the temporary file."""
         with contextlib.ExitStack() as stack:
-            path = None
             if isinstance(self._target, (str, os.PathLike)):
-                path = str(stack.enter_context(atomic_path(self._target, self._overwrite)))
-            self._image = Image(path)
-            stack.callback(self._image.close)
+                self._disk = _Disk(os.open(stack.enter_context(atomic_path(self._target, self._overwrite)), os.O_RDWR))
+            else:
+                self._disk = _Disk(_nameless(self.name))
+            stack.callback(self._disk.close)
             with self._errors():
-                self._file = storage.create(self._image)
+                self._file = storage.create(self._disk)
                 stack.callback(self._close)
                 self._create()
             self._stack = stack.pop_all()
@@ -283,7 +233,7 @@ class LatWriter:
         Raises:
             ChecksumError, TruncatedError: a chunk is damaged.
         """
-        assert reader.header.shape == self.header.shape and reader.dtype == self.dtype and not self._appended
+        assert (reader.header.shape, reader.dtype, self._appended) == (self.header.shape, self.dtype, 0)
         frames, chunk = self.header.frames, self.header.chunk_frames
         for at in range(0, frames, chunk):
             stop = min(at + chunk, frames)
@@ -353,7 +303,8 @@ class LatWriter:
                 data[0, :, : block.frames] = block.data[channel]
                 storage.write_chunk(self._latents, (channel, 0, self._written), data)
             if self.dtype == "int8":
-                assert block.steps is not None and block.scale is not None
+                assert block.steps is not None
+                assert block.scale is not None
                 self._rows["steps"].put(block.steps)
                 self._rows["scale"].put(self._checked(block.scale))
                 self._levels_known = self._levels_known and block.known
@@ -379,16 +330,11 @@ class LatWriter:
             self._write_attributes(history)
             self._write_tags()
             self._close()
-            if self._image_is_stream:
-                for data in self._image.blocks():
-                    cast(BinaryIO, self._target).write(data)
-                cast(BinaryIO, self._target).flush()
-            else:
-                self._image.finish()
-
-    @property
-    def _image_is_stream(self) -> bool:
-        return not isinstance(self._target, (str, os.PathLike))
+        with self._errors():
+            if not isinstance(self._target, (str, os.PathLike)):
+                for data in self._disk.blocks():
+                    self._target.write(data)
+                self._target.flush()
 
     def _create(self) -> None:
         """Creates the datasets that every file has. They are linked, and the attributes written, at the end.
@@ -460,7 +406,7 @@ class LatWriter:
             storage.write_attribute(group, key, value)
 
     def _close(self) -> None:
-        """Closes the HDF5 file, which lies in the image."""
+        """Closes the HDF5 file, if it is open."""
         self._datasets.clear()
         if self._file.valid:
             h5i.dec_ref(self._file)
@@ -470,7 +416,7 @@ class LatWriter:
         """Names the file in what goes wrong while it is written."""
         try:
             yield
-            self._image.check()
+            self._disk.check()
         except BrokenPipeError:
             raise
         except (OSError, RuntimeError, ValueError) as e:
@@ -555,6 +501,17 @@ def check_dtype(dtype: str, header: Header, name: str) -> None:
         raise DTypeError(f"{name}: dtype is {dtype!r}", "use --dtype int8, float16 or float32")
     if dtype == "int8" and not header.groups:
         raise DTypeError(f"{name}: the model {header.model} has no groups for integers", "use --dtype float16")
+
+
+def _nameless(name: str) -> int:
+    """A temporary file without a name, for targets that HDF5 cannot seek in."""
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="lincae-")
+    except OSError as e:
+        raise LatError(f"cannot write {name}: {e.strerror} in {tempfile.gettempdir()}", "set TMPDIR") from e
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    return descriptor
 
 
 @functools.cache
