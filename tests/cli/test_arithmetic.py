@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cli_helpers import lincae, make_lat
 
-from lincae_formats import Latents, read_lat, write_lat
+from lincae_formats import Group, Header, Latents, read_lat, write_lat
 
 FRAME = 4096 / 44100  # s
 
@@ -360,3 +360,49 @@ def test_many_operands_are_mixed_without_opening_them_all(cli, monkeypatch):
     np.testing.assert_allclose(read_lat("all.lat").data, expected, atol=2e-3)
     cli.noted("concat", *names, "-o", "row.lat")
     np.testing.assert_array_equal(read_lat("row.lat").data, np.concatenate([z.data for z in parts], axis=2))
+
+
+# --- integers and their quality
+
+
+@pytest.fixture
+def integers(cli, monkeypatch):
+    """Two int8 files with levels, whose model has the qualities low and medium."""
+    fine, coarse = (Group(2, 4, 0.25), Group(2, 4, 0.5, 2, True)), (Group(2, 4, 1.0), Group(2, 4, 1.0, 2, True))
+    monkeypatch.setattr("lincae_core.models.store.qualities", lambda name: {"low": coarse, "medium": fine})
+    header = Header(44100, 44100 * 20, "m", "sha256:" + "cd" * 32, latent_dim=16, groups=fine)
+    for i, name in enumerate(("i.lat", "j.lat")):
+        data = np.random.default_rng(i).standard_normal(header.shape)
+        levels = np.ones((1, 2, header.frames), np.float32)
+        write_lat(Latents(data, header, dtype="int8", band_levels=levels), cli.folder / name)
+    return coarse, fine
+
+
+def test_the_quality_of_a_mix_is_that_of_its_operands_or_the_one_asked_for(cli, integers):
+    coarse, _ = integers
+    sizes = {}
+    wanted = read_lat("i.lat").data - 0.5 * read_lat("j.lat").data
+    for quality in ("low", "medium", "exact", None):
+        name = f"{quality}.lat"
+        cli.ok("mix", "i.lat", "j.lat:-0.5", "-o", name, *(("--quality", quality) if quality else ()))
+        sizes[quality] = (cli.folder / name).stat().st_size
+        found = read_lat(name)
+        noise = np.sqrt(np.square(found.data - wanted).mean())
+        assert noise < {"low": 0.45, "medium": 0.25, "exact": 1e-3, None: 0.08}[quality]
+        assert found.dtype == ("float16" if quality == "exact" else "int8")
+    assert read_lat("low.lat").header.groups == coarse
+    assert sizes["low"] < sizes["medium"] < sizes[None] < sizes["exact"]
+    cli.ok("subtract", "i.lat", "j.lat", "-o", "sub.lat", "--quality", "low")
+    assert read_lat("sub.lat").header.groups == coarse
+    assert "use one of low, medium" in cli.refused(1, "mix", "i.lat", "j.lat", "-o", "x.lat", "--quality", "high")
+    assert "--quality low" in cli.refused(2, "mix", "i.lat", "j.lat", "-o", "x.lat", "--quality", "lower")
+
+
+def test_gains_of_integers_are_exact(cli, integers):
+    z = read_lat("i.lat").data
+    cli.ok("gain", "i.lat", "--db", "-6", "-o", "quiet.lat")
+    np.testing.assert_allclose(read_lat("quiet.lat").data, np.float32(10 ** (-6 / 20)) * z, rtol=1e-6)
+    cli.ok("gain", "quiet.lat", "--db", "6", "-o", "back.lat")
+    np.testing.assert_allclose(read_lat("back.lat").data, z, rtol=1e-6)
+    cli.ok("invert", "i.lat", "-o", "inverted.lat")
+    assert np.array_equal(read_lat("inverted.lat").data, -z)
