@@ -105,7 +105,7 @@ def faders(
 def find(stem: str, mixes: tuple[str, ...], as_json: bool, files_from: str | None, null: bool) -> None:
     """Find the mixes that contain a stem, and when.
 
-    Prints for each mix that contains it where the stem begins, its gain, and how clearly it stands out (8 or more).
+    Prints for each mix that contains it where the stem begins, its gain, and how clearly it stands out (7 or more).
     --json lists all mixes. Nothing is decoded. Delays of a fraction of a latent frame (93 ms) are not searched: a stem
     that is not aligned to the same frames is found less clearly, or not at all.
     """

@@ -20,7 +20,7 @@ from lincae_formats.signal import Signal, block_frames
 
 MAX_STEMS = 64
 _PROJECTION = 24  # numbers per frame in which delays are searched
-CLEAR = 8.0  # how far the best delay must stand out for a stem to be found
+CLEAR = 7.0  # how far the best delay must stand out for a stem to be found
 _FOREIGN = 0.03  # a stem whose typical gain is below this does not belong to the mix
 
 
