@@ -325,8 +325,6 @@ class LatWriter:
         self._flush(max(1, self._pending_frames))
         history = self._history if isinstance(self._history, bytes) else self._dumped(self._history())
         with self._errors():
-            for rows in self._rows.values():
-                rows.finish()
             self._write_attributes(history)
             self._write_tags()
             self._close()
@@ -453,8 +451,9 @@ class _Rows:
         """Appends frames `[..., n]`."""
         self._pending.append(part)
         self._frames += part.shape[-1]
-        while self._frames - self._written >= self._chunk[-1]:
-            self._write(self._chunk[-1])
+        total, size = self.shape[-1], self._chunk[-1]
+        while self._written < self._frames and self._frames >= min(self._written + size, total):
+            self._write(min(size, total - self._written))
 
     def copy(self, chunks: storage.Chunks, stop: int) -> None:
         """Copies those chunks of another file's dataset that end with frame `stop` or before."""
@@ -465,11 +464,6 @@ class _Rows:
             raw = chunks.raw(*lead, self._written // size)
             storage.write_raw(self._dataset, (*lead, self._written), raw)
             self._written = self._frames = min(self._written + size, frames)
-
-    def finish(self) -> None:
-        """Writes the last chunk."""
-        if self._frames > self._written:
-            self._write(self._frames - self._written)
 
     def _write(self, count: int) -> None:
         rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending, axis=-1)
