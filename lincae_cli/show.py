@@ -76,13 +76,16 @@ def _of_lat(
 def _of_audio(
     source: str | BinaryIO, cache: ModelCache, model: str | None, stack: ExitStack, progress: Progress
 ) -> Drawing:
-    loaded = cache.load(cache.info(model))
+    info = cache.info(model)
 
     from lincae_core.audio import AudioReader
-    from lincae_core.models.transcode import encoded_blocks, encoded_header
     from lincae_core.plot import latent_picture, spectrogram
 
     reader = stack.enter_context(AudioReader(source))
+    loaded = cache.load(info)
+
+    from lincae_core.models.transcode import encoded_blocks, encoded_header
+
     spectrum = spectrogram(reader, progress.bar(reader.name))
     blocks = (latents for latents, _ in encoded_blocks(loaded, reader))
     return reader.name, latent_picture(encoded_header(loaded, reader), blocks), spectrum
