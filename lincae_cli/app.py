@@ -93,22 +93,7 @@ class Root(Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
-        found = import_module(f".{module}", __package__)
-        if not isinstance(getattr(found, attribute, None), click.Command):
-            return _typer_command(found, name)
-        return getattr(found, attribute)
-
-
-def _typer_command(module: Any, name: str) -> Any:
-    import typer
-    from typer.main import get_command
-
-    from .command import Group as TyperGroup
-
-    app = typer.Typer(cls=TyperGroup, rich_markup_mode=None)
-    app.callback()(lambda: None)
-    module.register(app)
-    return get_command(app).commands[name]
+        return getattr(import_module(f".{module}", __package__), attribute)
 
 
 @click.group(
@@ -183,8 +168,6 @@ def _run(given: list[str]) -> int:
     except click.ClickException as e:
         return _report(e, given)
     except Exception as e:
-        if type(e).__name__ == "Exit":
-            return e.exit_code  # Typer's
         if messages.is_closed_pipe(e):
             _drop_stdout()
             return PIPE_CLOSED
@@ -260,11 +243,11 @@ def _open_standard_streams() -> None:
                 os.close(opened)
             os.set_inheritable(number, True)
     if sys.stdin is None:
-        sys.stdin = open(0, closefd=False)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _use_utf8() -> None:

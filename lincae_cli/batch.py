@@ -107,6 +107,7 @@ def write(
         except Exception as e:
             return e
 
+    results: Iterator[Any]
     if processes:
         results = in_processes(jobs, attempt, options.jobs or cores(), _remove_leftovers)
     elif (options.jobs or cores()) > 1 and len(jobs) > 1:
@@ -114,7 +115,7 @@ def write(
     else:
         results = in_turn(jobs, attempt)
     failed: list[Exception] = []
-    with contextlib.closing(results) if hasattr(results, "close") else contextlib.nullcontext(), _quiet(options.log_json):
+    with _closing(results), _quiet(options.log_json):
         for job, result in zip(jobs, results, strict=True):
             if not isinstance(result, Exception):
                 outcomes.add(job, result)
@@ -180,13 +181,25 @@ def _is_finished(job: Job, records: Records, update: bool) -> bool:
         return True
     if difference == "":
         raise TargetExistsError(
-            f"{job.target} exists already, and nothing tells what made it", "add --force to overwrite it, or move it away"
+            f"{job.target} exists already, and nothing tells what made it",
+            "add --force to overwrite it, or move it away",
         )
     if not update:
         raise TargetExistsError(
             f"{job.target} exists already and {difference}", "add --update to make again what is out of date"
         )
     return False
+
+
+@contextlib.contextmanager
+def _closing(results: Iterator[Any]) -> Iterator[None]:
+    """Ends the workers behind the results, whatever happens."""
+    try:
+        yield
+    finally:
+        close = getattr(results, "close", None)
+        if close is not None:
+            close()
 
 
 def _remove_leftovers(jobs: Sequence[Job]) -> None:

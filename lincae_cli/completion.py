@@ -39,7 +39,9 @@ def installed(shell: str, script: str) -> str:
         config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
         path = _write(config / "fish" / "completions" / "lincae.fish", script)
     elif shell == "zsh":
-        path = _write(home / ".zfunc" / "_lincae", script)
+        # click's end of the script misses the second Tab when it is loaded by fpath.
+        function = script.partition("\nif [[ $zsh_eval_context")[0]
+        path = _write(home / ".zfunc" / "_lincae", f'{function}\n_lincae_completion "$@"\n')
         _append(home / ".zshrc", "fpath+=~/.zfunc; autoload -Uz compinit; compinit")
     else:
         path = _write(home / ".bash_completions" / "lincae.sh", script)

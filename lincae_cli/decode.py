@@ -29,7 +29,12 @@ from .types import DURATION, OFFSET, RATE, STDIO, SUBTYPE, Whole
 @click.option("--steps", type=Whole(1, 1000), default=1, help="Sampling steps, of models that sample.")
 @click.option("--seed", type=Whole(0, 2**63 - 1), default=0, help="Seed of the noise, of models that sample.")
 @click.option("--subtype", type=SUBTYPE, help="Sample format.")
-@click.option("--sample-rate", type=RATE, metavar="HZ", help="Sample rate. [default: that of the source, or the nearest that the format has]")
+@click.option(
+    "--sample-rate",
+    type=RATE,
+    metavar="HZ",
+    help="Sample rate. [default: that of the source, or the nearest that the format has]",
+)
 @click.option("--format", metavar="WAV|FLAC|...", help="Audio format, where the file name does not tell it.")
 @model("The model's file, when it is not an installed one.")
 @device

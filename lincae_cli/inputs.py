@@ -173,8 +173,7 @@ def decoded(reader: Any, models: "ModelCache", model: str | None) -> Any:
     """
     loaded = models.load(models.matching(reader.header, reader.name, model))
 
-    from lincae_core.models.transcode import decoded_span
-    from lincae_core.models.transcode import DecodedAudio
+    from lincae_core.models.transcode import DecodedAudio, decoded_span
 
     return DecodedAudio(loaded, reader, decoded_span(reader.header, reader.name))
 
@@ -235,7 +234,9 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
         inputs.many = True
         inside = list(_walk(inputs, Path(operand), Path(operand), suffixes))
         if not inside and not inputs.failures:
-            hint = f"it holds {left_out(inputs)}; {FFMPEG}" if inputs.left_out else f"name a folder with {_some(suffixes)} files"
+            hint = f"name a folder with {_some(suffixes)} files"
+            if inputs.left_out:
+                hint = f"it holds {left_out(inputs)}; {FFMPEG}"
             raise failure(f"{operand} holds no {kind} files", hint)
         inputs.found += inside
     elif glob.has_magic(operand) and not os.path.lexists(operand):

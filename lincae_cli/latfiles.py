@@ -52,9 +52,8 @@ def each(
         operands, batch.files_from, batch.null, suffixes={".lat"}, kind=".lat", missing=f"lincae {command}: LAT"
     )
     output = check_name(output, command)
-    jobs = [
-        replace(job, beside=tuple(beside(job.source))) for job in plan(inputs, output, new_suffix=".lat", force=batch.force)
-    ]
+    planned = plan(inputs, output, new_suffix=".lat", force=batch.force)
+    jobs = [replace(job, beside=tuple(beside(job.source))) for job in planned]
 
     def do(job: Job, overwrite: bool) -> Report:
         from lincae_formats import LatReader

@@ -1,12 +1,13 @@
-"""Messages on stderr: every error is one line that says what is wrong, with which file, and what to type next."""
+"""What is printed: errors on stderr, each one line (what is wrong, with which file, what to type next), and JSON."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lincae_formats.errors import LincaeError, UsageError
@@ -42,6 +43,14 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def dumps(value: Any) -> str:
+    """Indented JSON without escapes for letters; what a terminal would obey or cannot show is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def debugging() -> bool:

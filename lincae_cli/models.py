@@ -6,15 +6,16 @@ from typing import Any
 
 import click
 
-from . import jsontext
 from .inputs import nearest
 from .inspect import table
-from .messages import describe, failure, say
+from .messages import describe, dumps, failure, say
 from .options import SETTINGS, Group, argument, as_json, command, example, force
 from .types import MODEL, POSITIVE, OneOf
 
 
-@click.group("models", cls=Group, invoke_without_command=True, context_settings=SETTINGS, epilog=example("lincae models list"))
+@click.group(
+    "models", cls=Group, invoke_without_command=True, context_settings=SETTINGS, epilog=example("lincae models list")
+)
 @click.pass_context
 def models(context: click.Context) -> None:
     """List the models, show one, or get more."""
@@ -30,9 +31,9 @@ def list_models(as_json: bool) -> None:
 
     infos = available()
     if as_json:
-        click.echo(jsontext.dumps([_facts(info) for info in infos]))
+        click.echo(dumps([_facts(info) for info in infos]))
         return
-    rows = [("", "name", "version", "family", "parameters", "bytes", "license")]
+    rows: list[tuple[str, ...]] = [("", "name", "version", "family", "parameters", "bytes", "license")]
     for info in infos:
         mark = "*" if info.name == DEFAULT_MODEL else ""
         sizes = str(info.parameters), str(info.size_bytes)
@@ -50,7 +51,7 @@ def show(name: str, as_json: bool) -> None:
     info = resolve(name)
     facts = _facts(info)
     if as_json:
-        click.echo(jsontext.dumps(facts))
+        click.echo(dumps(facts))
         return
     shown = {key: "-" if value is None else value for key, value in facts.items() if key != "config"}
     width = max(len(key) for key in shown)

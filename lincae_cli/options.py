@@ -1,4 +1,4 @@
-"""How commands are declared: the class of all commands, and one declaration of every option that several of them have."""
+"""How commands are declared: the class of all commands, and one declaration of each option that several have."""
 
 import functools
 from collections.abc import Callable
@@ -111,7 +111,7 @@ device = click.option("--device", type=DEVICE, default="auto", help="Where to co
 force = click.option("--force", "-f", is_flag=True, help="Overwrite files that exist.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quality = click.option(
-    "--quality", type=QUALITY, help="Size against precision of the result; exact stores floats. [default: as the inputs]"
+    "--quality", type=QUALITY, help="Size against precision; exact stores float16. [default: that of the inputs]"
 )
 sample_rate = click.option(
     "--sample-rate", type=RATE, metavar="HZ", help="Sample rate of the result, where the operands' differ."
@@ -166,7 +166,11 @@ def batch_options(function: Function | None = None, *, lists: bool = True, jobs:
 
     declarations = [
         click.option(
-            "--jobs", "-j", type=Whole(1, 1024, word="auto"), default=jobs, help="Files at once; auto: one for each core."
+            "--jobs",
+            "-j",
+            type=Whole(1, 1024, word="auto"),
+            default=jobs,
+            help="Files at once; auto is one for each core.",
         ),
         *([files_from, null] if lists else []),
         click.option("--log", type=OneOf("json"), help="Write a JSON line for each file to stderr, and no progress."),
@@ -179,44 +183,3 @@ def batch_options(function: Function | None = None, *, lists: bool = True, jobs:
     for declare in reversed(declarations):
         result = declare(result)
     return result
-
-
-# Declarations for the commands that still use Typer; they go with the last of those.
-import typer  # noqa: E402
-from typing import Annotated  # noqa: E402
-
-LatArgument = Annotated[str, typer.Argument(metavar="LAT", help="A .lat file, or - for stdin.", show_default=False)]
-LatInputs = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="LAT...", help="Files, folders, quoted globs, or - for stdin.", show_default=False),
-]
-FilesFrom = Annotated[
-    str | None,
-    typer.Option("--files-from", metavar="LIST", help="Take the names in a file too, one a line; - is stdin."),
-]
-Null = Annotated[bool, typer.Option("--null", "-0", help="NUL ends the names in the list, as find -print0 does.")]
-Jobs = Annotated[str, typer.Option("--jobs", "-j", metavar="N", help="Files at once.")]
-Batch = Annotated[
-    str, typer.Option("--jobs", "-j", metavar="N", help="Files at once; as many as there are cores, if not told.")
-]
-LogOption = Annotated[
-    str | None, typer.Option("--log", metavar="json", help="Write one JSON line a file to stderr, and no progress.")
-]
-LatOutput = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="OUT", help="The .lat file to write, or - for stdout.")
-]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite files that exist.")]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--force", "-f", help="Overwrite files that exist; without it a batch skips those that are finished."),
-]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where to compute.", show_default=True)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SampleRate = Annotated[
-    str | None,
-    typer.Option(
-        "--sample-rate",
-        metavar="HZ",
-        help="The result's sample rate, where the operands' differ; nothing is resampled.",
-    ),
-]

@@ -1,5 +1,6 @@
 """Progress on stderr: bars by seconds of audio, or one line; only on a terminal."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -83,7 +84,12 @@ class Progress:
         return advance
 
     def line(self, text: str, fraction: float | None = None) -> None:
-        """Shows one line in place of the one before, with a bar and the time left where a fraction in [0, 1] is given."""
+        """Shows one line in place of the one before.
+
+        Args:
+            text: The line.
+            fraction: How much of the work is done, from 0 to 1, for a bar and the time left.
+        """
         if self._bars is not None:
             if "" not in self._tasks:
                 self._tasks[""] = self._bars.add_task("", total=None, clock="")
@@ -118,10 +124,8 @@ class Progress:
         for name in self._names:
             seconds = 0.0
             if self._duration is not None and os.path.isfile(name):
-                try:
+                with contextlib.suppress(Exception):  # the work itself will report what is wrong with it
                     seconds = self._duration(name)
-                except Exception:
-                    pass  # the work itself will report what is wrong with it
             whole.expect(name, seconds)
         whole.measured()
 

@@ -182,8 +182,8 @@ class _Operand(click.ParamType):
         text = value.removeprefix(MARK)
         operand = split_operand(text)
         if operand.gain < -1 and operand.gain == int(operand.gain) and "dB" not in text:
-            number = f"{operand.gain:g}"
-            say("note", f"{text} inverts and amplifies: {number} is a factor; write {operand.path}:{number}dB for decibels")
+            path, number = operand.path, f"{operand.gain:g}"
+            say("note", f"{text} inverts and amplifies: {number} is a factor; write {path}:{number}dB for decibels")
         return operand
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

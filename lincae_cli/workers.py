@@ -152,9 +152,8 @@ def _alone(items: Sequence[Any], work: Work, indices: list[int]) -> dict[int, An
                 (results[i],) = pool.submit([items[i]]).result()
             except BrokenProcessPool:
                 name = getattr(items[i], "source", items[i])
-                results[i] = failure(
-                    f"{name}: the process that worked on it died (killed, or out of memory)", "run the same command again"
-                )
+                what = f"{name}: the process that worked on it died (killed, or out of memory)"
+                results[i] = failure(what, "run the same command again")
                 pool.close()
                 pool = _Pool(work, 1)
     except BaseException:

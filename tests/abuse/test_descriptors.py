@@ -152,7 +152,8 @@ def test_hanging_up_removes_temporary_files(here):
     soundfile.write(here / "long.wav", np.zeros(44100 * 600), 44100)
     process = subprocess.Popen(
         [sys.executable, "-m", "lincae_cli", "encode", "long.wav", "-o", "x.lat", "--model", "tiny"],
-        cwd=here, env=environment(), stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        cwd=here, env=environment(), stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
     end = time.monotonic() + 60
     while not list(here.glob(".x.lat*")) and process.poll() is None and time.monotonic() < end:

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from cli_helpers import make_lat
+from cli_helpers import listing, make_lat
 
 from lincae_formats import read_lat
 
@@ -45,8 +45,7 @@ def archive(here, record):
 
 def test_a_folder_of_hostile_names_there_and_back(archive, lincae):
     assert lincae("encode", "in", "-o", "lat", "--model", "tiny") == (0, "", [])
-    lats = sorted(os.listdir(b"lat"))
-    assert lats == sorted(name[:-4] + b".lat" for name in NAMES)
+    assert listing(b"lat") == sorted(name[:-4] + b".lat" for name in NAMES)
     code, out, lines = lincae("verify", "lat")
     assert (code, lines) == (0, [])
     assert len(out.splitlines()) == len(NAMES)
@@ -54,9 +53,9 @@ def test_a_folder_of_hostile_names_there_and_back(archive, lincae):
     code, out, lines = lincae("info", "lat")
     assert (code, lines, controls(out)) == (0, [], [])
     assert lincae("decode", "lat", "-o", "out/") == (0, "", [])
-    assert sorted(os.listdir(b"out")) == sorted(NAMES)
+    assert listing(b"out") == sorted(NAMES)
     assert lincae("encode", "in", "-o", "lat", "--model", "tiny")[2] == [
-        f"lincae: note: {len(NAMES)} of {len(NAMES)} files were finished already; --force makes them anew"
+        f"lincae: note: {len(NAMES)} of {len(NAMES)} files were finished already; --force makes them again"
     ]
 
 
@@ -110,7 +109,7 @@ def test_a_folder_deeper_than_a_path_can_be(here, record, lincae):
     assert code == 1
     assert "cannot read the folder" in lines[0]
     assert "File name too long" in lines[0]
-    assert os.listdir("out") == ["top.lat"]
+    assert listing("out") == ["top.lat"]
 
 
 def test_links_in_a_walked_folder(here, record, lincae):
@@ -121,7 +120,7 @@ def test_links_in_a_walked_folder(here, record, lincae):
     Path("in/away").symlink_to("../elsewhere")
     Path("in/linked.wav").symlink_to("../elsewhere/secret.wav")
     assert lincae("encode", "in", "-o", "out", "--model", "tiny") == (0, "", [])
-    assert sorted(os.listdir("out")) == ["a.lat", "linked.lat"]
+    assert listing("out") == ["a.lat", "linked.lat"]
     Path("in/round.wav").symlink_to("round.wav")
     code, _, lines = lincae("encode", "in", "-o", "out", "--model", "tiny")
     assert code == 1
@@ -147,7 +146,7 @@ def test_pipes_and_sockets_in_a_walked_folder_are_left_alone(here, record, linca
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("in/s.wav")
         assert lincae("encode", "in", "-o", "out", "--model", "tiny") == (0, "", [])
-    assert os.listdir("out") == ["a.lat"]
+    assert listing("out") == ["a.lat"]
 
 
 def test_a_list_of_names_cannot_write_outside_its_folder(here, record, lincae):

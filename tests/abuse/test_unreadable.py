@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from cli_helpers import make_lat
+from cli_helpers import listing, make_lat
 
 NOBODY = 65534
 
@@ -48,7 +48,7 @@ def test_an_unreadable_file_and_folder_in_a_batch(forbidden, lincae):
     assert "cannot read the folder in/closed: Permission denied; check its permissions" in lines[0]
     assert "not allowed to read in/b.wav" in lines[1]
     assert lines[2] == "lincae: error: 1 folder could not be read and 1 of 3 files failed; the others are done"
-    assert sorted(p.name for p in Path("out").iterdir()) == ["a.lat", "z.lat"]
+    assert listing("out") == ["a.lat", "z.lat"]
 
 
 def test_an_unreadable_lat_or_list(forbidden, lincae):

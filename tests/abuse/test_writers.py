@@ -4,9 +4,10 @@ import os
 import threading
 
 import pytest
+from cli_helpers import listing
 
 from lincae_core import load
-from lincae_core.pipeline import encode_file
+from lincae_core.models.transcode import encode_file
 from lincae_formats import TargetExistsError, verify
 
 
@@ -67,8 +68,8 @@ def test_two_runs_of_one_batch_at_once_share_the_work(here, record, lincae):
     arguments = ["encode", "in", "-o", "both", "--model", "tiny"]
     assert at_once(*[lambda: codes.append(main(arguments))] * 2) == [None, None]
     assert codes == [0, 0]
-    assert sorted(os.listdir("both")) == sorted(os.listdir("alone"))
-    for name in os.listdir("alone"):
+    assert listing("both") == listing("alone")
+    for name in listing("alone"):
         assert (here / "both" / name).read_bytes() == (here / "alone" / name).read_bytes()
 
 
@@ -78,4 +79,4 @@ def test_leftovers_of_killed_runs_are_removed_by_the_next(here, record, lincae):
     (here / "out" / f".a.lat.{'0' * 12}.tmp").write_bytes(b"half of it")
     (here / "out" / ".a.lat.mine.tmp").write_bytes(b"not ours")
     assert lincae("encode", "in", "-o", "out", "--model", "tiny")[0] == 0
-    assert sorted(os.listdir("out")) == [".a.lat.mine.tmp", "a.lat"]
+    assert listing("out") == [".a.lat.mine.tmp", "a.lat"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lincae_cli.records import LIST
 from lincae_formats import Header, Latents, write_lat
 
 ROOT = Path(__file__).parents[2]
@@ -59,3 +60,8 @@ def make_lat(path: Path, seed=0, channels=1, num_samples=20_000, dtype="float16"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_lat(latents, path)
     return latents
+
+
+def listing(folder) -> list:
+    """The names in a folder, sorted, without the list of what made them."""
+    return sorted(name for name in os.listdir(folder) if name not in (LIST, os.fsencode(LIST)))

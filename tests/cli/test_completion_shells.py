@@ -12,8 +12,8 @@ import pytest
 from cli_helpers import environment
 
 SCRIPTS = {
-    "zsh": ["#compdef lincae", "_LINCAE_COMPLETE=complete_zsh lincae", "compdef _lincae_completion lincae"],
-    "fish": ["complete --command lincae", "_LINCAE_COMPLETE=complete_fish", "_TYPER_COMPLETE_FISH_ACTION=get-args"],
+    "zsh": ["#compdef lincae", "_LINCAE_COMPLETE=zsh_complete lincae", "compdef _lincae_completion lincae"],
+    "fish": ["complete --no-files --command lincae", "_LINCAE_COMPLETE=fish_complete"],
 }
 
 
@@ -52,22 +52,24 @@ def run(home, *command, **more):
 
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_there_is_a_script_for_it(home, shell):
-    script = run(home, "lincae", _LINCAE_COMPLETE=f"source_{shell}")
+    script = run(home, "lincae", _LINCAE_COMPLETE=f"{shell}_source")
     for line in SCRIPTS[shell]:
         assert line in script
 
 
-@pytest.mark.parametrize(
-    ("shell", "asks"),
-    [("zsh", {}), ("fish", {"_TYPER_COMPLETE_FISH_ACTION": "get-args"})],
-)
-def test_what_the_script_asks_for_is_answered(home, shell, asks):
-    answer = run(home, "lincae", _LINCAE_COMPLETE=f"complete_{shell}", _TYPER_COMPLETE_ARGS="lincae en", **asks)
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_what_the_script_asks_for_is_answered(home, shell):
+    def ask(words, incomplete):
+        # zsh names the place of the cursor, fish the word at it.
+        place = str(len(words.split())) if shell == "zsh" else incomplete
+        return run(
+            home, "lincae", _LINCAE_COMPLETE=f"{shell}_complete", COMP_WORDS=f"{words} {incomplete}", COMP_CWORD=place
+        )
+
+    answer = ask("lincae", "en")
     assert "encode" in answer
     assert "decode" not in answer
-    values = "lincae encode --dtype "
-    answer = run(home, "lincae", _LINCAE_COMPLETE=f"complete_{shell}", _TYPER_COMPLETE_ARGS=values, **asks)
-    assert re.findall(r"float\d+", answer) == ["float16", "float32"]
+    assert re.findall(r"float\d+", ask("lincae encode --dtype", "")) == ["float16", "float32"]
 
 
 @needs("fish")

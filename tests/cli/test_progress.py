@@ -1,6 +1,7 @@
 """Progress: by audio time with speed and time left on a terminal, nothing elsewhere."""
 
 import io
+import os
 import re
 import sys
 import time
@@ -31,7 +32,15 @@ def shown(screen):
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
 
 
-def test_all_files_together_and_each_by_itself(monkeypatch):
+def touch(monkeypatch, folder, *names):
+    """Empty files in the working folder: durations are measured of regular files only."""
+    monkeypatch.chdir(folder)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_all_files_together_and_each_by_itself(monkeypatch, tmp_path):
+    touch(monkeypatch, tmp_path, "a.wav", "b.wav", "c.wav")
     terminal = use(monkeypatch, Terminal())
     with Progress(["a.wav", "b.wav", "c.wav"], {"a.wav": 100.0, "b.wav": 60.0}.__getitem__) as progress:
         bar = progress.bar("a.wav")
@@ -62,12 +71,36 @@ def test_nothing_is_drawn_where_it_is_not_wanted(monkeypatch, stderr):
     assert screen.getvalue() == ""
 
 
-def test_audio_of_files_without_a_bar_counts_when_they_end(monkeypatch):
+def test_audio_of_files_without_a_bar_counts_when_they_end(monkeypatch, tmp_path):
+    touch(monkeypatch, tmp_path, "a.lat", "b.lat")
     terminal = use(monkeypatch, Terminal())
     with Progress(["a.lat", "b.lat"], {"a.lat": 100.0, "b.lat": 60.0}.__getitem__) as progress:
         progress.end("a.lat", True, 100.0)
         time.sleep(0.2)
     assert re.search(r"1/2 files .* 1:40 of 2:40, \d+x real time", shown(terminal))
+
+
+def test_what_is_not_a_regular_file_is_never_measured(monkeypatch, tmp_path):
+    """A pipe has its bytes once: who measures it takes them from the work."""
+    touch(monkeypatch, tmp_path, "a.lat")
+    os.mkfifo("pipe.lat")
+    use(monkeypatch, Terminal())
+    measured = []
+    with Progress(["a.lat", "pipe.lat", "-"], lambda name: measured.append(name) or 1.0):
+        time.sleep(0.3)
+    assert measured == ["a.lat"]
+
+
+def test_a_line_is_replaced_and_shows_how_far_it_is(monkeypatch):
+    terminal = use(monkeypatch, Terminal())
+    with Progress() as progress:
+        progress.line("step 1, loss 0.9", 0.1)
+        time.sleep(0.2)
+        progress.line("step 2\x1b[2J, loss 0.8", 0.2)
+        time.sleep(0.2)
+    text = shown(terminal)
+    assert "step 1, loss 0.9" in text
+    assert "step 2\\x1b[2J, loss 0.8" in text
 
 
 def test_stopping_ends_the_work(monkeypatch):

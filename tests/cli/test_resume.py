@@ -147,7 +147,9 @@ def test_what_is_out_of_date_is_named_and_left_and_update_makes_it_again(songs, 
     change(path)
     before = path.read_bytes()
     lines = encode(capsys, *options, code=1)
-    assert f"lat/0/0.lat exists already and {complaint}; add --update to make again what is out of date" in " ".join(lines)
+    assert f"lat/0/0.lat exists already and {complaint}; add --update to make again what is out of date" in " ".join(
+        lines
+    )
     count = 3 if options else 1
     assert lines[-1].startswith(f"lincae: error: {count} of 3 files failed")
     assert path.read_bytes() == before
@@ -172,8 +174,9 @@ def test_a_source_that_was_only_touched_is_the_same(songs, capsys):
 
 
 def test_another_model_makes_other_results(songs, capsys, tiny_model, tmp_path_factory):
-    from lincae_core.models.store import read_info, save_weights
     from safetensors.torch import load_file
+
+    from lincae_core.models.store import read_info, save_weights
 
     encode(capsys)
     before = tree(songs / "lat")
@@ -193,7 +196,9 @@ def test_a_file_that_no_batch_made_is_never_replaced_by_update(songs, capsys):
     songs.joinpath("x.lat").rename("lat/0/0.lat")
     for options in ((), ("--update",)):
         lines = encode(capsys, *options, code=1)
-        assert "lat/0/0.lat exists already, and nothing tells what made it; add --force to overwrite it" in " ".join(lines)
+        assert "lat/0/0.lat exists already, and nothing tells what made it; add --force to overwrite it" in " ".join(
+            lines
+        )
         assert lines[-1] == "lincae: error: 1 of 3 files failed; the others are done"
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lincae_cli import types
-from lincae_formats import UsageError, text
+from lincae_formats import UsageError
+from lincae_formats import text as grammar
 
 
 def read(kind, value):
@@ -54,7 +55,7 @@ def test_times(text, value):
     "text", ["", "-1", "1:60", "1:2:3:4", "1:60:00", "s", "1m1h", "1e3", "nan", "inf", "5ms", "٣", "9" * 400]
 )
 def test_no_times(text):
-    with pytest.raises(UsageError, match="is not a time|is too long"):
+    with pytest.raises(UsageError, match=r"is not a time|is too long"):
         read(types.TIME, text)
 
 
@@ -80,7 +81,7 @@ def test_no_gains(text):
 @given(names, factors)
 def test_an_operand_is_split_at_its_gain(name, factor):
     path = f"d:/{name}.lat"
-    assert types.split_operand(f"{path}:{repr(factor)}") == (path, factor, 0.0)
+    assert types.split_operand(f"{path}:{factor!r}") == (path, factor, 0.0)
     assert types.split_operand(path) == (path, 1.0, 0.0)
 
 
@@ -141,10 +142,10 @@ def test_curves():
 @given(st.text(max_size=20))
 @settings(deadline=None)
 def test_no_text_is_more_than_refused(value):
-    for grammar in (text.seconds, text.offset, text.gain, text.decibels, text.factor, text.points):
+    for read_text in (grammar.seconds, grammar.offset, grammar.gain, grammar.decibels, grammar.factor, grammar.points):
         message = ""
         try:
-            grammar(value)
+            read_text(value)
         except ValueError as e:
             message = str(e)
         assert "\n" not in message
@@ -169,7 +170,7 @@ def test_no_rates(text):
 
 def test_settings_are_pairs():
     assert read(types.SETTING, "c=x=y") == types.Setting("c", "x=y")
-    with pytest.raises(UsageError, match="is not KEY=VALUE; for example: .* data.batch=8"):
+    with pytest.raises(UsageError, match=r"is not KEY=VALUE; for example: .* data\.batch=8"):
         read(types.SETTING, "a")
 
 

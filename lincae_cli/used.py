@@ -1,3 +1,0 @@
-"""The old name of `inputs`."""
-
-from .inputs import ModelCache as Models  # noqa: F401
