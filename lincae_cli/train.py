@@ -1,16 +1,15 @@
 """`lincae train`: trains a model from a recipe."""
 
-import contextlib
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Self
 
 import click
 
 from .messages import usage_error
 from .options import argument, command, device, output
+from .progress import Progress
 from .types import DURATION, PATH, SETTING, STDIO, Setting, format_time
 
 
@@ -61,56 +60,57 @@ def train(
     if dry_run:
         click.echo(as_yaml(resolved), nl=False)
         return
-    log, handler = logging.getLogger("lincae"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("lincae train: %(message)s"))
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
-    log.setLevel(logging.INFO if first else logging.ERROR)
-    log.addHandler(handler)
-    with contextlib.ExitStack() as stack:
-        stack.callback(log.removeHandler, handler)
-        progress = stack.enter_context(TrainingProgress())
-        weights = run(
-            resolved, None if output is None else Path(output), resume=resume, device=device, report=progress.update
-        )
+    with Progress() as display:
+        report = Report(display)
+        report.setLevel(logging.INFO if first else logging.ERROR)
+        log = logging.getLogger("lincae")
+        log.setLevel(logging.INFO)
+        log.addHandler(report)
+        try:
+            out = None if output is None else Path(output)
+            weights = run(resolved, out, resume=resume, device=device, report=report.update)
+        finally:
+            log.removeHandler(report)
     if first:
-        print(f"lincae train: {resolved.name}: {progress.summary()}", file=sys.stderr)
+        print(f"lincae train: {resolved.name}: {report.summary()}", file=sys.stderr)
         print(f"lincae train: to use it: lincae encode FILE --model {weights}", file=sys.stderr)
         click.echo(weights)
 
 
-class TrainingProgress:
-    """A line on stderr: replaced once a second on a terminal, a new one every 5 % elsewhere."""
+class Report(logging.Handler):
+    """Writes what a training logs, and its progress: one line that is replaced on a terminal, else a line every 5 %."""
 
-    def __init__(self) -> None:
-        """Finds out where stderr goes."""
-        self._live = sys.stderr.isatty()
+    def __init__(self, display: Progress) -> None:
+        """Keeps the display."""
+        super().__init__()
+        self._display = display
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._next = 0.0
         self._figures: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
-        """Returns itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Clears the line."""
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line."""
+        line = f"lincae train: {record.getMessage()}"
         if self._live:
-            sys.stderr.write("\r\033[K")
+            self._display.note(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
     def update(self, done: float, figures: dict[str, float]) -> None:
         """Shows progress in [0, 1] and the latest figures."""
         self._figures = figures
         left = figures["elapsed_s"] * (1 - done) / max(done, 1e-9)
         line = (
-            f"{100 * done:5.1f} %  step {figures['step']:.0f}  loss {figures['loss']:.4g}  "
-            f"{figures['audio_s_per_s']:.1f} s of audio per s  "
-            f"{format_time(round(figures['elapsed_s']))} done, {format_time(round(left))} left"
+            f"step {figures['step']:.0f}  loss {figures['loss']:.4g}  {figures['audio_s_per_s']:.1f} s of audio per s  "
+            f"{format_time(round(figures['elapsed_s']))} done"
         )
         if self._live:
-            sys.stderr.write(f"\r\033[K{line}")
-            sys.stderr.flush()
+            self._display.line(line, done)
         elif done >= self._next:
             self._next = done + 0.05
-            print(f"lincae train: {line}", file=sys.stderr)
+            text = f"lincae train: {100 * done:5.1f} %  {line}, {format_time(round(left))} left"
+            print(text, file=sys.stderr, flush=True)
 
     def summary(self) -> str:
         """What was trained: steps, time, last loss."""
