@@ -1,1 +1,1 @@
-"""Training: recipes, data, the two linearity tricks, schedules, the loop, checkpoints."""
+"""Training: recipes, data, the method of Lin-CAE, the loop, validation."""

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from lincae_core.models.consistency import ConsistencyModel, Preconditioning
-from lincae_core.models.frontend import HOP, LEAD, WINDOW
+from lincae_core.models.consistency import FRAME, RATIO, ConsistencyModel, Preconditioning
+from lincae_core.models.frontend import HOP, LEAD
 from lincae_core.training.data import Clips
 from lincae_core.training.recipe import Recipe
 
 LOWEST = 0.05  # smallest noise index of a student: at index 0 the consistency function is the identity
 GRID = 10_000  # noise levels that `draw_index` chooses among
-LATENT_SAMPLES = 8 * HOP
 
 
 class Step(ABC):
@@ -132,7 +131,7 @@ class LinCaeStep(Step):
         step = step_size(progress, c.step_exponent_start, c.step_exponent_end)
         levels = draw_sigma if c.draw == "sigma" else draw_index
         student, teacher = levels(len(peaks), p, c.log_sigma_mean, c.log_sigma_std, step, generator)
-        shape = (len(peaks), self.crop_frames, WINDOW)
+        shape = (len(peaks), self.crop_frames, FRAME)
         return {**draws, "student": student, "teacher": teacher, "noise": draw_noise(shape, crops.device, generator)}
 
     def share(self, crops: Tensor, draws: dict[str, Tensor], rank: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -152,7 +151,7 @@ class LinCaeStep(Step):
     def measured(self, model: ConsistencyModel, clips: Clips) -> dict[str, Any]:
         """`latent_scale`: one over the standard deviation of the latents of 64 crops, to 4 digits."""
         length = 24 if model.grid == 1 else 8  # latent frames
-        crops = clips.crops(64, length * LATENT_SAMPLES + 2 * LEAD, Generator().manual_seed(self.seed))
+        crops = clips.crops(64, length * RATIO * HOP + 2 * LEAD, Generator().manual_seed(self.seed))
         power = [float(model.encoder(model.frontend.analyse(c)).square().mean()) for c in crops.split(8)]
         return {"latent_scale": float(f"{1 / max(math.sqrt(sum(power) / len(power)), 1e-6):.4g}")}
 
@@ -173,12 +172,12 @@ def mix(x: Tensor, w: Tensor) -> Tensor:
         w: weights ``[B]``.
     """
     w = per_item(w, x)
-    return w * x + (1 - w) * x.roll(1, 0)
+    return (w * x + (1 - w) * x.roll(1, 0)).to(x.dtype)
 
 
 def per_item(values: Tensor, x: Tensor) -> Tensor:
-    """Values ``[B]`` shaped ``[B, 1, ...]`` to multiply ``x`` [B, ...], on its device and in its type."""
-    return values.to(x).view(-1, *[1] * (x.ndim - 1))
+    """Values ``[B]`` shaped ``[B, 1, ...]`` to multiply ``x`` [B, ...]."""
+    return values.to(x.device).view(-1, *[1] * (x.ndim - 1))
 
 
 # Trick 2: gains.

@@ -1,4 +1,4 @@
-"""Both families through the one trainer, with and without the tricks, from fresh and from given weights."""
+"""The paper's network through the same trainer, with and without the tricks."""
 
 import csv
 import math
@@ -21,7 +21,7 @@ def run(audio, out, recipe, **sections):
     import yaml
 
     content = {
-        "name": "tiny", "data": {"folders": [{"path": str(audio)}], "batch": 2, "held_out": 0}, "budget": {"steps": 4},
+        "name": "tiny", "data": {"folders": [{"path": str(audio)}], "batch": 2, "held_out": 0}, "budget": {"steps": 3},
         "report": {"validate_times": 0}, **sections,
     }  # fmt: skip
     path = out / "tiny.yaml"
@@ -58,11 +58,7 @@ def test_a_small_unet_trains_and_works(audio, tmp_path, linearity):
     z = encode_array(model, x)
     assert z.shape == (1, 64, 8)
     assert np.isfinite(decode_array(model, z, 30_000)).all()
-
-
-def test_unit_variance_latents(audio, tmp_path):
-    info = read_info(run(audio, tmp_path, {"model": TINY}))
-    assert info.config["latent_scale"] > 1
+    assert info.config["latent_scale"] > 1, "measured at the export, for latents of unit variance"
 
 
 def test_a_gpu_may_get_another_batch(audio, tmp_path):
