@@ -13,9 +13,8 @@ import click
 from . import batch
 from .inputs import gather, open_source
 from .inspect import printable, table
-from .jsontext import dumps
 from .latfiles import opened
-from .messages import failure, say, usage_error
+from .messages import dumps, failure, say, usage_error
 from .options import argument, as_json, command, files_from, force, null, output
 from .outputs import check_targets
 from .types import DURATION, PATH, POSITIVE, TIME, format_time
@@ -68,7 +67,8 @@ def faders(
 
     Prints the gain of each stem in dB over time, and the residual: the power of what the stems do not explain (effects,
     missing tracks) relative to the mix. Nothing is decoded. Delays are whole latent frames (93 ms); gains are straight
-    lines between points one window apart.
+    lines between points one window apart. Files that were encoded with --quality exact give gains within 0.02 dB;
+    integers, if mix and stems were encoded apart, within about 0.3 dB.
     """
     if output is not None and not output.lower().endswith((".yaml", ".yml")):
         raise usage_error(f"-o {output} is not an arrangement", "write -o song.yaml")

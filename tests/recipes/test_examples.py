@@ -87,8 +87,10 @@ def times(folder):
     return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in Path(folder).rglob("*.*") if p.is_file()}
 
 
-def test_there_are_four_and_all_can_be_run():
-    assert SCRIPTS == ["align-album.sh", "extract-stems.sh", "minus-one.sh", "remix-library.sh"]
+def test_all_of_them_can_be_run():
+    assert SCRIPTS == [
+        "align-album.sh", "extract-stems.sh", "minus-one.sh", "read-faders.sh", "remix-library.sh",
+    ]  # fmt: skip
     for name in SCRIPTS:
         text = (EXAMPLES / name).read_text()
         assert os.access(EXAMPLES / name, os.X_OK)
@@ -339,6 +341,27 @@ def test_the_mixture_is_no_stem_of_a_remix(script):
     assert script("remix-library.sh", "lib", "out", "vocals=-inf", "drums=0.5") == (0, "", "")
     wanted = stems["bass"] + 0.5 * stems["drums"] + stems["other"]
     np.testing.assert_allclose(read_lat("out/song.lat").data, wanted, atol=1e-2)
+
+
+def test_mixes_are_turned_back_into_faders(script):
+    stems = {name: lat(f"lib/album/song/{name}.lat", i, num_samples=441_000) for i, name in enumerate(MUSDB)}
+    header = read_lat("lib/album/song/bass.lat").header
+    mixture = sum(gain * data for gain, data in zip((1, 0.5, 0.25, 2), stems.values(), strict=True))
+    write_lat(Latents(mixture, header, dtype="float32"), "lib/album/song/mixture.lat")
+    code, out, err = script("read-faders.sh", "lib/", "out/")
+    assert (code, out) == (0, "")
+    assert sorted(contents("out")) == ["album/song.csv", "album/song.yaml"]
+    lincae = [sys.executable, "-m", "lincae_cli"]
+    again = ["render", "out/album/song.yaml", "-o", "again.lat", "--allow-outside"]
+    subprocess.run([*lincae, *again], check=True, timeout=60, capture_output=True)
+    np.testing.assert_allclose(read_lat("again.lat").data, mixture, atol=2e-2)
+    changed = times("out")
+    assert script("read-faders.sh", "lib", "out") == (0, "", "")
+    assert times("out") == changed
+    lat("lib/album/song/wrong.lat", 77, num_samples=441_000)
+    code, _, err = script("read-faders.sh", "lib", "out")
+    assert code == 1
+    assert "wrong.lat does not seem to be part of lib/album/song/mixture.lat" in err
 
 
 def test_minus_one_as_audio_beside_a_track_of_one_stem(script):
