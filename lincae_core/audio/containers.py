@@ -223,6 +223,7 @@ def _caf(file: BinaryIO, size: int, found: Survey) -> None:
             found.patches[at - 8] = struct.pack(">q", there)
         elif length > there:
             found.cut_short = _missing(length - 4, there - 4)
+            found.patches[at - 8] = struct.pack(">q", there)  # libsndfile would refuse the file
         return
 
 

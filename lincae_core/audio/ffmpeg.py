@@ -109,9 +109,11 @@ class FfmpegStream:
 
     def warning(self) -> str:
         """The last line that ffmpeg wrote to stderr; empty when it had nothing to say."""
+        return next((line.strip() for line in reversed(self._said().split("\n")) if line.strip()), "")
+
+    def _said(self) -> str:
         self._errors.seek(0)
-        lines = self._errors.read()[-4096:].decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return self._errors.read()[-4096:].decode(errors="replace")
 
     def _header(self) -> tuple[int, int]:
         file, rate, channels = self._process.stdout, 0, 0
@@ -129,7 +131,7 @@ class FfmpegStream:
 
     def _failed(self) -> LincaeError:
         said = self.warning().rpartition(self.name)[2].strip(" :") or "it says nothing"
-        if "matches no streams" in said:
+        if "matches no streams" in self._said():
             return LincaeError(f"{self.name} holds no audio", "give a file with an audio stream")
         return LincaeError(f"ffmpeg cannot read {self.name}: {said[:200]}", "is it audio, and whole?")
 

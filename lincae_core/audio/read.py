@@ -280,6 +280,7 @@ class AudioReader:
             shutil.copyfileobj(self._object, copy, 1 << 20)
             copy.flush()
             self._object = copy
+            self._state = self._stat()
         return FfmpegStream(self._object or cast(str, self._path), self.name)
 
     def _temporary(self) -> BinaryIO:

@@ -317,18 +317,8 @@ def decode_tensor(
     x = z.to(model.device, model.dtype)
     known = None if levels is None else levels.to(model.device, model.dtype)
     rms = x.detach().double().square().mean((1, 2)).sqrt().cpu().numpy()
-    parts = [
-        model.decode_stretch(
-            x[:, :, low:high],
-            None if known is None else known[:, :, low:high],
-            rms,
-            low,
-            first,
-            last,
-            frames,
-            steps,
-            seed,
-        )  # fmt: skip
-        for low, high, first, last in model.spans(0, frames, frames)
-    ]
+    parts = []
+    for low, high, first, last in model.spans(0, frames, frames):
+        beside = None if known is None else known[:, :, low:high]
+        parts.append(model.decode_stretch(x[:, :, low:high], beside, rms, low, first, last, frames, steps, seed))
     return torch.cat(parts, 1).to(z.device)
