@@ -1,4 +1,4 @@
-"""Kills workers and writers of batches at random moments, and checks what they leave: `python bench/kill.py --kills 1000`.
+"""Kills workers and writers of batches at random moments and checks what is left: `python bench/kill.py --kills 1000`.
 
 A batch of small `.lat` files runs again and again. Each run is hit once, by SIGKILL, at a random moment: its first
 process or one of its workers. Afterwards no process may be left, every file under its final name must be whole, and

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from lincae_cli.app import root_command
+from lincae_cli.app import root
 
 GENERATE = Path(__file__).parents[2] / "docs" / "generate.py"
 spec = importlib.util.spec_from_file_location("generate", GENERATE)
 generate = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(generate)
-COMMANDS = dict(generate.commands(root_command()))
+COMMANDS = dict(generate.commands(root))
 
 
 def test_the_page_is_that_of_the_live_help(monkeypatch):
@@ -46,4 +46,4 @@ def test_help_ends_with_an_example_that_begins_with_the_command(path, monkeypatc
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_option_and_argument_is_explained(path):
     for param in COMMANDS[path].params:
-        assert param.help, f"{path}: {param.name} has no help"
+        assert getattr(param, "description", None) or getattr(param, "help", None), f"{path}: {param.name} has no help"
