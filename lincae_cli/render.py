@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .arithmetic import stored_as
 from .inputs import STDIO, ModelCache, nearest
 from .inspect import draw
 from .latfiles import open_files
 from .messages import failure, say, usage_error
-from .options import argument, command, device, force, model, output
+from .options import argument, command, device, force, model, output, quality
 from .outputs import check_targets, open_target
 from .progress import Progress
 from .types import SUBTYPE
@@ -57,6 +58,7 @@ class _Result:
 @click.option("--allow-outside", is_flag=True, help="Allow files outside the arrangement's folder.")
 @click.option("--format", metavar="lat|wav|flac|...", default=LAT, help="File type to write into a folder.")
 @click.option("--subtype", type=SUBTYPE, help="Sample format of audio files.")
+@quality
 @model("The model's file, where the model is not installed.")
 @device
 @force
@@ -68,6 +70,7 @@ def render(
     allow_outside: bool,
     format: str,
     subtype: str | None,
+    quality: str | None,
     model: str | None,
     device: str,
     force: bool,
@@ -119,7 +122,7 @@ def render(
         with _lat_targets(results) as lats:
             from lincae_formats import write_lats
 
-            pairs = [(built[r.variant][0], lat) for r, lat in zip(results, lats, strict=True)]
+            pairs = [(stored_as(built[r.variant][0], quality), lat) for r, lat in zip(results, lats, strict=True)]
             write_lats(pairs, overwrite=force)
             if audio:
                 decoded = [(lat, r.target) for r, lat in zip(results, lats, strict=True) if r.audio]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cli_helpers import make_lat
 
-from lincae_formats import Curve, Fade, LatReader, algebra, read_lat
+from lincae_formats import Curve, Fade, Group, Header, Latents, LatReader, algebra, read_lat, write_lat
 from lincae_formats.timeline import nearest
 
 FRAME = 4096 / 44100  # s
@@ -208,6 +208,16 @@ def test_audio_is_what_decoding_the_latents_gives(cli, tiny_model, monkeypatch):
     cli.ok("render", "s.yaml", "-o", "out/", "--format", "flac")
     assert sorted(p.name for p in (cli.folder / "out").iterdir()) == ["s-a.flac", "s.flac"]
     assert "--force" in cli.refused(1, "render", "s.yaml", "-o", "direct.wav")
+
+
+def test_the_quality_of_a_rendered_file(cli, monkeypatch):
+    groups = (Group(2, 4, 0.25),)
+    header = Header(44100, 44100 * 5, "m", "sha256:" + "cd" * 32, latent_dim=8, groups=groups)
+    write_lat(Latents(np.random.default_rng(0).standard_normal(header.shape), header, dtype="int8"), "a.lat")
+    (cli.folder / "s.yaml").write_text("tracks: {a: {file: a.lat}, b: {file: a.lat, gain: 0.5, offset: 0:02}}")
+    cli.noted("render", "s.yaml", "-o", "default.lat")
+    cli.noted("render", "s.yaml", "-o", "exact.lat", "--quality", "exact")
+    assert (read_lat("default.lat").dtype, read_lat("exact.lat").dtype) == ("int8", "float16")
 
 
 # --- what is wrong, and where
