@@ -51,11 +51,13 @@ class Column:
         title: heading.
         digits: after the point.
         better: whether lower or higher figures are better; None where neither.
+        interval: whether the mean's confidence interval is shown.
     """
 
     title: str
     digits: int = 3
     better: Better | None = "lower"
+    interval: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Cell:
         if self.value is None:
             return MISSING, ""
         digits = column.digits if self.digits is None else self.digits
-        margin = None if self.low is None or self.high is None else (self.high - self.low) / 2
+        margin = None
+        if column.interval and self.low is not None and self.high is not None:
+            margin = (self.high - self.low) / 2
         return f"{self.value:.{digits}f}", "" if margin is None else f"±{margin:.{digits}f}"
 
 
@@ -134,7 +138,7 @@ class Table:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """The tables of a comparison; those, and columns, without any figure are left out.
+    """The tables of a comparison; tables, and columns, without any figure are left out.
 
     Args:
         results: from `results.evaluate`.
@@ -142,78 +146,84 @@ def tables(results: dict[str, Any]) -> list[Table]:
     stems = [s for s in STEMS if any(m["target"] == s for m in results["measures"])]
     on, gains = scope(results), ", ".join(f"{g:g}" for g in results["settings"]["gains"])
     paper = f"Rows marked paper are the paper's figures ({PAPER})"
-    mss = [(s.capitalize(), ("sep", "mss", s)) for s in stems]
-    listened = (
-        "kbit/s are those of the mixtures' files, headers included. ViSQOL and Zimtohrli: mean opinion scores, 1 "
-    )
-    listened += (
-        "to 5, higher is better. Notes: F1 of what basic-pitch hears. Tone: buzz at the decoder's frame rate, 1 "
-    )
-    listened += "is none. Octaves: error of octave levels from 500 Hz, dB, lower is better. Without --judges only the "
-    listened += "last four are measured."
+    known = _figures(results)
+
+    def mss(*pairs: tuple[str, str, str]) -> list[tuple[Column, Key]]:
+        return [(Column(title), (measure, "mss", target)) for title, measure, target in pairs]
+
+    def ratios(metric: str) -> list[tuple[Column, Key]]:
+        keys = [("Recons.", "recon", "mixture"), ("Hom.", "hom", "mixture"), ("Add.", "add", "mixture")]
+        keys += [(f"Sep. {s}", "sep", s) for s in stems]
+        return [(Column(title, 2, "higher"), (measure, metric, target)) for title, measure, target in keys]
+
+    def table(
+        name: str, title: str, keys: Sequence[tuple[Column, Key]], note: str,
+        published: Mapping[str, tuple[float, ...]] | None = None,
+    ) -> Table:  # fmt: skip
+        if published is None:
+            keys = [(c, key) for c, key in keys if any(found[1:] == key for found in known)]
+        rows = []
+        for system in results["systems"]:
+            cells = tuple(known.get((system["name"], *key), Cell()) for _, key in keys)
+            if any(cell.value is not None and key[0] != "cost" for cell, (_, key) in zip(cells, keys, strict=True)):
+                rows.append(Row(system["label"], "measured", cells, system["name"]))
+        for label, values in (published or {}).items():
+            rows.append(Row(label, "paper", tuple(Cell(v, digits=2) for v in values)))
+        return Table(name, title, tuple(column for column, _ in keys), tuple(rows), note)
+
     found = [
-        Table("sound", f"Sound of mixtures ({on})", *_sound(results, "recon", "mixture"), listened),
-        Table("vocals", f"Sound of vocals ({on})", *_sound(results, "recon", "vocals"), "STOI: intelligibility."),
-        Table(
-            "separated", f"Sound of vocals by subtraction ({on})", *_sound(results, "sep", "vocals"),
+        table(
+            "sound", f"Sound of mixtures ({on})", _sound("recon", "mixture"),
+            "kbit/s: of the mixtures' files, headers included. ViSQOL, Zimtohrli: mean opinion scores, 1 to 5, "
+            "higher is better. Notes: F1 of what basic-pitch hears. Tone: buzz at the decoder's frame rate, 1 is none. "
+            "Octaves: error of octave levels from 500 Hz, dB, lower is better. Without --judges only the last four are "
+            "measured.",
+        ),
+        table("vocals", f"Sound of vocals ({on})", _sound("recon", "vocals"), "STOI: intelligibility, 0 to 1."),
+        table(
+            "separated", f"Sound of vocals by subtraction ({on})", _sound("sep", "vocals"),
             "The mixture's latents less those of the accompaniment, decoded, against the vocals.",
         ),
-        Table(
+        table(
             "stereo", f"Stereo, dB ({on.removesuffix(', mono')})",
-            *_measured(
-                results,
-                [
-                    (Column(title, 1), ("stereo", case, "mixture"))
-                    for title, case in (("Image", "image"), ("Dual mono", "dual_mono"), ("Hard-panned", "hard_panned"),
-                                        ("Antiphase", "antiphase"))
-                ], intervals=False,
-            ),
+            [(Column(title, 1, interval=False), ("stereo", case, "mixture")) for title, case in _STEREO],
             "Image: error of S/M in octaves of the mixture. The others: level of what should be silent (the side of "
             "dual mono, the empty channel, the middle of antiphase), at best -100 dB.",
         ),
-        _with_paper(
+        table(
             "linearity", f"Linearity, MSS and relative errors ({on})",
-            _measured(
-                results,
-                _columns(
-                    ("Recons.", ("recon", "mss", "mixture")), ("Hom.", ("hom", "mss", "mixture")),
-                    ("Add.", ("add", "mss", "mixture")), ("Enc. hom. err", ("enc_hom", "error", "mixture")),
-                    ("Enc. add. err", ("enc_add", "error", "mixture")),
-                ),
-                keep=True,
-            ),
-            PAPER_LINEARITY,
+            [
+                *mss(("Recons.", "recon", "mixture"), ("Hom.", "hom", "mixture"), ("Add.", "add", "mixture")),
+                (Column("Enc. hom. err"), ("enc_hom", "error", "mixture")),
+                (Column("Enc. add. err"), ("enc_add", "error", "mixture")),
+            ],
             f"MSS: multi-scale spectral distance to the truth, 0 is equal. {paper}, additivity on MUSDB18-HQ and the "
             f"rest on its own test data; the others were measured in this run, with gains of {gains} and decoded audio "
             f"rounded to {results['settings']['subtype']}. ±: 95 % confidence interval of the mean over 10 s segments "
             "(encoder errors: over tracks).",
+            PAPER_LINEARITY,
         ),
-        _with_paper(
+        table(
             "separation", f"Oracle source separation, MSS ({on})",
-            _measured(results, _columns(("Recons.", ("recon", "mss", "mixture")), *mss), keep=True),
-            {k: (v[0], *(v[1 + STEMS.index(s)] for s in stems)) for k, v in PAPER_SEPARATION.items()},
+            mss(("Recons.", "recon", "mixture"), *((s.capitalize(), "sep", s) for s in stems)),
             f"The mixture's latents less those of the accompaniment, decoded. {paper}, on MUSDB18-HQ; the others were "
             "measured in this run.",
+            {k: (v[0], *(v[1 + STEMS.index(s)] for s in stems)) for k, v in PAPER_SEPARATION.items()},
         ),
-        Table(
-            "stems", f"Reconstruction of stems, MSS ({on})",
-            *_measured(results, _columns(*((s.capitalize(), ("recon", "mss", s)) for s in stems))),
+        table(
+            "stems", f"Reconstruction of stems, MSS ({on})", mss(*((s.capitalize(), "recon", s) for s in stems)),
             "What separation can reach at best: the stem itself, encoded and decoded.",
         ),
-        Table(
-            "sums", f"Additivity of 2, 3 and 4 sources, MSS ({on})",
-            *_measured(results, _columns(*((str(k), (f"add{k}", "mss", "sum")) for k in (2, 3, 4)))),
+        table(
+            "sums", f"Additivity of 2, 3 and 4 sources, MSS ({on})", mss(*((k, f"add{k}", "sum") for k in "234")),
             "The sum of the first so many stems' latents (bass, drums, other, vocals), decoded, against their sum. Not "
             "every track has all stems, so the columns need not be means over the same tracks.",
         ),
-        *(_ratios(results, metric, f"{title}, dB ({on})", stems, note) for metric, title, note in _RATIOS),
-        Table(
+        table("sdr", f"SDR, dB ({on})", ratios("sdr"), "No mean is removed and no gain allowed for, as in the paper."),
+        table("si-sdr", f"SI-SDR, dB ({on})", ratios("si_sdr"), "Scale-invariant (Le Roux et al., 2019)."),
+        table(
             "speed", f"Size and speed ({on})",
-            tuple(
-                Column(title, 1, None)
-                for title in ("Numbers a second", "kbit/s", "Encode, x real time", "Decode, x real time")
-            ),
-            tuple(_speed(s, results["data"]["seconds"]) for s in results["systems"]),
+            [(Column(title, 1, None), ("speed", fact, "")) for title, fact in _SPEED],
             "Of the mixtures, mono, on the machine that measured them.",
         ),
     ]  # fmt: skip
@@ -263,75 +273,43 @@ def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
     )  # fmt: skip
 
 
-def _columns(*pairs: tuple[str, Key]) -> list[tuple[Column, Key]]:
-    return [(Column(title), key) for title, key in pairs]
-
-
-def _measured(
-    results: dict[str, Any], columns: Sequence[tuple[Column, Key]], *, keep: bool = False, intervals: bool = True
-) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """Columns and a row for each system that has any figure; empty columns are dropped unless they are to be kept."""
-    known = {(m["system"], m["measure"], m["metric"], m["target"]): m for m in results["measures"]}
-    if not keep:
-        columns = [(c, key) for c, key in columns if any(found[1:] == key for found in known)]
-    rows = []
-    for system in results["systems"]:
-        cells = []
-        for _, key in columns:
-            m = known.get((system["name"], *key))
-            ends = (m["low"], m["high"]) if m and intervals else (None, None)
-            cells.append(Cell() if m is None else Cell(m["mean"], *ends, m["n"]))
-        if any(cell.value is not None for cell in cells):
-            rows.append(Row(system["label"], "measured", tuple(cells), system["name"]))
-    return tuple(column for column, _ in columns), tuple(rows)
-
-
-_SOUND: tuple[tuple[str, str, int, Better | None], ...] = (  # heading, metric, digits, which way is better
+_JUDGED: tuple[tuple[str, str, int, Better | None], ...] = (  # heading, metric, digits, which way is better
     ("ViSQOL", "visqol", 2, "higher"), ("Zimtohrli", "zimtohrli", 2, "higher"), ("Notes", "notes", 2, "higher"),
     ("STOI", "stoi", 2, "higher"), ("SDR, dB", "sdr", 1, "higher"), ("Tone", "tone", 2, None),
     ("Octaves, dB", "octaves", 1, "lower"), ("MSS", "mss", 2, "lower"),
 )  # fmt: skip
+_STEREO = (
+    ("Image", "image"), ("Dual mono", "dual_mono"), ("Hard-panned", "hard_panned"), ("Antiphase", "antiphase"),
+)  # fmt: skip
+_SPEED = (
+    ("Numbers a second", "numbers"), ("kbit/s", "kbps"), ("Encode, x real time", "encode"),
+    ("Decode, x real time", "decode"),
+)  # fmt: skip
 
 
-def _sound(results: dict[str, Any], measure: str, target: str) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
-    """The judges' table of a target, with what it costs in front."""
-    keys = [(Column(title, digits, better), (measure, metric, target)) for title, metric, digits, better in _SOUND]
-    columns, rows = _measured(results, keys, intervals=False)
-    rate = {s["name"]: 8 * s["bytes_per_second"] / 1000 for s in results["systems"]}
-    costed = tuple(Row(r.label, r.source, (Cell(rate[r.system]), *r.cells), r.system) for r in rows if r.system)
-    return (Column("kbit/s", 1, None), *columns), costed
+def _sound(measure: str, target: str) -> list[tuple[Column, Key]]:
+    """The columns of a table of sound, with what it costs in front."""
+    columns = [
+        (Column(title, digits, better, interval=False), (measure, metric, target))
+        for title, metric, digits, better in _JUDGED
+    ]
+    return [(Column("kbit/s", 1, None), ("cost", "kbps", "")), *columns]
 
 
-_RATIOS = (
-    ("sdr", "SDR", "Signal-to-distortion ratio; no mean is removed and no gain allowed for, as in the paper."),
-    ("si_sdr", "SI-SDR", "Scale-invariant SDR (Le Roux et al., 2019)."),
-)
-
-
-def _ratios(results: dict[str, Any], metric: str, title: str, stems: Sequence[str], note: str) -> Table:
-    pairs = [("Recons.", "recon", "mixture"), ("Hom.", "hom", "mixture"), ("Add.", "add", "mixture")]
-    pairs += [(f"Sep. {s}", "sep", s) for s in stems]
-    keys = [(Column(heading, 2, "higher"), (measure, metric, target)) for heading, measure, target in pairs]
-    return Table(metric.replace("_", "-"), title, *_measured(results, keys), note)
-
-
-def _with_paper(
-    name: str, title: str, measured: tuple[tuple[Column, ...], tuple[Row, ...]],
-    published: Mapping[str, tuple[float, ...]], note: str,
-) -> Table:  # fmt: skip
-    rows = (Row(label, "paper", tuple(Cell(v, digits=2) for v in values)) for label, values in published.items())
-    return Table(name, title, measured[0], (*measured[1], *rows), note)
-
-
-def _speed(system: dict[str, Any], seconds: float) -> Row:
-    def times(spent: float) -> Cell:
-        return Cell(seconds / spent, digits=0 if seconds / spent >= 100 else 1) if spent > 0 else Cell()
-
-    cells = (
-        Cell(system["latent_rate"]), Cell(8 * system["bytes_per_second"] / 1000),
-        times(system["seconds_encode"]), times(system["seconds_decode"]),
-    )  # fmt: skip
-    return Row(system["label"], "measured", cells, system["name"])
+def _figures(results: dict[str, Any]) -> dict[tuple[str, str, str, str], Cell]:
+    """Every figure by system and key: what was measured, and what the systems' entries say of cost and speed."""
+    found = {
+        (m["system"], m["measure"], m["metric"], m["target"]): Cell(m["mean"], m["low"], m["high"], m["n"])
+        for m in results["measures"]
+    }
+    seconds = results["data"]["seconds"]
+    for s in results["systems"]:
+        kbps = 8 * s["bytes_per_second"] / 1000
+        spent = {what: s[f"seconds_{what}"] for what in ("encode", "decode")}
+        facts = {"numbers": s["latent_rate"], "kbps": kbps, **{k: v and seconds / v for k, v in spent.items()}}
+        found |= {(s["name"], "speed", fact, ""): Cell(value) for fact, value in facts.items()}
+        found[s["name"], "cost", "kbps", ""] = Cell(kbps)
+    return found
 
 
 def _terminal(found: Sequence[Table]) -> str:

@@ -154,7 +154,8 @@ def principal_vectors(matrix: np.ndarray, count: int) -> np.ndarray:
 def mdct(audio: np.ndarray, hop: int) -> np.ndarray:
     """MDCT with a sine window of two hops; orthonormal (Princen and Bradley, 1986; Malvar, 1990).
 
-    ``X[f, k] = sqrt(2/M) sum_n w[n] x[f M + n - M] cos(pi/M (n + 1/2 + M/2) (k + 1/2))``, M the hop.
+    ``X[f, k] = sqrt(2/M) sum_n w[n] x[f M + n - M] cos(pi/M (n + 1/2 + M/2) (k + 1/2))``, M the hop: the DCT-IV of
+    the block folded about a quarter and three quarters of its length.
 
     Args:
         audio: ``[n]``.
@@ -163,28 +164,26 @@ def mdct(audio: np.ndarray, hop: int) -> np.ndarray:
     Returns:
         float32 ``[ceil(n / hop) + 1, hop]``; zeros surround the audio.
     """
+    from scipy.fft import dct
+
     frames = -(-len(audio) // hop) + 1
-    padded = np.zeros((frames + 1) * hop)
-    padded[hop : hop + len(audio)] = audio
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop]
-    n, k = np.arange(2 * hop), np.arange(hop)
-    spectrum = np.fft.fft(blocks * (_window(hop) * np.exp(-0.5j * np.pi * n / hop)), axis=1)[:, :hop]
-    turned = spectrum * np.exp(-1j * np.pi / hop * (k + 0.5) * (0.5 + hop / 2))
-    return (np.sqrt(2 / hop) * turned.real).astype(np.float32)
+    padded = np.pad(audio.astype(np.float64), (hop, frames * hop - len(audio)))
+    blocks = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * _window(hop)
+    a, b, c, d = np.split(blocks, 4, axis=1)
+    return dct(np.hstack([-c[:, ::-1] - d, a - b[:, ::-1]]), 4, norm="ortho").astype(np.float32)
 
 
 def imdct(coefficients: np.ndarray, num_samples: int) -> np.ndarray:
     """The inverse of `mdct`: coefficients ``[frames, hop]`` to audio ``[num_samples]``, at most (frames - 1) hop."""
+    from scipy.fft import dct
+
     frames, hop = coefficients.shape
-    n, k = np.arange(2 * hop), np.arange(hop)
-    spectrum = np.zeros((frames, 2 * hop), complex)
-    spectrum[:, :hop] = coefficients * np.exp(1j * np.pi / hop * (k + 0.5) * (0.5 + hop / 2))
-    blocks = np.fft.ifft(spectrum, axis=1) * np.exp(0.5j * np.pi * n / hop)
-    blocks = blocks.real * (2 * hop * np.sqrt(2 / hop) * _window(hop))
+    first, second = np.split(dct(coefficients.astype(np.float64), 4, norm="ortho"), 2, axis=1)
+    blocks = np.hstack([second, -second[:, ::-1], -first[:, ::-1], -first]) * _window(hop)
     out = np.zeros((frames + 1, hop))
     out[:-1] += blocks[:, :hop]
     out[1:] += blocks[:, hop:]
-    return out.reshape(-1)[hop : hop + num_samples].astype(np.float32)
+    return out.ravel()[hop : hop + num_samples].astype(np.float32)
 
 
 def _window(hop: int) -> np.ndarray:
