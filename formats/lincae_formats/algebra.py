@@ -464,9 +464,13 @@ def _finest(
 
     relative = np.min([steps(i) for i in having], axis=0)
     grids = np.min([layout(headers[i].groups).grid for i in having], axis=0) if grid is None else [grid] * len(relative)
-    rows = zip(shape.sizes.tolist(), relative.tolist(), list(grids), shape.level.tolist(), strict=True)
+    rows = zip(
+        shape.sizes.tolist(), relative.tolist(), list(grids), shape.level.tolist(), shape.slots.tolist(), strict=True
+    )
+    runs = [(len(list(same)), row) for row, same in groupby(rows)]
     return tuple(
-        Group(len(list(same)), size, step, int(each), level) for (size, step, each, level), same in groupby(rows)
+        Group(count, size, step, int(each), level, 1 if count % slots else slots)
+        for count, (size, step, each, level, slots) in runs
     )
 
 

@@ -22,7 +22,7 @@ MAX_SAMPLES_PER_FRAME = 2**20
 MAX_TEXT = 255  # bytes of UTF-8 in `model` and `writer`
 MAX_GROUPS_TEXT = 4096  # bytes of JSON in `groups`
 MAX_GRID = 64
-STEP_RANGE = (1e-4, 16.0)  # of a relative step
+STEP_RANGE = (1e-4, 64.0)  # of a relative step
 CHUNK_FRAMES = 256
 
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
@@ -38,6 +38,8 @@ class Group:
         relative_step: Step of the integers, as a fraction of the group's RMS (or of its level, see `level`).
         grid: Step codes are multiples of this; one code is 1.5 dB.
         level: Whether each group of the run has a level: the RMS of a band of the audio, beside its numbers.
+        slots: This many consecutive groups are one after the other in time, within the latent frame; their step codes
+            are stored as differences from slot to slot.
     """
 
     count: int
@@ -45,6 +47,7 @@ class Group:
     relative_step: float
     grid: int = 1
     level: bool = False
+    slots: int = 1
 
     def __post_init__(self) -> None:
         """Normalises the number types, so that equal groups compare and print alike."""
@@ -177,6 +180,9 @@ def check_groups(groups: tuple[Group, ...], name: str) -> None:
         _check_int(name, "the count of a group", group.count, 1, MAX_LATENT_DIM)
         _check_int(name, "the size of a group", group.size, 1, MAX_LATENT_DIM)
         _check_int(name, "the grid of a group", group.grid, 1, MAX_GRID)
+        _check_int(name, "the number of slots", group.slots, 1, MAX_LATENT_DIM)
+        if group.count % group.slots:
+            raise HeaderError(f"{name}: a run of {group.count} groups cannot have {group.slots} slots")
         low, high = STEP_RANGE
         if not low <= group.relative_step <= high:  # false for NaN
             raise HeaderError(f"{name}: the relative step of a group is {group.relative_step!r}, not {low} to {high}")
@@ -185,8 +191,8 @@ def check_groups(groups: tuple[Group, ...], name: str) -> None:
 
 
 def groups_text(groups: tuple[Group, ...]) -> str:
-    """Groups as they are stored: compact JSON, `[[count,size,relative_step,grid,level],...]`."""
-    rows = [[g.count, g.size, _short(g.relative_step), g.grid, int(g.level)] for g in groups]
+    """Groups as they are stored: compact JSON, `[[count,size,relative_step,grid,level,slots],...]`."""
+    rows = [[g.count, g.size, _short(g.relative_step), g.grid, int(g.level), g.slots] for g in groups]
     return json.dumps(rows, separators=(",", ":"))
 
 
@@ -195,21 +201,21 @@ def parse_groups(text: str, name: str) -> tuple[Group, ...]:
     """Groups from their JSON.
 
     Raises:
-        HeaderError: it is not JSON, not a list of `[count, size, relative_step, grid, level]`, or out of range.
+        HeaderError: it is not JSON, not a list of `[count, size, relative_step, grid, level, slots]`, or out of range.
     """
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise HeaderError(f"{name}: the attribute groups is not JSON ({e})") from e
-    complaint = f"{name}: groups must be a list of [count, size, relative_step, grid, level]"
+    complaint = f"{name}: groups must be a list of [count, size, relative_step, grid, level, slots]"
     if not isinstance(rows, list) or not rows:
         raise HeaderError(complaint)
     groups = []
     for row in rows:
-        if not isinstance(row, list) or len(row) != 5 or row[4] not in (0, 1) or type(row[2]) not in (int, float):
+        if not isinstance(row, list) or len(row) != 6 or row[4] not in (0, 1) or type(row[2]) not in (int, float):
             raise HeaderError(complaint)
         try:
-            groups.append(Group(row[0], row[1], row[2], row[3], row[4]))
+            groups.append(Group(*row))
         except OverflowError as e:
             raise HeaderError(complaint) from e
     found = tuple(groups)

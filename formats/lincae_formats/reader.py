@@ -1,6 +1,7 @@
 """Reading `.lat` files: everything the format promises is checked before memory is allocated."""
 
 import contextlib
+import math
 import os
 import stat
 import zlib
@@ -38,16 +39,16 @@ from .header import (
     parse_groups,
 )
 from .storage import COPY_HINT, Chunks, named_errors
-from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, all_finite, joined, silence, unknown
+from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, accumulated, all_finite, joined, silence, unknown
 
-ROW_NUMBERS = 1 << 16  # numbers in a chunk of /steps, /scale or /levels, at most
+ROW_BYTES = 1 << 17  # in a chunk of /steps, /scale or /levels, at most
 _MOST_OPEN = 100
 _FEW = 64  # files of which whole blocks are kept in memory
 
 
-def row_frames(frames: int, numbers: int) -> int:
-    """Frames per chunk of a dataset that has `numbers` numbers a frame, over all channels: at most 2^16 numbers."""
-    return even_split(frames, max(1, ROW_NUMBERS // numbers))
+def row_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Shape of the chunks of /steps, /scale or /levels: everything in as many frames as fit into 2^17 bytes."""
+    return *shape[:-1], even_split(shape[-1], max(1, ROW_BYTES // (math.prod(shape[:-1]) * itemsize)))
 
 
 class LatReader:
@@ -239,7 +240,8 @@ class LatReader:
         parts = []
         for number in range(start // size, -(-stop // size)):
             if key not in self._rows or self._rows[key][0] != number:
-                self._rows[key] = number, chunks.read(*[0] * (len(chunks.chunk) - 1), number)
+                rows = chunks.read(*[0] * (len(chunks.chunk) - 1), number)
+                self._rows[key] = number, accumulated(rows, self.header.groups) if key == "steps" else rows
             begin = number * size
             parts.append(self._rows[key][1][..., max(0, start - begin) : min(size, stop - begin)])
         found = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
@@ -368,8 +370,8 @@ class LatReader:
             found = self._shape(dataset, key)
             if found != shape:
                 raise ShapeError(f"{self.name}: /{key} has shape {found}, must be {shape}")
-            numbers = int(np.prod(shape[:-1]))
-            self._add_chunks(key, dataset, (*shape[:-1], row_frames(frames, numbers)), np.dtype(dtype).str, file, size)
+            kind = np.dtype(dtype)
+            self._add_chunks(key, dataset, row_chunk(shape, kind.itemsize), kind.str, file, size)
 
     def _add_chunks(
         self, key: str, dataset: h5d.DatasetID, chunk: tuple[int, ...], dtype: str, file: h5f.FileID, size: int

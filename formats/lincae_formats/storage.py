@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ _END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}
 _HEAD = 52
 COPY_HINT = "copy or encode it again"
 MOST_DEFLATED = 1032  # deflate cannot shrink anything further
+_SMALL = 1 << 14  # bytes for which every way is tried
 _CHUNK_OVERHEAD = 64  # bytes by which a stored chunk may exceed deflate's own bound
 _HDF5_RAISES = (OSError, LookupError, RuntimeError, ValueError, TypeError, MemoryError, ArithmeticError)
 
@@ -417,9 +418,13 @@ class Chunks:
         return ChecksumError(f"{self._name}: a checksum of /{self._key} does not match: the file is damaged", COPY_HINT)
 
 
-def write_chunk(dataset: h5d.DatasetID, offset: tuple[int, ...], data: np.ndarray) -> None:
-    """Deflates a whole chunk and writes it as bytes."""
-    packed = deflated(np.ascontiguousarray(data).data)
+def write_chunk(dataset: h5d.DatasetID, offset: tuple[int, ...], data: np.ndarray, cuts: Sequence[int] = ()) -> None:
+    """Deflates a whole chunk and writes it as bytes; `cuts` are the rows of its second axis where other numbers begin."""
+    if len(data) == 1 and cuts:
+        parts = [np.ascontiguousarray(part).data for part in np.split(data[0], cuts)]
+    else:
+        parts = [np.ascontiguousarray(data).data]
+    packed = deflated(parts)
     write_raw(dataset, offset, packed + fletcher32(packed))
 
 
@@ -428,20 +433,26 @@ def write_raw(dataset: h5d.DatasetID, offset: tuple[int, ...], raw: bytes) -> No
     dataset.write_direct_chunk(offset, raw)
 
 
-def deflated(data: Any) -> bytes:
-    """A deflate stream (RFC 1950): the smallest of a few ways that suit noise, runs and repetition.
+def deflated(parts: Sequence[memoryview]) -> bytes:
+    """One zlib stream (RFC 1950) of some parts, each in the shortest of a few ways: for noise, runs and repetition.
 
     Rounded latents are noise, for which Huffman codes alone are 12 to 16 % smaller than matches of level 9.
     """
-    best = _deflated(data, zlib.Z_HUFFMAN_ONLY)
-    if len(best) * 3 < memoryview(data).nbytes:  # sparse: runs or repetition may be shorter
-        best = min((best, _deflated(data, zlib.Z_RLE), _deflated(data, zlib.Z_DEFAULT_STRATEGY)), key=len)
-    return best
+    packed, check = [b"\x78\xda"], 1
+    for i, part in enumerate(parts):
+        check = zlib.adler32(part, check)
+        end = zlib.Z_FINISH if i == len(parts) - 1 else zlib.Z_FULL_FLUSH  # a flush ends at a byte
+        best = _deflated(part, zlib.Z_HUFFMAN_ONLY, end)
+        if part.nbytes < _SMALL or len(best) * 3 < part.nbytes:  # sparse: runs or repetition may be shorter
+            others = (zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY)
+            best = min((best, *(_deflated(part, strategy, end) for strategy in others)), key=len)
+        packed.append(best)
+    return b"".join([*packed, check.to_bytes(4, "big")])
 
 
-def _deflated(data: Any, strategy: int) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy)
-    return packer.compress(data) + packer.flush()
+def _deflated(data: memoryview, strategy: int, end: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
+    return packer.compress(data) + packer.flush(end)
 
 
 def fletcher32(data: bytes) -> bytes:

@@ -5,7 +5,7 @@ The rounding rule, the decoding rule and the error bound are in SPEC.md, section
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,6 +35,7 @@ class Layout:
         relative: Relative steps, float64 `[G]`.
         grid: Grids of the step codes, int `[G]`.
         level: Which groups have a level, bool `[G]`.
+        slots: Slots of the run of each, int `[G]`.
     """
 
     sizes: np.ndarray
@@ -42,6 +43,7 @@ class Layout:
     relative: np.ndarray
     grid: np.ndarray
     level: np.ndarray
+    slots: np.ndarray
 
 
 @functools.lru_cache(maxsize=256)
@@ -59,6 +61,7 @@ def layout(groups: tuple[Group, ...]) -> Layout:
         each([group.relative_step for group in groups], float),
         each([group.grid for group in groups], int),
         each([group.level for group in groups], bool),
+        each([group.slots for group in groups], int),
     )
 
 
@@ -207,7 +210,7 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     if plain.any():
         sizes = lay.sizes[plain, None]
         whole = np.sqrt((rms[:, plain] ** 2 * sizes).sum(axis=1, keepdims=True) / sizes.sum())
-        rms[:, plain] = np.maximum(rms[:, plain], whole * 10.0 ** (FLOOR_DB / 20.0))
+        rms = np.maximum(rms, whole * 10.0 ** (FLOOR_DB / 20.0))
     known = np.zeros(rms.shape, bool)
     if levels is not None and lay.level.any():
         known[:, lay.level] = ~np.isnan(levels)
@@ -254,6 +257,34 @@ def _codes(
     if exponent.any():
         codes = np.where(silent, 0, np.maximum(codes - UNIT * exponent[:, None, :], 1))
     return codes, exponent
+
+
+def differences(codes: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
+    """Step codes `[C, G, n]` as they are stored: each less the one before it in time, modulo 256; the first as it is.
+
+    In time the slots of a frame come one after the other, then those of the next frame.
+    """
+    return _in_time(
+        codes, groups, lambda rows: np.diff(rows, axis=-1, prepend=np.zeros((*rows.shape[:2], 1), np.uint8))
+    )
+
+
+def accumulated(stored: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
+    """The step codes `[C, G, n]` of stored differences."""
+    return _in_time(stored, groups, lambda rows: np.cumsum(rows, axis=-1, dtype=np.uint8))
+
+
+def _in_time(codes: np.ndarray, groups: tuple[Group, ...], change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    channels, _, frames = codes.shape
+    result = np.empty_like(codes)
+    at = 0
+    for run in groups:
+        shape = (channels, run.count // run.slots, run.slots, frames)
+        rows = codes[:, at : at + run.count].reshape(shape).swapaxes(2, 3).reshape(*shape[:2], -1)
+        changed = change(rows).reshape(*shape[:2], frames, run.slots).swapaxes(2, 3)
+        result[:, at : at + run.count] = changed.reshape(channels, run.count, frames)
+        at += run.count
+    return result
 
 
 def widen(stored: np.ndarray) -> np.ndarray:

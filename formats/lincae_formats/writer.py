@@ -18,8 +18,8 @@ from ._version import __version__
 from .errors import DTypeError, LatError, NonFiniteError, OverflowFloat16Error, ShapeError
 from .files import atomic_path
 from .header import FORMAT, FORMAT_VERSION, MODEL_SAMPLE_RATE, Header, check_text, groups_text
-from .reader import LatReader, Pooled, row_frames
-from .stored import DTYPES, SCALE_MAX, Stored, all_finite, joined, quantised, unknown
+from .reader import LatReader, Pooled, row_chunk
+from .stored import DTYPES, SCALE_MAX, Stored, all_finite, differences, joined, quantised, unknown
 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
@@ -301,7 +301,7 @@ class LatWriter:
             for channel in range(self.header.channels):
                 data = np.zeros(chunk, block.data.dtype)
                 data[0, :, : block.frames] = block.data[channel]
-                storage.write_chunk(self._latents, (channel, 0, self._written), data)
+                storage.write_chunk(self._latents, (channel, 0, self._written), data, self._cuts)
             if self.dtype == "int8":
                 assert block.steps is not None
                 assert block.scale is not None
@@ -343,6 +343,8 @@ class LatWriter:
         channels, _, frames = header.shape
         chunk = (1, header.latent_dim, header.chunk_frames)
         self._latents = self._dataset("latents", header.shape, chunk, self.dtype)
+        runs = [run.count * run.size for run in header.groups]
+        self._cuts = np.cumsum(runs)[:-1].tolist() if self.dtype == "int8" else []
         if header.groups:
             # Every dataset's header has some space for attributes that would be empty otherwise.
             storage.write_attribute(self._latents, "groups", groups_text(header.groups))
@@ -350,7 +352,8 @@ class LatWriter:
             self._rows["steps"] = self._row_dataset("steps", (channels, header.group_count, frames), "uint8")
             self._rows["scale"] = self._row_dataset("scale", (channels, frames), "float32", skip=1.0)
         elif header.level_count:
-            self._rows["levels"] = self._row_dataset("levels", (channels, header.level_count, frames), "float32")
+            shape = (channels, header.level_count, frames)
+            self._rows["levels"] = self._row_dataset("levels", shape, "float32", skip=np.nan)
 
     def _write_attributes(self, history: bytes) -> None:
         header = self.header
@@ -389,9 +392,10 @@ class LatWriter:
         return self._datasets[key]
 
     def _row_dataset(self, key: str, shape: tuple[int, ...], dtype: str, skip: float | None = None) -> "_Rows":
-        chunk = (*shape[:-1], row_frames(shape[-1], int(np.prod(shape[:-1]))))
+        chunk = row_chunk(shape, np.dtype(dtype).itemsize)
         make = functools.partial(self._dataset, key, shape, chunk, dtype)
-        return _Rows(make, shape, chunk, np.dtype(dtype).newbyteorder("<"), skip)
+        change = (lambda codes: differences(codes, self.header.groups)) if key == "steps" else np.asarray
+        return _Rows(make, shape, chunk, np.dtype(dtype).newbyteorder("<"), skip, change)
 
     def _write_tags(self) -> None:
         if not self._tags:
@@ -431,6 +435,7 @@ class _Rows:
         chunk: Shape of its chunks.
         dtype: numpy's type.
         skip: If every number is this one, the dataset is not created.
+        change: What is done to a chunk before it is stored.
     """
 
     def __init__(
@@ -440,8 +445,9 @@ class _Rows:
         chunk: tuple[int, ...],
         dtype: np.dtype[Any],
         skip: float | None,
+        change: Callable[[np.ndarray], np.ndarray],
     ) -> None:
-        self.shape = shape
+        self.shape, self._change = shape, change
         self._make, self._chunk, self._dtype, self._skip = make, chunk, dtype, skip
         self._dataset = make() if skip is None else None
         self._pending: list[np.ndarray] = []
@@ -457,7 +463,7 @@ class _Rows:
 
     def copy(self, chunks: storage.Chunks, stop: int) -> None:
         """Copies those chunks of another file's dataset that end with frame `stop` or before."""
-        assert self._dataset is not None
+        self._dataset = self._dataset or self._make()
         size, frames = self._chunk[-1], self.shape[-1]
         while self._written < frames and min(self._written + size, frames) <= stop:
             lead = (0,) * (len(self.shape) - 1)
@@ -470,7 +476,7 @@ class _Rows:
         self._pending = [rows[..., count:]]
         rows = rows[..., :count]
         if self._dataset is None:
-            if (rows == self._skip).all():
+            if np.array_equal(rows, np.full_like(rows, self._skip), equal_nan=True):
                 self._written += count
                 return
             self._dataset, until, self._written = self._make(), self._written, 0
@@ -480,7 +486,7 @@ class _Rows:
 
     def _write_chunk(self, rows: np.ndarray) -> None:
         data = np.zeros(self._chunk, self._dtype)
-        data[..., : rows.shape[-1]] = rows
+        data[..., : rows.shape[-1]] = self._change(rows)
         storage.write_chunk(self._dataset, (*(0,) * (len(self.shape) - 1), self._written), data)
         self._written += rows.shape[-1]
 

@@ -18,7 +18,7 @@ from lincae_formats.header import FORMAT_VERSION
 
 WRITER = "lincae 0.1.0"  # written into the vectors; stays when lincae's version moves on
 FINGERPRINT = "sha256:" + "0123456789abcdef" * 4
-GROUPS = (Group(2, 2, 0.25), Group(2, 2, 0.5, 2, True))
+GROUPS = (Group(2, 2, 0.25), Group(2, 2, 0.5, 2, True, 2))
 
 
 def latents(seed: int, header: Header, **facts: object) -> Latents:

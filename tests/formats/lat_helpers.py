@@ -30,7 +30,7 @@ def make(channels=1, num_samples=20_000, *, seed=0, dtype="float16", latent_dim=
     )
 
 
-GROUPS = (Group(2, 3, 0.25), Group(2, 5, 0.5, 2, True))  # 16 dimensions, two groups with levels
+GROUPS = (Group(2, 3, 0.25), Group(2, 5, 0.5, 2, True, 2))  # 16 dimensions, one band of two slots with levels
 
 
 def make_int8(channels=1, num_samples=20_000, *, seed=0, groups=GROUPS, levels=True, name="", **facts):
@@ -88,10 +88,12 @@ def raw_file(path: Path, *, attributes=None, latents=None, shape=(1, 8, 5), hist
     return path
 
 
-def raw_int8(path: Path, *, groups="[[2,3,0.5,1,0],[1,2,0.5,2,1]]", attributes=None, **replaced) -> Path:
+def raw_int8(path: Path, *, groups="[[2,3,0.5,1,0,1],[1,2,0.5,2,1,1]]", attributes=None, **replaced) -> Path:
     """An int8 file made with h5py alone: 8 dimensions in 3 groups, 5 frames; `replaced` are other datasets or None."""
     raw_file(path, latents=np.ones((1, 8, 5), "<i1"), attributes=attributes)
-    rows = {"steps": np.full((1, 3, 5), 192, np.uint8), "scale": np.ones((1, 5), "<f4"), **replaced}
+    steps = np.zeros((1, 3, 5), np.uint8)
+    steps[:, :, 0] = 192  # the others are differences
+    rows = {"steps": steps, "scale": np.ones((1, 5), "<f4"), **replaced}
     with h5py.File(path, "r+", libver=("v110", "v110")) as f:
         if groups is not None:
             f["latents"].attrs["groups"] = groups if isinstance(groups, np.ndarray) else text(groups)

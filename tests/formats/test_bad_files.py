@@ -319,27 +319,31 @@ def test_the_hand_made_integers_are_good(bad):
     ("groups", "error"),
     [
         (None, HeaderError),
-        ("[[2,3,0.5,1,0]]", ShapeError),
-        ("[[2,3,0.5,1,0],[2,2,0.5,2,1]]", ShapeError),
+        ("[[2,3,0.5,1,0,1]]", ShapeError),
+        ("[[2,3,0.5,1,0,1],[2,2,0.5,2,1,1]]", ShapeError),
         ("[]", HeaderError),
         ("{}", HeaderError),
         ("not json", HeaderError),
         ("[" * 4000, HeaderError),
-        ("[[1,8,0.5,1]]", HeaderError),
-        ("[[1,8,0.5,1,2]]", HeaderError),
-        ("[[1,8,0.5,0,0]]", HeaderError),
-        ("[[1,8,NaN,1,0]]", HeaderError),
-        ("[[1,8,1e999,1,0]]", HeaderError),
-        ("[[1,8,0,1,0]]", HeaderError),
-        ("[[1,8,-0.5,1,0]]", HeaderError),
-        ('[[1,8,"0.5",1,0]]', HeaderError),
-        ("[[1,8.0,0.5,1,0]]", HeaderError),
-        ("[[true,8,0.5,1,0]]", HeaderError),
-        ("[[-1,-8,0.5,1,0]]", HeaderError),
-        ("[[0,0,0.5,1,0],[1,8,0.5,1,0]]", HeaderError),
-        ("[[1,1" + "0" * 400 + ",0.5,1,0]]", HeaderError),
-        ("[[1,8,1" + "0" * 400 + ",1,0]]", HeaderError),
-        ("[" + ",".join(["[1,1,0.123456789,1,0]"] * 1000) + "]", HeaderError),
+        ("[[1,8,0.5,1,0]]", HeaderError),
+        ("[[1,8,0.5,1,0,0]]", HeaderError),
+        ("[[1,8,0.5,1,0,2]]", HeaderError),
+        ("[[1,8,0.5,1,0,1.0]]", HeaderError),
+        ("[[1,8,65,1,0,1]]", HeaderError),
+        ("[[1,8,0.5,1,2,1]]", HeaderError),
+        ("[[1,8,0.5,0,0,1]]", HeaderError),
+        ("[[1,8,NaN,1,0,1]]", HeaderError),
+        ("[[1,8,1e999,1,0,1]]", HeaderError),
+        ("[[1,8,0,1,0,1]]", HeaderError),
+        ("[[1,8,-0.5,1,0,1]]", HeaderError),
+        ('[[1,8,"0.5",1,0,1]]', HeaderError),
+        ("[[1,8.0,0.5,1,0,1]]", HeaderError),
+        ("[[true,8,0.5,1,0,1]]", HeaderError),
+        ("[[-1,-8,0.5,1,0,1]]", HeaderError),
+        ("[[0,0,0.5,1,0,1],[1,8,0.5,1,0,1]]", HeaderError),
+        ("[[1,1" + "0" * 400 + ",0.5,1,0,1]]", HeaderError),
+        ("[[1,8,1" + "0" * 400 + ",1,0,1]]", HeaderError),
+        ("[" + ",".join(["[1,1,0.123456789,1,0,1]"] * 1000) + "]", HeaderError),
         (np.array([1, 2]), HeaderError),
     ],
 )
@@ -389,7 +393,7 @@ def test_bad_levels_known(bad, value):
 def test_bad_levels_of_floats(bad, levels, error):
     raw_file(bad)
     with h5py.File(bad, "r+", libver=("v110", "v110")) as f:
-        f["latents"].attrs["groups"] = text("[[2,3,0.5,1,0],[1,2,0.5,2,1]]")
+        f["latents"].attrs["groups"] = text("[[2,3,0.5,1,0,1],[1,2,0.5,2,1,1]]")
         f.create_dataset("levels", data=levels, chunks=levels.shape, **PACKED)
     refused(bad, error, "levels")
 

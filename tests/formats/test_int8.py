@@ -31,7 +31,8 @@ from lincae_formats import (
     verify,
     write_lat,
 )
-from lincae_formats.stored import STEPS, layout, quantised
+from lincae_formats.header import parse_groups
+from lincae_formats.stored import STEPS, accumulated, differences, layout, quantised
 
 quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 1000)
@@ -53,7 +54,10 @@ def integers(source):
     with h5py.File(file) as f:
         shape = f["latents"].shape
         scale = f["scale"][:] if "scale" in f else np.ones((shape[0], shape[2]), np.float32)
-        return f["latents"][:], f["steps"][:], scale, "levels_known" not in f.attrs
+        groups = parse_groups(bytes(f["latents"].attrs["groups"]).decode(), "x")
+        size = f["steps"].chunks[2]
+        parts = [accumulated(f["steps"][:, :, at : at + size], groups) for at in range(0, shape[2], size)]
+        return f["latents"][:], np.concatenate(parts, axis=2), scale, "levels_known" not in f.attrs
 
 
 # --- rounding
@@ -101,7 +105,7 @@ def test_no_number_is_further_off_than_half_a_step(block):
     error = np.abs(found.values(groups).astype(float) - z)
     assert (error <= bound * (1 + 1e-5) + 1e-30)[~silent & ~clipped].all()
     assert not found.data[silent].any()
-    # A group without a level is silent where all its numbers are below half the step that it would have.
+    # A group without a known level is silent where no number is above half the step that it would have.
     quiet = silent & ~np.repeat(known, lay.sizes, axis=1)
     relative = np.repeat(np.broadcast_to(lay.relative[:, None], found.steps.shape[1:]), lay.sizes, axis=0)
     rms = np.sqrt(np.mean(z.astype(float) ** 2, axis=1, keepdims=True))
@@ -169,6 +173,38 @@ def test_the_bytes_do_not_depend_on_the_blocks(seed, frames, sizes, known):
     back = read_lat(io.BytesIO(whole.getvalue()))
     np.testing.assert_array_equal(np.concatenate(read, axis=2), back.data)
     np.testing.assert_array_equal(np.concatenate(levels, axis=2), back.levels())
+
+
+@quick
+@given(seeds, st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9))
+def test_step_codes_are_differences_in_time(seed, channels, bands, slots, frames):
+    groups = (Group(2, 1, 1.0), Group(bands * slots, 1, 1.0, 1, True, slots))
+    codes = np.random.default_rng(seed).integers(0, 256, (channels, 2 + bands * slots, frames)).astype(np.uint8)
+    stored = differences(codes, groups)
+    np.testing.assert_array_equal(accumulated(stored, groups), codes)
+    for channel, group, frame in np.ndindex(codes.shape):
+        if group < 2 or (group - 2) % slots == 0:  # the first slot: the last one of the frame before
+            last = group if group < 2 else group + slots - 1
+            before = codes[channel, last, frame - 1] if frame else 0
+        else:
+            before = codes[channel, group - 1, frame]
+        assert stored[channel, group, frame] == (int(codes[channel, group, frame]) - int(before)) % 256
+
+
+def test_numbers_that_are_all_zero_cost_next_to_nothing(tmp_path):
+    """128 probes at coarse steps, whose integers are 0, beside 384 numbers that are not."""
+    sizes = []
+    for probes in (0, 128):
+        groups = (Group(12, 32, 0.5), *([Group(probes, 1, 8.0, 2, True, 8)] if probes else []))
+        header = Header(44100, 4096 * 512, "m", "sha256:" + "0" * 64, latent_dim=384 + probes, groups=groups)
+        random = np.random.default_rng(0)
+        with LatWriter(tmp_path / f"{probes}.lat", header) as out:
+            z = random.standard_normal(header.shape)
+            out.append(z, np.abs(z[:, 384:]) + 0.3)
+        with h5py.File(tmp_path / f"{probes}.lat") as f:
+            sizes.append(f["latents"].id.get_storage_size())
+            assert not f["latents"][:, 384:].any()
+    assert sizes[1] - sizes[0] < 200
 
 
 # --- what is exact
