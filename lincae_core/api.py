@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -137,12 +137,13 @@ class Model:
                 return self.decode(
                     reader, start=start, end=end, steps=steps, seed=seed, sample_rate=sample_rate
                 )  # fmt: skip
-        if isinstance(latents, np.ndarray) or type(latents).__module__.partition(".")[0] == "torch":
+        if isinstance(latents, np.ndarray) or not hasattr(latents, "header"):
             if (start, end, sample_rate) != (None, None, None):
                 raise UsageError("an array is decoded whole, at the model's rate", "leave start, end, sample_rate out")
             return self._decode_numbers(latents, levels, steps, seed)
-        span = decoded_span(latents.header, latents.name or "latents", start, end, sample_rate)
-        blocks = decoded_blocks(self.autoencoder, latents, span, steps=steps, seed=seed)
+        source = cast(Signal, latents)
+        span = decoded_span(source.header, source.name or "latents", start, end, sample_rate)
+        blocks = decoded_blocks(self.autoencoder, source, span, steps=steps, seed=seed)
         return np.concatenate(list(blocks), axis=1)
 
     def encode_tensor(self, audio: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -207,6 +208,9 @@ class Model:
         )
 
     def _decode_numbers(self, latents: Any, levels: Any, steps: int, seed: int) -> Any:
+        if not hasattr(latents, "ndim"):
+            kind = type(latents).__name__
+            raise UsageError(f"cannot decode a {kind}", "give Latents, a path, an array or a tensor")
         if latents.ndim not in (3, 4) or latents.shape[-2] != self.latent_dim or not latents.shape[-1]:
             shape = tuple(latents.shape)
             raise ShapeError(
@@ -214,7 +218,7 @@ class Model:
             )
         batch = latents.ndim == 4
         items, known = (latents, levels) if batch else (latents[None], None if levels is None else levels[None])
-        outs = []
+        outs: list[Any] = []
         for i in range(len(items)):
             beside = None if known is None else known[i]
             if isinstance(latents, np.ndarray):

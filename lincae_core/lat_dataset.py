@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from bisect import bisect_right
 from collections import OrderedDict
@@ -20,50 +21,68 @@ from lincae_formats.errors import LincaeError
 
 _MOST_OPEN = 64  # files that a process keeps open
 
+log = logging.getLogger("lincae")
 
-class LatDataset(Dataset[torch.Tensor]):
+
+class LatDataset(Dataset[Any]):
     """Random crops of `.lat` files, float32 ``[C, latent_dim, frames]``.
 
-    Every frame is as likely as any other, in long files and in short ones. Which crop item i is depends on the seed,
-    the epoch and i alone: not on the order, the workers or the machine. A file shorter than a crop is followed by
-    silence. Files are opened by the process that reads them, so workers may be forked or spawned.
+    Every frame is equally likely, in long files and in short ones. Crop i depends on the seed, the epoch and i alone:
+    not on the order, the workers or the machine. Files are opened by the process that reads them, so workers may be
+    forked or spawned.
+
+    A file shorter than a crop gives its whole length at the start of the crop, and zeros (silence) behind it; the
+    property `short` lists such files. A file that cannot be opened is skipped with a warning and listed in `skipped`.
 
     Args:
-        where: A folder, walked without hidden files, or files.
-        frames: Latent frames in a crop (93 ms each at the default timeline).
-        length: Items in an epoch; by default as many as fit into the files without overlap.
+        where: A folder, searched with its subfolders but without hidden files, or files.
+        frames: Latent frames in a crop (93 ms each at 44.1 kHz).
+        length: Crops in an epoch; by default as many as fit into the files without overlap.
         seed: Of the crops.
-        mono: Average the channels of every file; without it all files must have as many.
+        mono: Average the channels of every file; without it all files must have the same number.
+        levels: Return ``(latents, levels)``, with the levels float32 ``[C, GL, frames]`` of the models that have
+            them: NaN where unknown, 0 in silence. With `mono` they are the mean of the channels' powers.
+
+    Attributes:
+        paths: The files used, sorted.
+        skipped: The files that could not be opened, and why.
+        header: Of the first file.
 
     Raises:
-        LincaeError: there is no `.lat` file, one is damaged, or they do not belong together.
+        LincaeError: there is no `.lat` file that can be opened, or they do not belong together.
     """
 
     def __init__(
         self, where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], frames: int = 64, *,
-        length: int | None = None, seed: int = 0, mono: bool = False,
+        length: int | None = None, seed: int = 0, mono: bool = False, levels: bool = False,
     ) -> None:  # fmt: skip
         """Reads every file's header."""
         if frames < 1 or seed < 0 or (length is not None and length < 1):
             text = f"crops of {frames} frames, {length} in an epoch, seed {seed}"
             raise LincaeError(text, "give at least one frame and one crop, and a seed of 0 or more")
-        self.paths = _find(where)
-        self.frames, self.seed, self.mono, self.epoch = frames, seed, mono, 0
-        headers = [_header(path) for path in self.paths]
-        _check(headers, self.paths, mono)
-        self.header = headers[0]
-        counts = [header.frames for header in headers]
-        self._starts = list(accumulate((max(0, n - frames) + 1 for n in counts), initial=0))
-        self._length = length or max(1, sum(counts) // frames)
+        self.frames, self.seed, self.mono, self.levels, self.epoch = frames, seed, mono, levels, 0
+        self.skipped: dict[Path, str] = {}
+        headers = self._headers(_find(where))
+        self.paths = list(headers)
+        _check(list(headers.values()), self.paths, mono)
+        self.header = headers[self.paths[0]]
+        self._counts = [header.frames for header in headers.values()]
+        self._starts = list(accumulate((max(0, n - frames) + 1 for n in self._counts), initial=0))
+        self._length = length or max(1, sum(self._counts) // frames)
         self._open: OrderedDict[int, LatReader] = OrderedDict()
         self._process = os.getpid()
 
+    @property
+    def short(self) -> list[Path]:
+        """The files shorter than a crop."""
+        return [path for path, count in zip(self.paths, self._counts, strict=True) if count < self.frames]
+
     def __len__(self) -> int:
-        """Items in an epoch."""
+        """Crops in an epoch."""
         return self._length
 
-    def __getitem__(self, index: int) -> torch.Tensor:
-        """Crop `index` of this epoch, ``[C, latent_dim, frames]``.
+    def __getitem__(self, index: int) -> Any:
+        """Crop `index` of this epoch, ``[C, latent_dim, frames]``; with `levels`, a pair.
 
         Raises:
             IndexError: it is not within the epoch.
@@ -73,27 +92,46 @@ class LatDataset(Dataset[torch.Tensor]):
             raise IndexError(f"item {index} of {self._length}")
         number, start = self.place(index)
         reader = self._reader(number)
-        data = reader.read(start, min(start + self.frames, reader.header.frames))
-        if self.mono:
-            data = data.mean(axis=0, keepdims=True, dtype=np.float32)
-        crop = torch.zeros(*data.shape[:2], self.frames)
-        crop[:, :, : data.shape[2]] = torch.from_numpy(np.ascontiguousarray(data))
-        return crop
+        stop = min(start + self.frames, reader.header.frames)
+        crop = self._padded(reader.read(start, stop), np.float32(1))
+        if not self.levels:
+            return crop
+        return crop, self._padded(reader.levels(start, stop), np.float32(2))
 
     def set_epoch(self, epoch: int) -> None:
-        """Draws other crops from now on. Workers that are kept alive between epochs (persistent) do not hear of it."""
+        """Draws other crops from now on; workers kept alive between epochs (`persistent_workers`) do not notice."""
         self.epoch = epoch
 
     def place(self, index: int) -> tuple[int, int]:
-        """Which file of `paths` an item is cut from, and at which frame."""
+        """The file, as an index of `paths`, and the first frame of a crop."""
         draw = np.random.default_rng([self.seed, self.epoch, index % self._length])
         at = int(draw.integers(self._starts[-1]))
         number = bisect_right(self._starts, at) - 1
         return number, at - self._starts[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to a spawned worker: no open files."""
+        """State for a spawned worker, without open files."""
         return {**self.__dict__, "_open": OrderedDict()}
+
+    def _padded(self, data: np.ndarray, power: np.float32) -> torch.Tensor:
+        if self.mono:
+            data = (data**power).mean(axis=0, keepdims=True, dtype=np.float32) ** (1 / power)
+        crop = torch.zeros(*data.shape[:2], self.frames)
+        crop[:, :, : data.shape[2]] = torch.from_numpy(np.ascontiguousarray(data))
+        return crop
+
+    def _headers(self, paths: list[Path]) -> dict[Path, Header]:
+        found = {}
+        for path in paths:
+            try:
+                with LatReader(path) as reader:
+                    found[path] = reader.header
+            except LincaeError as e:
+                self.skipped[path] = str(e)
+                log.warning("skipped: %s", e)
+        if not found:
+            raise LincaeError(f"none of {len(paths)} .lat files can be opened: {next(iter(self.skipped.values()))}")
+        return found
 
     def _reader(self, number: int) -> LatReader:
         if self._process != os.getpid():
@@ -110,19 +148,14 @@ def _find(where: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> l
     if isinstance(where, (str, os.PathLike)):
         folder = Path(where)
         if not folder.is_dir():
-            raise LincaeError(f"{folder} is no folder", "name a folder with .lat files, or give a list of files")
-        inside = (path for path in folder.rglob("*") if path.suffix.lower() == ".lat")
+            raise LincaeError(f"{folder} is not a folder", "name a folder with .lat files, or give a list of files")
+        inside = (path for path in folder.rglob("*") if path.suffix.lower() == ".lat" and path.is_file())
         paths = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     else:
         paths = [Path(path) for path in where]
     if not paths:
         raise LincaeError("there is no .lat file to read", "make some: lincae encode music/ -o latents/")
     return sorted(paths)
-
-
-def _header(path: Path) -> Header:
-    with LatReader(path) as reader:
-        return reader.header
 
 
 def _check(headers: list[Header], paths: list[Path], mono: bool) -> None:

@@ -153,8 +153,9 @@ def ffmpeg_tags(source: str | BinaryIO) -> dict[str, str]:
 
 
 def _input(source: str | BinaryIO) -> tuple[list[str], tuple[int, ...]]:
+    descriptors: tuple[int, ...] = ()
     if isinstance(source, str):
-        where, descriptors = f"file:{source}", ()
+        where = f"file:{source}"
     else:
         with contextlib.suppress(OSError):
             source.flush()

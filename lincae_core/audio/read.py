@@ -246,7 +246,8 @@ class AudioReader:
         """Finds the file's rate, channels, length and tags, and who decodes it."""
         with self._raw() as raw:
             self._survey = survey(raw)
-            head = raw.seek(0) or raw.read(16)
+            raw.seek(0)
+            head = raw.read(16)
         try:
             with self._open(0) as file:
                 self.subtype = str(file.subtype)

@@ -164,7 +164,7 @@ def _stacked(rows: list[Tensor]) -> Tensor:
 def _tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
     import torch
 
-    return torch.from_numpy(np.require(data, np.float32, "CW")).to(model.device)
+    return torch.from_numpy(np.require(data, np.float32, ["C", "W"])).to(model.device)
 
 
 def encode_blocks(

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lincae_core import LatDataset, Latents, LincaeError, write_lat
-from lincae_formats import ChecksumError, Header
+from lincae_formats import ChecksumError, Group, Header
 
 FINGERPRINT = "sha256:" + "ab" * 32
 
@@ -111,10 +111,10 @@ def test_mono_and_mixed_channel_counts(tmp_path):
 
 def test_what_cannot_be_used_is_refused_by_name(tmp_path):
     for where, complaint in (
-        (tmp_path / "none", "is no folder"),
+        (tmp_path / "none", "is not a folder"),
         (tmp_path, "lincae encode"),
         ([], "lincae encode"),
-        ([tmp_path / "x.lat"], "cannot read"),
+        ([tmp_path / "x.lat"], "can be opened: cannot read"),
     ):
         with pytest.raises(LincaeError, match=complaint):
             LatDataset(where)
@@ -126,8 +126,48 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path):
     with pytest.raises(LincaeError, match=r"two versions of the model"):
         LatDataset(tmp_path)
     data = bytearray((tmp_path / "a.lat").read_bytes())
-    at = data.index(np.arange(20, dtype="<f4").tobytes())
-    data[at + 5] ^= 1
+    dataset = LatDataset([tmp_path / "a.lat"], frames=20)
+    data[_first_chunk(tmp_path / "a.lat") + 5] ^= 1
     (tmp_path / "a.lat").write_bytes(data)
     with pytest.raises(ChecksumError, match=r"a\.lat"):
-        _ = LatDataset([tmp_path / "a.lat"], frames=20)[0]
+        _ = dataset[0]
+
+
+def _first_chunk(path):
+    import h5py
+
+    with h5py.File(path) as file:
+        return file["latents"].id.get_chunk_info(0).byte_offset
+
+
+def test_a_bad_file_among_many_is_skipped_and_named(folder, caplog):
+    (folder / "bad.lat").write_bytes(b"no .lat file")
+    (folder / "cut.lat").write_bytes((folder / "0" / "x.lat").read_bytes()[:300])
+    data = LatDataset(folder, frames=10, length=5)
+    assert len(data.paths) == 3
+    assert sorted(path.name for path in data.skipped) == ["bad.lat", "cut.lat"]
+    assert "bad.lat" in data.skipped[folder / "bad.lat"]
+    assert caplog.text.count("skipped: ") == 2
+    with pytest.raises(LincaeError, match=r"none of 1 \.lat files can be opened"):
+        LatDataset([folder / "bad.lat"])
+
+
+def test_files_shorter_than_a_crop_are_listed(folder):
+    assert [path.parent.name for path in LatDataset(folder, frames=10).short] == ["2"]
+    assert len(LatDataset(folder, frames=1000).short) == 3
+
+
+def test_levels_come_with_the_latents(tmp_path):
+    header = Header(44100, 4096 * 30, "m", FINGERPRINT, channels=2, latent_dim=4, groups=(Group(2, 2, 0.1, 1, True),))
+    data = np.random.default_rng(0).standard_normal(header.shape).astype(np.float32)
+    bands = np.abs(data[:, :2]) + 0.1
+    write_lat(Latents(data, header, dtype="float32", band_levels=bands), tmp_path / "a.lat")
+    dataset = LatDataset(tmp_path, frames=40, length=3, levels=True)
+    latents, levels = dataset[0]
+    assert (latents.shape, levels.shape) == ((2, 4, 40), (2, 2, 40))
+    assert np.allclose(levels[:, :, :30], bands)
+    assert not levels[:, :, 30:].any()
+    mono = LatDataset(tmp_path, frames=40, length=3, levels=True, mono=True)[0][1]
+    assert np.allclose(mono[0, :, :30], np.sqrt((bands**2).mean(0)))
+    with_loader = next(iter(DataLoader(dataset, batch_size=3)))
+    assert [tuple(part.shape) for part in with_loader] == [(3, 2, 4, 40), (3, 2, 2, 40)]
