@@ -222,7 +222,8 @@ def group_powers(signal: Signal, start: int, stop: int) -> tuple[np.ndarray, np.
 def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str, list[float]]]:
     """Fits the weights by which `estimate` turns group powers into audio powers.
 
-    Non-negative least squares of the relative error of each frame's power, over frames that are not nearly silent.
+    Non-negative least squares of the relative error of the power of 3 s, in steps of a quarter of that; nearly silent
+    stretches are left out. Shorter stretches would count the latents' overlap into neighbouring frames as errors.
 
     Args:
         pairs: Latents, and the audio `[C, n]` that they were encoded from, at the model's sample rate.
@@ -242,21 +243,29 @@ def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str,
             ("weighted", sosfilt(k_weighting(header.model_sample_rate), padded, axis=1)),
         ):
             power = np.square(sound).reshape(header.channels, header.frames, -1).mean(axis=2)
-            targets[kind].append(power.reshape(-1))
-        features["numbers"].append(numbers.transpose(0, 2, 1).reshape(-1, numbers.shape[1]))
-        features["levels"].append(levels.transpose(0, 2, 1).reshape(-1, levels.shape[1]))
+            targets[kind].append(_stretches(power[:, None]).reshape(-1))
+        for name, powers in (("numbers", numbers), ("levels", levels)):
+            features[name].append(_stretches(powers).transpose(0, 2, 1).reshape(-1, powers.shape[1]))
     found: dict[str, dict[str, list[float]]] = {}
     for kind, rows in targets.items():
         power = np.concatenate(rows)
-        keep = power > 1e-4 * power.mean()
+        keep = power > 1e-5 * power.mean()
         found[kind] = {}
         for name, blocks in features.items():
-            # Frames far apart in level count alike: every equation is divided by its power.
+            # Loud and soft stretches count alike: every equation is divided by its power.
             matrix = np.concatenate(blocks)[keep] / power[keep, None]
             size = np.maximum(matrix.mean(axis=0), 1e-300)
             weights, _ = nnls(matrix / size, np.ones(len(matrix)))
             found[kind][name] = [float(f"{w:.4g}") for w in weights / size]
     return found
+
+
+def _stretches(powers: np.ndarray, frames: int = 32) -> np.ndarray:
+    """Means over stretches of frames, `[C, G, K]` to `[C, G, stretches]`."""
+    frames = min(frames, powers.shape[2])
+    sums = np.cumsum(np.pad(powers, ((0, 0), (0, 0), (1, 0))), axis=2)
+    starts = np.arange(0, powers.shape[2] - frames + 1, max(1, frames // 4))
+    return np.asarray((sums[:, :, starts + frames] - sums[:, :, starts]) / frames)
 
 
 def dimension_statistics(signals: Iterable[Signal]) -> dict[str, Any]:
