@@ -11,10 +11,12 @@ from lincae_core.evaluation.protocols import SUBTYPES, as_written, relative_erro
 from lincae_core.evaluation.results import Settings
 from lincae_core.evaluation.systems import Identity, Options, System, choose_systems
 from lincae_core.evaluation.systems import opus as opus_module
-from lincae_core.evaluation.systems.klt import NUMBERS, SPAN, Klt, covariance, fitted_on, principal_vectors
+from lincae_core.evaluation.systems.klt import NUMBERS, SPAN, Klt, covariance, fitted_on, imdct, mdct, principal_vectors
+from lincae_core.evaluation.systems.lincae_model import LincaeModel
 from lincae_core.evaluation.systems.opus import Opus
-from lincae_formats import read_lat
+from lincae_formats import Header, Latents, read_lat
 from lincae_formats.errors import LincaeError, UsageError
+from lincae_formats.header import Group
 
 LENGTHS = (1, 4095, 4096, 4097, 30_000)
 
@@ -199,6 +201,59 @@ def test_both_channels_of_a_stereo_file(tiny):
     y = opus.roundtrip(x)
     assert sdr(y[0], x[0]) > 3
     assert np.abs(y[1]).max() < 0.1 * np.abs(y[0]).max()
+
+
+class Mdct:
+    """A model whose latents are 256 MDCT coefficients of each 4096 samples, stored at a quality."""
+
+    sample_rate = RATE
+
+    def encode(self, audio, sample_rate, quality=None):
+        assert sample_rate == RATE
+        z = np.stack([mdct(x, 4096)[:, :256].T for x in audio])
+        step = {"low": 1.0, "medium": 0.5, "high": 0.25, "exact": 0.0}[quality]
+        header = Header(
+            sample_rate=RATE, num_samples=(z.shape[2] - 1) * 4096, model="mdct",
+            model_fingerprint="sha256:" + "12" * 32, channels=len(z), latent_dim=256,
+            groups=(Group(16, 16, step, 1, False),) if step else (),
+        )  # fmt: skip
+        z = z[:, :, : header.frames]
+        return Latents(z, header, dtype="int8" if step else "float16")
+
+    def decode(self, latents, **_):
+        frames = np.pad(latents.data, ((0, 0), (0, 4096 - 256), (0, 1)))
+        return np.stack([imdct(z.T, latents.num_samples) for z in frames])
+
+
+def test_qualities_are_systems_that_cost_and_lose_what_their_files_do():
+    """Finer steps take more bytes and are nearer; sums are rounded once more; bytes include the header."""
+    x = music(4) + 0.02 * np.random.default_rng(0).standard_normal(4 * RATE).astype(np.float32)
+    kept = imdct(np.pad(mdct(x, 4096)[:, :256], ((0, 0), (0, 3840))), len(x))
+    n, sizes, errors, halves = 40 * 4096, [], [], []
+    for quality in ("low", "medium", "high", "exact"):
+        system = LincaeModel(
+            Mdct,
+            name="mdct",
+            label="MDCT",
+            version="1",
+            fingerprint="m",
+            latent_rate=256 * RATE / 4096,
+            quality=quality,
+        )
+        assert (system.name, system.label, system.fingerprint) == (
+            f"mdct:{quality}",
+            f"MDCT, {quality}",
+            f"m:{quality}",
+        )
+        z = system.encode(x)
+        sizes.append(system.size(z))
+        assert sizes[-1] > 1000
+        errors.append(sdr(system.decode(z, n), kept[:n]))
+        halves.append(sdr(system.decode(0.5 * z + 0.5 * z, n), kept[:n]))
+    assert sizes == sorted(sizes)
+    assert errors == sorted(errors)
+    assert errors[3] > 60
+    assert all(abs(half - once) < 0.5 for half, once in zip(halves[:3], errors[:3], strict=True)), (halves, errors)
 
 
 def test_random_weights_are_the_same_every_time():
