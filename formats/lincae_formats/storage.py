@@ -22,7 +22,6 @@ _END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}
 _HEAD = 52
 COPY_HINT = "copy or encode it again"
 MOST_DEFLATED = 1032  # deflate cannot shrink anything further
-_SMALL = 1 << 14  # bytes for which every way is tried
 _CHUNK_OVERHEAD = 64  # bytes by which a stored chunk may exceed deflate's own bound
 _HDF5_RAISES = (OSError, LookupError, RuntimeError, ValueError, TypeError, MemoryError, ArithmeticError)
 
@@ -419,7 +418,7 @@ class Chunks:
 
 
 def write_chunk(dataset: h5d.DatasetID, offset: tuple[int, ...], data: np.ndarray, cuts: Sequence[int] = ()) -> None:
-    """Deflates a whole chunk and writes it as bytes; `cuts` are the rows of its second axis where other numbers begin."""
+    """Deflates a whole chunk and writes it as bytes; other numbers begin at the rows `cuts` of its second axis."""
     if len(data) == 1 and cuts:
         parts = [np.ascontiguousarray(part).data for part in np.split(data[0], cuts)]
     else:
@@ -442,16 +441,22 @@ def deflated(parts: Sequence[memoryview]) -> bytes:
     for i, part in enumerate(parts):
         check = zlib.adler32(part, check)
         end = zlib.Z_FINISH if i == len(parts) - 1 else zlib.Z_FULL_FLUSH  # a flush ends at a byte
-        best = _deflated(part, zlib.Z_HUFFMAN_ONLY, end)
-        if part.nbytes < _SMALL or len(best) * 3 < part.nbytes:  # sparse: runs or repetition may be shorter
-            others = (zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY)
-            best = min((best, *(_deflated(part, strategy, end) for strategy in others)), key=len)
-        packed.append(best)
+        packed.append(_shortest(part, end))
     return b"".join([*packed, check.to_bytes(4, "big")])
 
 
-def _deflated(data: memoryview, strategy: int, end: int) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
+def _shortest(data: memoryview, end: int) -> bytes:
+    best = _deflated(data, zlib.Z_HUFFMAN_ONLY, end)
+    if len(best) * 3 < data.nbytes:  # sparse: runs may be shorter
+        best = min(best, _deflated(data, zlib.Z_RLE, end), key=len)
+    matches = _deflated(data, zlib.Z_DEFAULT_STRATEGY, end, level=1)  # fast, and tells whether level 9 is worth its time
+    if len(matches) < 1.05 * len(best):
+        best = min(best, _deflated(data, zlib.Z_DEFAULT_STRATEGY, end), key=len)
+    return best
+
+
+def _deflated(data: memoryview, strategy: int, end: int, level: int = 9) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
     return packer.compress(data) + packer.flush(end)
 
 
