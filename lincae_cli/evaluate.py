@@ -198,13 +198,7 @@ def compare(reference: str, other: str, model: str | None, judges: bool, device:
 
         found = measure(a, b, names, judges=judges, progress=progress.bar(f"{reference}, {other}"))
     facts = _facts(names, (a, b), found)
-    click.echo(_json(facts) if as_json else _lines(facts))
-
-
-def _json(facts: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(messages.dumps(facts) if as_json else _lines(facts))
 
 
 def _facts(names: tuple[str, str], audio: tuple[Any, Any], found: Comparison) -> dict[str, Any]:
