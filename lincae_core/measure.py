@@ -203,20 +203,28 @@ def group_powers(signal: Signal, start: int, stop: int) -> tuple[np.ndarray, np.
     """Powers of the groups of latent dimensions in frames `[start, stop)`.
 
     Returns:
-        The mean squares of each group's numbers, `[C, G, n]`; and the same with the squared levels in place of those
-        of groups that have a level, NaN where it is not known.
+        The mean squares of the numbers of each group `[C, G, n]`, where the slots of a frame count as one group; and
+        the same with squared levels for the groups that have a level, NaN where it is not known.
     """
     header = signal.header
     data = np.square(signal.read(start, stop), dtype=np.float64)
-    groups = [g for g in header.groups for _ in range(g.count)]
-    sizes = [g.size for g in groups] or [header.latent_dim]
-    ends = np.cumsum(sizes)
-    numbers = np.stack([data[:, e - s : e].mean(axis=1) for s, e in zip(sizes, ends, strict=True)], axis=1)
-    with_level = [i for i, g in enumerate(groups) if g.level]
-    levels = numbers.copy()
-    if with_level:
-        levels[:, with_level] = np.square(signal.levels(start, stop), dtype=np.float64)
-    return numbers, levels
+    if not header.groups:
+        whole = data.mean(axis=1, keepdims=True)
+        return whole, whole.copy()
+    known = np.square(signal.levels(start, stop), dtype=np.float64)
+    channels, _, frames = data.shape
+    numbers, levels, dim, band = [], [], 0, 0
+    for run in header.groups:
+        size = run.count * run.size
+        rows = (channels, run.count // run.slots, -1, frames)  # slots follow each other in time: their powers average
+        numbers.append(data[:, dim : dim + size].reshape(rows).mean(axis=2))
+        if run.level:
+            levels.append(known[:, band : band + run.count].reshape(rows).mean(axis=2))
+            band += run.count
+        else:
+            levels.append(numbers[-1])
+        dim += size
+    return np.concatenate(numbers, axis=1), np.concatenate(levels, axis=1)
 
 
 def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str, list[float]]]:
