@@ -32,6 +32,7 @@ DEFAULT_MODEL = "frame"
 QUALITIES = ("low", "medium", "high", "exact")
 DEFAULT_QUALITY = "medium"
 FAMILIES = {  # module, config class, model class
+    "frame": ("frame", "FrameConfig", "FrameModel"),
     "frame64": ("frame64", "Frame64Config", "Frame64Model"),
     "unet": ("unet", "UnetConfig", "UnetModel"),
 }

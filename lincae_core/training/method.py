@@ -67,6 +67,10 @@ class Step(ABC):
 
 def step_for(recipe: Recipe) -> Step:
     """The training step for a recipe's family of models."""
+    if recipe.model.family == "frame":
+        from lincae_core.training.levels import LevelsStep
+
+        return LevelsStep(recipe)
     return LinCaeStep(recipe)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lincae_core.models.frame import FrameConfig
 from lincae_core.models.frame64 import Frame64Config
 from lincae_core.models.store import FAMILIES, config_class
 from lincae_core.models.unet import UnetConfig
@@ -27,7 +28,7 @@ YAML_ERRORS = (
     yaml.YAMLError, RecursionError, ValueError, OverflowError, AttributeError, KeyError, IndexError, TypeError,
 )  # fmt: skip
 
-ModelConfig = Annotated[Frame64Config | UnetConfig, Field(discriminator="family")]
+ModelConfig = Annotated[FrameConfig | Frame64Config | UnetConfig, Field(discriminator="family")]
 
 
 class Section(BaseModel):

@@ -1,0 +1,153 @@
+"""The training step of the `frame` model: its network learns the energies of bands from rounded latents.
+
+The encoder is fixed and linear, so the paper's tricks need no loss: the latents of mixtures are sums of latents. What
+the network must learn is to read *rounded* latents, of signals as they are, and of sums and differences.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from lincae_core.models.frame import BANDS, FRAME, LOW_GROUPS, SLOTS, FrameModel
+from lincae_core.training.method import Step
+from lincae_core.training.recipe import Recipe
+
+FRAMES = 24  # latent frames in a crop
+EDGE = 8  # slots at both ends of a crop that the loss leaves out
+PLAIN, SUM, DIFFERENCE, EXACT = range(4)
+SHARES = (0.4, 0.15, 0.3, 0.15)  # of the crops, in that order
+UNHEARD = 1e-3  # of a mixture's energy: differences are not measured below it
+LEAD = 384  # samples before the first STFT frame
+FLOOR = 1e-6  # energies below that part of the mean energy of all bands are equal
+
+
+class LevelsStep(Step):
+    """Distance of logarithms of energies, of signals, sums and differences; see `method.Step`."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        del recipe  # nothing to set
+        self.crop_samples = FRAMES * FRAME + 2 * FrameModel.margin
+
+    def draw(self, model: FrameModel, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
+        """What becomes of each crop, and how its latents are rounded. See `method.Step.draw`."""
+        n = len(crops)
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            return low + (high - low) * torch.rand(n, *shape, generator=generator)
+
+        first, ramp = uniform(-1.8, -0.2), uniform(0.0, 1.6)  # ln of the lowest group's step, and its growth
+        where = torch.linspace(0, 1, LOW_GROUPS)
+        probe = torch.tensor([8.0, 1.4, 0.9, 0.5])[torch.randint(4, (n,), generator=generator)]
+        return {
+            "kind": torch.multinomial(torch.tensor(SHARES), n, replacement=True, generator=generator),
+            "gain": uniform(-1.6, 1.6).exp(),  # of the other signal, -14 to 14 dB
+            "low_step": (first[:, None] + ramp[:, None] * where).exp(),
+            "probe_step": probe,
+            "grid": torch.tensor([2.0, 3.0, 4.0])[torch.randint(3, (n,), generator=generator)],
+            "paired": (probe > 2) | (torch.rand(n, generator=generator) < 0.1),
+        }
+
+    def loss(self, model: FrameModel, crops: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean absolute error of ln energy, of bands' parts and of bands. See `method.Step.loss`."""
+        with torch.autocast(crops.device.type, enabled=False), torch.no_grad():
+            latents, rest, whole = self._heard(model, crops, draws)
+            low, probes, levels = latents
+            lead = LEAD  # samples before the first STFT frame
+            audio = model.bank.synthesise_low(low)
+            audio = audio[:, 1024 - lead : audio.shape[1] - 1024 + lead]
+            features, start = model.read(low, audio, probes, levels)
+            side = FRAME - 1024
+            cut = slice(side - lead, rest.shape[1] - side + lead)
+            truth = model.measure(rest[:, cut])
+            floor = (
+                FLOOR * (truth.mean((1, 2), keepdim=True) * truth.shape[2] + audio.square().mean(1)[:, None, None])
+                + 1e-12
+            )
+            difference = (draws["kind"] == DIFFERENCE)[:, None, None]
+            floor = floor + UNHEARD * difference * model.measure(whole[:, cut])  # what rounding of the mixture hides
+        change = model.network(features)
+        with torch.autocast(crops.device.type, enabled=False):
+            aim = model.corrected(start, change.float())
+            keep = slice(2 * EDGE, -2 * EDGE)
+            fine = ((aim + floor).log() - (truth + floor).log()).abs()[:, keep]
+            total = model.coarse(aim + floor).log() - model.coarse(truth + floor).log()
+            coarse = total.abs()[:, EDGE:-EDGE]
+            kind = draws["kind"]
+            by_kind = coarse.detach().mean((1, 2))
+            figures = {}
+            for name, which in (
+                ("plain_db", PLAIN),
+                ("sum_db", SUM),
+                ("difference_db", DIFFERENCE),
+                ("exact_db", EXACT),
+            ):
+                chosen = (kind == which).float()
+                figures[name] = 4.343 * (by_kind * chosen).sum() / chosen.sum().clamp_min(1)
+            return fine.mean() + coarse.mean(), figures
+
+    def _heard(
+        self, model: FrameModel, x: Tensor, d: dict[str, Tensor]
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+        """Latents as a decoder would get them; above the low band: what they stand for, and the sum of both signals."""
+        low, rest = model.split(x)
+        probes = self._probes(model, rest)
+        gain = d["gain"]
+        low2, rest2, probes2 = (gain.view(-1, *[1] * (v.ndim - 1)) * v.roll(1, 0) for v in (low, rest, probes))
+        kind = d["kind"]
+
+        def of(which: int, v: Tensor) -> Tensor:
+            return (kind == which).view(-1, *[1] * (v.ndim - 1))
+
+        difference = of(DIFFERENCE, low)
+        # the first operand is the signal, or for differences the mixture
+        a_low, a_probes = (
+            torch.where(difference, low + low2, low),
+            torch.where(of(DIFFERENCE, probes), probes + probes2, probes),
+        )
+        a_rest = torch.where(of(DIFFERENCE, rest), rest + rest2, rest)
+        a = self._rounded(model, a_low, a_probes, a_rest, d)
+        b = self._rounded(model, low2, probes2, rest2, d)
+        sign = torch.where(kind == SUM, 1.0, torch.where(kind == DIFFERENCE, -1.0, 0.0))
+        out_low = a[0] + sign.view(-1, 1, 1) * b[0]
+        out_probes = a[1] + sign.view(-1, 1, 1, 1) * b[1]
+        levels = torch.where(of(SUM, a[2]), (a[2].square() + b[2].square()).sqrt(), a[2])
+        exact = of(EXACT, low)
+        out_low = torch.where(exact, low, out_low)
+        out_probes = torch.where(of(EXACT, probes), probes, out_probes)
+        unknown = of(EXACT, levels) | of(DIFFERENCE, levels)
+        levels = levels.masked_fill(unknown, float("nan"))
+        target = torch.where(of(SUM, rest), rest + rest2, rest)
+        return (out_low, out_probes, levels), target, rest + rest2
+
+    @staticmethod
+    def _probes(model: FrameModel, rest: Tensor) -> Tensor:
+        side = FRAME - 1024
+        return model.bank.analyse_probes(rest[:, side - 256 : rest.shape[1] - side + 256])
+
+    @staticmethod
+    def _rounded(
+        model: FrameModel, low: Tensor, probes: Tensor, rest: Tensor, d: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents rounded as files round them (formats/SPEC.md): low, probes and levels."""
+        b, k, _ = low.shape
+        side, lead = FRAME - 1024, LEAD
+        power = model.coarse(model.measure(rest[:, side - lead : rest.shape[1] - side + lead]))
+        power = power.view(b, k, SLOTS, BANDS)
+        pairs = power.view(b, k, SLOTS // 2, 2, BANDS).mean(3).repeat_interleave(2, 2)
+        level = torch.where(d["paired"].view(-1, 1, 1, 1), pairs, power).sqrt().transpose(2, 3)
+        step = on_grid(d["probe_step"].view(-1, 1, 1, 1) * level, d["grid"].view(-1, 1, 1, 1))
+        level = step / d["probe_step"].view(-1, 1, 1, 1)
+        rounded_probes = (probes / step.clamp_min(1e-20)).round().clamp(-127, 127) * step
+        groups = low.view(b, k, LOW_GROUPS, -1)
+        rms = groups.square().mean(-1, keepdim=True).sqrt()
+        rms = torch.maximum(rms, 10 ** (-45 / 20) * groups.square().mean((-2, -1), keepdim=True).sqrt())
+        step = on_grid(d["low_step"][:, None, :, None] * rms, torch.full((1, 1, 1, 1), 4.0, device=low.device))
+        rounded_low = ((groups / step.clamp_min(1e-20)).round().clamp(-127, 127) * step).view_as(low)
+        return rounded_low, rounded_probes, level
+
+
+def on_grid(step: Tensor, grid: Tensor) -> Tensor:
+    """Steps ``2^(code / 4)`` with codes that are multiples of ``grid``; 0 stays 0."""
+    code = (4 * torch.log2(step.clamp_min(1e-14)) / grid).round() * grid
+    return torch.where(step > 1e-14, torch.exp2(code / 4), torch.zeros_like(step))
