@@ -106,10 +106,13 @@ def _summed_levels(signal: Signal, weights: np.ndarray, levels: np.ndarray, star
     """Levels of sums of channels.
 
     The channels of a recording are rarely independent: how far two of them agree in a band is read from the band's
-    numbers. Of a channel with level L whose numbers point along the unit vector u, the sum takes L u.
+    numbers. Of a channel with level L whose numbers point along the unit vector u, the sum takes L u. Numbers that were
+    all rounded to zero point nowhere; such channels are taken to agree as those without a level do in that frame.
     """
     block = signal.read(start, stop).astype(np.float64)
+    levels = levels.astype(np.float64)
     channels, _, frames = block.shape
+    alike = _agreement(signal, block, levels)
     found, dim, band = [], 0, 0
     for group in signal.header.groups:
         size = group.count * group.size
@@ -117,21 +120,37 @@ def _summed_levels(signal: Signal, weights: np.ndarray, levels: np.ndarray, star
             numbers = block[:, dim : dim + size].reshape(channels, group.count, group.size, frames)
             norm = np.sqrt(np.square(numbers).sum(axis=2, keepdims=True))
             unit = np.divide(numbers, norm, out=np.zeros_like(numbers), where=norm > 0)
-            level = levels[:, band : band + group.count].astype(np.float64)
+            level = levels[:, band : band + group.count]
             power = np.square(np.tensordot(weights, level[:, :, None] * unit, 1)).sum(axis=2)
-            # Numbers that were all rounded to zero point nowhere: of such channels, those with equal levels are taken
-            # for equal, others for independent.
             blind = np.where(norm[:, :, 0] > 0, 0.0, level)
-            for channel in range(channels):
-                same = np.where(blind == blind[channel], blind, 0.0)
-                power += np.square(np.tensordot(weights, same, 1))
-                blind = blind - same
+            for total, row in zip(power, weights, strict=True):
+                weighted = row[:, None, None] * blind
+                total += np.maximum(np.einsum("igk,ijk,jgk->gk", weighted, alike, weighted, optimize=True), 0.0)
             found.append(np.sqrt(power))
             band += group.count
         dim += size
     if not found:
         return np.zeros((len(weights), 0, frames), np.float32)
     return np.concatenate(found, axis=1).astype(np.float32)
+
+
+def _agreement(signal: Signal, block: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Correlation of each two channels in each frame, `[C, C, n]`, from the numbers without a level.
+
+    Channels whose numbers and levels are all equal are the same channel; others without numbers are independent.
+    """
+    channels, _, frames = block.shape
+    plain = np.concatenate([np.full(g.count * g.size, not g.level) for g in signal.header.groups])
+    numbers = block[:, plain]
+    norm = np.sqrt(np.square(numbers).sum(axis=1, keepdims=True))
+    unit = np.divide(numbers, norm, out=np.zeros_like(numbers), where=norm > 0)
+    alike = np.einsum("idk,jdk->ijk", unit, unit)
+    for i in range(channels):
+        for j in range(i + 1):
+            same = (block[i] == block[j]).all(axis=0) & (levels[i] == levels[j]).all(axis=0)
+            alike[i, j, same | (i == j)] = 1.0
+            alike[j, i] = alike[i, j]
+    return alike
 
 
 def matrix_builder(kind: str, value: str = "") -> Builder:

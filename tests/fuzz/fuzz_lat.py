@@ -23,14 +23,18 @@ NUMBERS = [0, 1, 2, 3, 4, 7, 8, 16, 255, 256, 2**16 - 1, 2**31 - 1, 2**31, 2**32
 
 
 def one(data: bytes) -> None:
-    """Reads a file as `lincae verify` does, and its header and history as `lincae info` does."""
+    """Reads a file as `lincae verify` does, its header and history as `lincae info` does, and copies it."""
     path = FOLDER / "x.lat"
     path.write_bytes(data)
     try:
         with lincae_formats.LatReader(path) as reader:
             for block in reader.blocks():
                 assert np.isfinite(block).all()
+            levels = reader.levels()
+            assert not np.isinf(levels).any()
             assert reader.header.shape == (reader.header.channels, reader.header.latent_dim, reader.header.frames)
+            assert levels.shape == (reader.header.channels, reader.header.level_count, reader.header.frames)
+            lincae_formats.write_lat(lincae_formats.algebra.gain(reader, -0.5), io.BytesIO())
         lincae_formats.read_lat(io.BytesIO(data))
     except lincae_formats.LatError as e:
         one_line(e)
@@ -61,15 +65,21 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 def seeds() -> dict[str, bytes]:
     """Small files: as this program writes them, and of HDF5's first version."""
     found = {}
-    for channels, frames, dtype in ((1, 5, "float16"), (2, 300, "float32")):
-        header = lincae_formats.Header(44100, 4096 * frames, "m", "sha256:" + "0" * 64, channels=channels, latent_dim=2)
+    groups = (lincae_formats.Group(1, 2, 0.5), lincae_formats.Group(2, 1, 0.5, 2, True, 2))
+    for channels, frames, dtype in ((1, 5, "float16"), (2, 300, "float32"), (2, 300, "int8")):
+        header = lincae_formats.Header(
+            44100, 4096 * frames, "m", "sha256:" + "0" * 64, channels=channels, latent_dim=4, groups=groups
+        )
         data = np.random.default_rng(0).standard_normal(header.shape).astype(np.float32)
-        history = ({"op": "encode", "source": "x.wav"},)
-        latents = lincae_formats.Latents(data, header, history, {"title": "t"}, dtype)
+        history = ({"op": "encode", "source": "x.wav"},) * (100 if dtype == "float32" else 1)  # a dataset, an attribute
+        levels = np.ones((channels, 2, frames))
+        latents = lincae_formats.Latents(data, header, history, {"title": "t"}, dtype, band_levels=levels)
         buffer = io.BytesIO()
         lincae_formats.write_lat(latents, buffer)
-        found[f"new{channels}"] = buffer.getvalue()
-        found[f"old{channels}"] = old(buffer.getvalue())
+        scaled = io.BytesIO()
+        lincae_formats.write_lat(0.5 * lincae_formats.read_lat(io.BytesIO(buffer.getvalue())), scaled)
+        found[f"new-{dtype}"] = buffer.getvalue()
+        found[f"old-{dtype}"] = old(scaled.getvalue())
     return found
 
 
@@ -78,11 +88,13 @@ def old(data: bytes) -> bytes:
     path = FOLDER / "old.lat"
     with h5py.File(io.BytesIO(data)) as source, h5py.File(path, "w", libver=("earliest", "v108")) as target:
         copy_attributes(source, target)
-        latents = source["latents"]
-        target.create_dataset("latents", data=latents[:], chunks=latents.chunks, fletcher32=True)
-        target.create_dataset("history", data=source["history"][()], dtype=source["history"].dtype)
-        copy_attributes(source["history"], target["history"])
-        copy_attributes(source["tags"], target.create_group("tags"))
+        for key, dataset in source.items():
+            if isinstance(dataset, h5py.Group):
+                copy_attributes(dataset, target.create_group(key))
+                continue
+            packed = {"chunks": dataset.chunks, "compression": "gzip", "fletcher32": True} if dataset.chunks else {}
+            target.create_dataset(key, data=dataset[:], **packed)
+            copy_attributes(dataset, target[key])
     return path.read_bytes()
 
 
