@@ -139,7 +139,7 @@ def _agreement(signal: Signal, block: np.ndarray, levels: np.ndarray) -> np.ndar
 
     Channels whose numbers and levels are all equal are the same channel; others without numbers are independent.
     """
-    channels, _, frames = block.shape
+    channels, _, _ = block.shape
     plain = np.concatenate([np.full(g.count * g.size, not g.level) for g in signal.header.groups])
     numbers = block[:, plain]
     norm = np.sqrt(np.square(numbers).sum(axis=1, keepdims=True))

@@ -72,6 +72,23 @@ def test_the_mono_sum_of_independent_channels_adds_powers(stereo):
     assert power == pytest.approx(np.square(stereo.levels(0, 300)).sum(axis=0).mean(), rel=0.1)
 
 
+def test_channels_whose_numbers_are_all_zero_agree_as_their_low_bands_do(tmp_path):
+    """Steps may be so coarse that the numbers of a level group are always zero."""
+    groups = (Group(4, 8, 0.1), Group(2, 4, 16.0, 2, True))
+    header = Header(44100, 4096 * 200, "m", "sha256:" + "ab" * 32, channels=3, latent_dim=40, groups=groups)
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal(header.shape)
+    data[1] = data[0]  # the same signal; the third channel is another one of the same level
+    latents = Latents(data, header, dtype="int8", band_levels=np.ones((3, 2, 200), np.float32))
+    write_lat(latents, tmp_path / "a.lat")
+    with LatReader(tmp_path / "a.lat") as reader:
+        one = reader.levels(0, 200)[0].mean()
+        np.testing.assert_allclose(remix(reader, [[0.5, 0.5, 0]]).levels().mean(), one, rtol=1e-3)
+        np.testing.assert_allclose(remix(reader, [[0.5, -0.5, 0]]).levels(), 0, atol=1e-6)
+        assert remix(reader, [[0.5, 0, 0.5]]).levels().mean() == pytest.approx(one / 2**0.5, rel=0.05)
+        assert remix(reader, [[0.5, 0, -0.5]]).levels().mean() == pytest.approx(one / 2**0.5, rel=0.05)
+
+
 def test_unknown_levels_stay_unknown(tmp_path):
     stored_file(tmp_path / "a.lat", known=False)
     with LatReader(tmp_path / "a.lat") as reader:
