@@ -227,7 +227,7 @@ class FrameModel(nn.Module):
         edges, fine = band_edges(BANDS), fine_edges()
         self.edges, self.fine = edges, fine
         widths = torch.tensor([b - a for a, b in pairwise(fine)])
-        part_of = torch.repeat_interleave(torch.arange(BANDS * FINE), widths)
+        part_of = torch.tensor([i for i, (a, b) in enumerate(pairwise(fine)) for _ in range(b - a)])
         self.register_buffer("part_of", part_of, persistent=False)
         self.register_buffer("widths", widths.float(), persistent=False)
         generator = torch.Generator().manual_seed(1)
