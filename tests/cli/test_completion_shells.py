@@ -83,6 +83,7 @@ def test_installed_in_fish_it_completes_commands_options_values_and_leaves_files
     assert replies == [["encode"], ["list"], ["--force"], ["float16", "float32"], ["song.wav"]]
 
 
+@pytest.mark.slow
 @needs("zsh")
 def test_installed_in_zsh_it_completes_commands_options_values_and_leaves_files_to_zsh(home):
     said = run(home, "zsh", "-fc", "lincae --install-completion; true")

@@ -11,6 +11,8 @@ import soundfile as sf
 
 from lincae_formats import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
