@@ -103,54 +103,46 @@ def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
 
 
 def _summed_levels(signal: Signal, weights: np.ndarray, levels: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """Levels of sums of channels.
+    """Levels of sums of channels: sqrt(sum over i, j of w_i L_i w_j L_j r_ij).
 
-    The channels of a recording are rarely independent: how far two of them agree in a band is read from the band's
-    numbers. Of a channel with level L whose numbers point along the unit vector u, the sum takes L u. Numbers that were
-    all rounded to zero point nowhere; such channels are taken to agree as those without a level do in that frame.
+    The channels of a recording are rarely independent. How far two of them agree in a band, r_ij, is the correlation of
+    the band's numbers in a frame; where these were all rounded to zero, that of the numbers without a level.
     """
     block = signal.read(start, stop).astype(np.float64)
-    levels = levels.astype(np.float64)
     channels, _, frames = block.shape
-    alike = _agreement(signal, block, levels)
-    found, dim, band = [], 0, 0
-    for group in signal.header.groups:
-        size = group.count * group.size
-        if group.level:
-            numbers = block[:, dim : dim + size].reshape(channels, group.count, group.size, frames)
-            norm = np.sqrt(np.square(numbers).sum(axis=2, keepdims=True))
-            unit = np.divide(numbers, norm, out=np.zeros_like(numbers), where=norm > 0)
-            level = levels[:, band : band + group.count]
-            power = np.square(np.tensordot(weights, level[:, :, None] * unit, 1)).sum(axis=2)
-            blind = np.where(norm[:, :, 0] > 0, 0.0, level)
-            for total, row in zip(power, weights, strict=True):
-                weighted = row[:, None, None] * blind
-                total += np.maximum(np.einsum("igk,ijk,jgk->gk", weighted, alike, weighted, optimize=True), 0.0)
-            found.append(np.sqrt(power))
-            band += group.count
-        dim += size
-    if not found:
-        return np.zeros((len(weights), 0, frames), np.float32)
+    plain = np.concatenate([np.full(g.count * g.size, not g.level) for g in signal.header.groups])
+    overall, _ = _correlation(block[:, plain][:, None])
+    for i in range(channels):
+        for j in range(channels):  # channels that are equal in all they have are one
+            same = (block[i] == block[j]).all(axis=0) & (levels[i] == levels[j]).all(axis=0)
+            overall[i, j, 0, same] = 1.0
+    found, dim, band = [np.zeros((len(weights), 0, frames))], 0, 0
+    for run in signal.header.groups:
+        if run.level:
+            numbers = block[:, dim : dim + run.count * run.size]
+            shape = (channels, run.count // run.slots, run.slots, frames)
+            alike, certain = _correlation(numbers.reshape(*shape[:2], -1, frames))
+            alike = np.where(certain, alike, overall)
+            level = levels[:, band : band + run.count].astype(np.float64).reshape(shape)
+            for row in weights:
+                weighted = row[:, None, None, None] * level
+                power = np.einsum("ibsk,ijbk,jbsk->bsk", weighted, alike, weighted, optimize=True)
+                found.append(np.sqrt(np.maximum(power, 0)).reshape(1, run.count, frames))
+            found[-len(weights) :] = [np.concatenate(found[-len(weights) :])]
+            band += run.count
+        dim += run.count * run.size
     return np.concatenate(found, axis=1).astype(np.float32)
 
 
-def _agreement(signal: Signal, block: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Correlation of each two channels in each frame, `[C, C, n]`, from the numbers without a level.
-
-    Channels whose numbers and levels are all equal are the same channel; others without numbers are independent.
-    """
-    channels, _, _ = block.shape
-    plain = np.concatenate([np.full(g.count * g.size, not g.level) for g in signal.header.groups])
-    numbers = block[:, plain]
-    norm = np.sqrt(np.square(numbers).sum(axis=1, keepdims=True))
+def _correlation(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations `[C, C, B, n]` of each two channels of `[C, B, numbers, n]`, and where neither is silent."""
+    norm = np.sqrt(np.square(numbers).sum(axis=2, keepdims=True))
     unit = np.divide(numbers, norm, out=np.zeros_like(numbers), where=norm > 0)
-    alike = np.einsum("idk,jdk->ijk", unit, unit)
-    for i in range(channels):
-        for j in range(i + 1):
-            same = (block[i] == block[j]).all(axis=0) & (levels[i] == levels[j]).all(axis=0)
-            alike[i, j, same | (i == j)] = 1.0
-            alike[j, i] = alike[i, j]
-    return alike
+    found = np.einsum("ibdk,jbdk->ijbk", unit, unit, optimize=True)
+    sounds = norm[:, :, 0] > 0
+    itself = np.arange(len(numbers))
+    found[itself, itself] = 1.0
+    return found, sounds[:, None] & sounds[None]
 
 
 def matrix_builder(kind: str, value: str = "") -> Builder:
