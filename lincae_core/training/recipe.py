@@ -175,6 +175,17 @@ class Recipe(Section):
         """RMS that every file is scaled to; None where files stay as they are."""
         return getattr(self.model, "reference_rms", 0.1) if self.data.loudness == "reference" else None
 
+    @property
+    def unused(self) -> set[str]:
+        """Sections that a model of this family does not learn by."""
+        return {"linearity", "consistency"} if self.model.family == "frame" else set()
+
+    @model_validator(mode="after")
+    def _all_used(self) -> Recipe:
+        if given := self.unused & self.model_fields_set:
+            raise ValueError(f"`{min(given)}` is not used for models of the family {self.model.family}; leave it out")
+        return self
+
     @field_validator("compile", mode="before")
     @classmethod
     def _yaml_on_and_off(cls, value: Any) -> Any:

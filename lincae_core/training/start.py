@@ -25,7 +25,9 @@ Report = Callable[[float, dict[str, float]], None]
 
 def as_yaml(recipe: Recipe) -> str:
     """A recipe with every default filled in; loading it gives the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json", exclude={"model": {"latent_scale"}}), sort_keys=False)
+    unused = dict.fromkeys(recipe.unused, True)
+    content = recipe.model_dump(mode="json", exclude={"model": {"latent_scale"}, **unused})  # type: ignore[arg-type]
+    return yaml.safe_dump(content, sort_keys=False)
 
 
 def train(
