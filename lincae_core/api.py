@@ -9,7 +9,7 @@ import numpy as np
 
 from lincae_core.audio import AudioReader
 from lincae_core.models.codec import Autoencoder, decode_array, decode_tensor, encode_tensor
-from lincae_core.models.store import DEFAULT_MODEL
+from lincae_core.models.store import DEFAULT_MODEL, DEFAULT_QUALITY
 from lincae_core.models.store import load as load_autoencoder
 from lincae_core.models.transcode import (
     AudioArray,
@@ -146,17 +146,18 @@ class Model:
         blocks = decoded_blocks(self.autoencoder, source, span, steps=steps, seed=seed)
         return np.concatenate(list(blocks), axis=1)
 
-    def encode_tensor(self, audio: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode_tensor(self, audio: Tensor, quality: str = DEFAULT_QUALITY) -> tuple[Tensor, Tensor | None]:
         """Encodes a tensor at the model's rate in one piece; gradients flow through it.
 
         Args:
             audio: ``[..., T]`` float32, on any device.
+            quality: on which the levels depend; `exact` has none.
 
         Returns:
             Latents ``[..., latent_dim, ceil(T / samples_per_frame)]``, and levels ``[..., GL, K]`` where the model has
             any; on the tensor's device.
         """
-        z, levels = encode_tensor(self.autoencoder, audio.reshape(-1, audio.shape[-1]))
+        z, levels = encode_tensor(self.autoencoder, audio.reshape(-1, audio.shape[-1]), quality)
         shape = audio.shape[:-1]
         return z.unflatten(0, shape) if shape else z[0], levels if levels is None else levels.unflatten(0, shape)
 
@@ -195,7 +196,7 @@ class Model:
     ) -> Latents:
         stored = storage_type(self.autoencoder, quality, dtype)
         header = encoded_header(self.autoencoder, source, quality)
-        parts = list(encoded_blocks(self.autoencoder, source))
+        parts = list(encoded_blocks(self.autoencoder, source, quality))
         levels = [part for _, part in parts if part is not None]
         return Latents(
             np.concatenate([z for z, _ in parts], axis=2),
@@ -280,12 +281,12 @@ class LatFile(LatReader):
         Raises:
             LatError: the part is empty, or not within the audio.
         """
-        from lincae_formats import algebra, timeline
+        from lincae_formats import algebra, collect, timeline
         from lincae_formats.errors import LatError
 
         if not isinstance(span, slice) or span.step is not None:
             raise LatError(f"{self.name}: slice by seconds, for example [12.5:20.0]")
-        return algebra.cut(self, *timeline.span(self.header, span.start, span.stop, self.name)).collect()
+        return collect(algebra.cut(self, *timeline.span(self.header, span.start, span.stop, self.name)))
 
 
 def open_lat(path: PathLike) -> LatFile:

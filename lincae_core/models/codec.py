@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lincae_core.models.store import DEFAULT_QUALITY
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-STRETCH = 384  # latent frames computed at once (36 s): more costs memory, less costs time for the context
+STRETCH = 256  # latent frames computed at once (24 s): more costs memory, less costs time for the context
 NETWORK_STRETCH = 192  # the same for the networks of `frame64` and `unet`
 
 Read = Callable[[int, int], np.ndarray]  # first frame, frame after the last -> [C, numbers, frames]
@@ -70,7 +72,7 @@ class Autoencoder:
         return rms / self.config.reference_rms if rms > 1e-12 else 0.0
 
     def encode_stretch(
-        self, audio: Tensor, scales: np.ndarray, first: int, before: int, count: int
+        self, audio: Tensor, scales: np.ndarray, first: int, before: int, count: int, quality: str
     ) -> tuple[Tensor, Tensor | None]:
         """Audio around a stretch to its latents.
 
@@ -80,16 +82,18 @@ class Autoencoder:
             first: place on the timeline of the first of the K latent frames.
             before: latent frames of context at the start, to drop.
             count: latent frames to keep.
+            quality: on which the levels of a `FrameModel` depend.
 
         Returns:
-            Latents ``[C, latent_dim, count]``, and levels ``[C, GL, count]`` where the model has any.
+            Latents ``[C, latent_dim, count]``, and levels ``[C, GL, count]`` where the model gives any.
         """
         if self.deterministic:
-            return self.model.encode(audio)
-        rows = [
-            self.model.encode_stretch(x, float(s), first, before, count) for x, s in zip(audio, scales, strict=True)
-        ]
-        return _stacked(rows), None
+            z, levels = self.model.encode(audio, quality)
+            return z, levels
+        return _stacked([
+            self.model.encode_stretch(x, float(s), first, before, count)
+            for x, s in zip(audio, scales, strict=True)
+        ]), None  # fmt: skip
 
     def decode_stretch(
         self, z: Tensor, levels: Tensor | None, rms: np.ndarray, first: int, start: int, stop: int, frames: int,
@@ -99,7 +103,7 @@ class Autoencoder:
 
         Args:
             z: ``[C, latent_dim, K]`` from frame ``first`` on.
-            levels: ``[C, GL, K]``; NaN where unknown. None for models without.
+            levels: ``[C, GL, K]``, NaN where unknown; None: unknown everywhere, or a model without levels.
             rms: of the whole file's latents in every channel, for models that need it (`latent_rms`).
             first: place on the timeline of z's first frame.
             start: first frame of the stretch.
@@ -111,25 +115,20 @@ class Autoencoder:
         Returns:
             ``[C, 4096 (stop - start)]``.
         """
+        ends = (start == 0, stop == frames)
         if self.deterministic:
-            import torch
             from torch.nn import functional as F
 
-            pad = (first - start + self.reach, stop + self.reach - first - z.shape[2])  # latents are 0 beyond the file
-            if levels is None:
-                levels = z.new_full((z.shape[0], self.level_count, z.shape[2]), torch.nan)
-            return self.model.decode(F.pad(z, pad), F.pad(levels, pad))
-        ends = (start == 0, stop == frames)
-        rows = [
+            # latents and levels are 0 beyond the file
+            pad = (first - start + self.reach, stop + self.reach - first - z.shape[2])
+            audio: Tensor = self.model.decode(
+                F.pad(z, pad), None if levels is None else F.pad(levels, pad), start, ends
+            )
+            return audio
+        return _stacked([
             self.model.decode_stretch(x, float(r), first, start - first, stop - start, ends, steps, seed)
             for x, r in zip(z, rms, strict=True)
-        ]
-        return _stacked(rows)
-
-    @property
-    def level_count(self) -> int:
-        """Groups of latents that carry a level."""
-        return sum(group.count for group in self.groups("exact") if group.level)
+        ])  # fmt: skip
 
     def spans(self, start: int, stop: int, frames: int, stretch: int = 0) -> Iterator[tuple[int, int, int, int]]:
         """The stretches in which frames ``start`` to ``stop`` of a file are decoded.
@@ -168,7 +167,12 @@ def _tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
 
 
 def encode_blocks(
-    model: Autoencoder, blocks: Iterable[np.ndarray], scales: np.ndarray, num_samples: int, stretch: int = 0
+    model: Autoencoder,
+    blocks: Iterable[np.ndarray],
+    scales: np.ndarray,
+    num_samples: int,
+    stretch: int = 0,
+    quality: str = DEFAULT_QUALITY,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Encodes audio given in blocks of any size.
 
@@ -178,6 +182,7 @@ def encode_blocks(
         scales: of every channel, ``[C]`` (`signal_scales`).
         num_samples: length of the audio, samples at the model's rate.
         stretch: latent frames computed at once; 0 for the default.
+        quality: on which the levels of a `FrameModel` depend.
 
     Yields:
         Latents float32 ``[C, latent_dim, k]``, in all ``ceil(num_samples / 4096)`` frames, and their levels
@@ -211,7 +216,7 @@ def encode_blocks(
         if window.shape[1] < need - at:  # silence follows the end
             window = np.pad(window, ((0, 0), (0, need - at - window.shape[1])))
         with torch.inference_mode():
-            z, levels = model.encode_stretch(_tensor(model, window), scales, low, first - low, last - first)
+            z, levels = model.encode_stretch(_tensor(model, window), scales, low, first - low, last - first, quality)
             yield z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
 
 
@@ -290,7 +295,7 @@ def decode_array(
     return np.concatenate(list(blocks), 1)
 
 
-def encode_tensor(model: Autoencoder, audio: Tensor) -> tuple[Tensor, Tensor | None]:
+def encode_tensor(model: Autoencoder, audio: Tensor, quality: str = DEFAULT_QUALITY) -> tuple[Tensor, Tensor | None]:
     """Audio ``[C, T]`` at the model's rate to latents ``[C, latent_dim, K]`` and levels, in one piece.
 
     Gradients flow through it; the level that a network's input is scaled by counts as a constant.
@@ -303,7 +308,7 @@ def encode_tensor(model: Autoencoder, audio: Tensor) -> tuple[Tensor, Tensor | N
     padded = F.pad(x, (margin, frames * size + margin - x.shape[-1]))
     rms = x.detach().double().square().mean(-1).sqrt().cpu().numpy()
     scales = np.array([model.scale(float(r)) for r in rms])
-    z, levels = model.encode_stretch(padded, scales, 0, 0, frames)
+    z, levels = model.encode_stretch(padded, scales, 0, 0, frames, quality)
     return z.to(audio.device), None if levels is None else levels.to(audio.device)
 
 

@@ -233,12 +233,7 @@ def qualities(name_or_fingerprint: str) -> dict[str, tuple[Group, ...]]:
         info = find_fingerprint(name_or_fingerprint, "?", "the file")
     else:
         info = resolve(name_or_fingerprint)
-    return {
-        quality: tuple(
-            Group(int(n), int(size), float(step), int(grid), bool(level)) for n, size, step, grid, level in rows
-        )
-        for quality, rows in info.qualities.items()
-    }
+    return {quality: tuple(Group(*row) for row in rows) for quality, rows in info.qualities.items()}
 
 
 # What follows imports torch.
@@ -330,7 +325,7 @@ def save_weights(
         model = build(config)
     if hasattr(model, "groups"):
         info["qualities"] = {
-            quality: [[g.count, g.size, g.relative_step, g.grid, int(g.level)] for g in model.groups(quality)]
+            quality: [[g.count, g.size, g.relative_step, g.grid, int(g.level), g.slots] for g in model.groups(quality)]
             for quality in QUALITIES
         }
     if loudness is not None:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -28,6 +28,9 @@ from lincae_core.models.store import DEFAULT_QUALITY, QUALITIES
 from lincae_formats import Header, LatReader, LatWriter, signal
 from lincae_formats.errors import IncompatibleError, LincaeError, UsageError
 from lincae_formats.signal import Signal
+
+SMALLEST = 64  # times smaller than 16-bit PCM is a file of quality `low`: where it is not, it is rounded more coarsely
+SHORTEST = 10.0  # s of audio for which that is promised
 
 Progress = Callable[[float, float], None]  # seconds done, seconds in all
 
@@ -167,13 +170,14 @@ def encode_history(source: str, model: str) -> list[dict[str, str]]:
     return [{"op": "encode", "source": Path(source).name, "model": model}]
 
 
-def encoded_header(model: Autoencoder, source: AudioSource, quality: str | None = None) -> Header:
+def encoded_header(model: Autoencoder, source: AudioSource, quality: str | None = None, coarser: float = 1.0) -> Header:
     """The header of a source's latents.
 
     Args:
         model: the autoencoder.
         source: the audio.
         quality: `low`, `medium`, `high` or `exact`; by default the model's own.
+        coarser: factor on the relative steps of the groups without levels.
 
     Raises:
         UsageError: the model has no such quality.
@@ -188,6 +192,8 @@ def encoded_header(model: Autoencoder, source: AudioSource, quality: str | None 
     groups = model.groups(quality or DEFAULT_QUALITY)
     if quality not in (None, "exact") and not groups:
         raise UsageError(f"model {model.name} has no quality {quality}: it stores floats", "leave --quality out")
+    if coarser != 1:
+        groups = tuple(g if g.level else replace(g, relative_step=g.relative_step * coarser) for g in groups)
     return Header(**facts, groups=groups) if groups else Header(**facts)
 
 
@@ -206,7 +212,9 @@ def storage_type(model: Autoencoder, quality: str | None = None, dtype: str | No
     return "int8" if model.deterministic and quality != "exact" else "float16"
 
 
-def encoded_blocks(model: Autoencoder, source: AudioSource) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+def encoded_blocks(
+    model: Autoencoder, source: AudioSource, quality: str | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yields a source's latents in order, as `encode_blocks` does, in constant memory.
 
     The source is read twice where the model needs the level of the whole signal.
@@ -214,7 +222,7 @@ def encoded_blocks(model: Autoencoder, source: AudioSource) -> Iterator[tuple[np
     scales = signal_scales(model, source.blocks(), source.channels)
     length = resampled_length(source.num_samples, source.sample_rate, model.sample_rate)
     blocks = resampled(source.blocks(), source.sample_rate, model.sample_rate, source.channels)
-    return encode_blocks(model, blocks, scales, length)
+    return encode_blocks(model, blocks, scales, length, quality=quality or DEFAULT_QUALITY)
 
 
 def decoded_blocks(
@@ -311,23 +319,33 @@ def encode_file(
     began = time.monotonic()
     stored = storage_type(model, quality, dtype)
     with AudioReader(source, mono=mono) as reader:
-        header = encoded_header(model, reader, quality)
-        history = encode_history(reader.name, model.name)
-        with LatWriter(target, header, dtype=stored, history=history, tags=reader.tags, overwrite=overwrite) as writer:
-            done = 0
-            for z, levels in encoded_blocks(model, reader):
-                if levels is None:
-                    writer.append(z)
-                else:
-                    writer.append(z, levels)
-                done += z.shape[2]
-                if progress:
-                    seconds = done * model.samples_per_frame / model.sample_rate
-                    progress(min(seconds, reader.duration), reader.duration)
+        _encode(model, reader, target, quality, stored, 1.0, overwrite, progress)
+        if quality == "low" and isinstance(target, (str, os.PathLike)) and reader.duration >= SHORTEST:
+            most = 2 * reader.num_samples * reader.channels / SMALLEST
+            for attempt in range(1, 5):
+                if os.path.getsize(target) <= most:
+                    break
+                _encode(model, reader, target, quality, stored, 1.15**attempt, True, None)
         return Report(
             reader.duration, time.monotonic() - began, reader.num_samples, reader.channels, reader.sample_rate,
             warnings=reader.warnings,
         )  # fmt: skip
+
+
+def _encode(
+    model: Autoencoder, reader: AudioReader, target: str | Path | BinaryIO, quality: str | None, dtype: str,
+    coarser: float, overwrite: bool, progress: Progress | None,
+) -> None:  # fmt: skip
+    header = encoded_header(model, reader, quality, coarser)
+    history = encode_history(reader.name, model.name)
+    with LatWriter(target, header, dtype=dtype, history=history, tags=reader.tags, overwrite=overwrite) as writer:
+        done = 0
+        for z, levels in encoded_blocks(model, reader, quality):
+            writer.append(z, levels)
+            done += z.shape[2]
+            if progress:
+                seconds = done * model.samples_per_frame / model.sample_rate
+                progress(min(seconds, reader.duration), reader.duration)
 
 
 def decode_file(

@@ -1,5 +1,8 @@
 """The codec with a model of the `frame` family: stretches, levels, integer storage, parts, tensors."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -7,7 +10,8 @@ import torch
 from fake_frame import SIZE, fake_autoencoder, noise
 
 from lincae_core.api import Model
-from lincae_core.models.codec import decode_array, decode_range, encode_array, encode_blocks, signal_scales
+from lincae_core.models.codec import Autoencoder, decode_array, decode_range, encode_array, encode_blocks, signal_scales
+from lincae_core.models.store import build, load, qualities, save_weights
 from lincae_core.models.transcode import decode_file, encode_file
 from lincae_formats import LatReader, read_lat
 from lincae_formats.errors import ShapeError, UsageError
@@ -16,6 +20,16 @@ from lincae_formats.errors import ShapeError, UsageError
 @pytest.fixture(scope="module")
 def fake():
     return fake_autoencoder()
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """The `frame` family's own network, with random weights."""
+    torch.manual_seed(0)
+    model = build({"family": "frame", "width": 16, "blocks": 1, "expand": 1})
+    torch.nn.init.normal_(model.network.output.weight, std=0.1)
+    info = {"name": "frame", "version": "0", "fingerprint": "sha256:" + "e" * 64}
+    return Autoencoder(model, info, torch.device("cpu"))
 
 
 def encoded(model, x, cuts, stretch):
@@ -83,7 +97,10 @@ def test_a_file_keeps_levels_and_quality(fake, tmp_path, quality, dtype):
         assert reader.header.groups == fake.groups(quality or "medium")
         found, levels = reader.read(), reader.levels()
     assert levels.shape == level.shape
-    assert np.allclose(levels, level, rtol=0.4, atol=1e-3)  # steps of a level lie 3 dB apart
+    if quality == "exact":
+        assert np.isnan(levels).all(), "the model gives none"
+    else:
+        assert np.allclose(levels, level, rtol=0.4, atol=1e-3)  # steps of a level lie 3 dB apart
     error = np.sqrt(np.mean((found - z) ** 2) / np.mean(z**2))
     assert error < {"int8": 0.7, "float16": 1e-3}[dtype]
     decode_file(fake, tmp_path / "a.lat", tmp_path / "b.wav", subtype="FLOAT")
@@ -94,7 +111,7 @@ def test_a_file_keeps_levels_and_quality(fake, tmp_path, quality, dtype):
 
 
 def test_a_quality_is_chosen_or_refused(fake, tiny, tmp_path):
-    sf.write(tmp_path / "a.wav", noise(1, 3 * SIZE).T, 44100)
+    sf.write(tmp_path / "a.wav", noise(1, 100 * SIZE).T, 44100)
     sizes = {}
     for quality in ("low", "medium", "high", "exact"):
         encode_file(fake, tmp_path / "a.wav", tmp_path / f"{quality}.lat", quality=quality)
@@ -161,3 +178,56 @@ def test_latents_come_back_from_a_file_as_they_were_decoded(fake, tmp_path):
     sf.write(tmp_path / "a.wav", noise(1, 4 * SIZE).T, 44100, subtype="FLOAT")
     model.encode_file(tmp_path / "a.wav", tmp_path / "a.lat")
     assert np.array_equal(model.decode(read_lat(tmp_path / "a.lat")), model.decode(tmp_path / "a.lat"))
+
+
+@pytest.mark.parametrize("quality", ["low", "medium", "high", "exact"])
+def test_the_frame_model_through_files(frame, tmp_path, quality):
+    x = noise(2, 25 * SIZE + 5)
+    sf.write(tmp_path / "a.wav", x.T, 44100, subtype="FLOAT")
+    encode_file(frame, tmp_path / "a.wav", tmp_path / "a.lat", quality=quality)
+    decode_file(frame, tmp_path / "a.lat", tmp_path / "b.wav", subtype="FLOAT")
+    decode_file(frame, tmp_path / "a.lat", tmp_path / "c.wav", subtype="FLOAT", start=1.0, end=1.5)
+    whole, part = sf.read(tmp_path / "b.wav", dtype="float32")[0], sf.read(tmp_path / "c.wav", dtype="float32")[0]
+    assert whole.shape == (25 * SIZE + 5, 2)
+    assert np.array_equal(part, whole[44100:66150])
+    assert 0.3 < np.std(whole) / np.std(x) < 3
+
+
+@pytest.mark.parametrize("stretch", [1, 5, 9])
+def test_stretches_of_the_frame_model_cannot_be_heard(frame, stretch):
+    x, frames = noise(1, 20 * SIZE), 20
+    z, levels = encoded(frame, x, [], 1000)
+    parts = encoded(frame, x, [777], stretch)
+    assert np.allclose(z, parts[0], atol=1e-5)
+    assert np.allclose(levels, parts[1], atol=1e-5)
+
+    def decoded(stretch):
+        blocks = decode_range(
+            frame, lambda a, b: z[:, :, a:b], frames, np.ones(1), 0, 20 * SIZE, stretch=stretch,
+            levels=lambda a, b: levels[:, :, a:b],
+        )  # fmt: skip
+        return np.concatenate(list(blocks), 1)
+
+    assert np.abs(decoded(stretch) - decoded(1000)).max() < 1e-3 * np.abs(decoded(1000)).max()
+
+
+def test_a_low_file_is_a_64th_of_16_bit_pcm_or_rounded_more_coarsely(frame, tmp_path):
+    x = noise(1, 12 * 44100)
+    sf.write(tmp_path / "a.wav", x.T, 44100)
+    encode_file(frame, tmp_path / "a.wav", tmp_path / "a.lat", quality="low")
+    with LatReader(tmp_path / "a.lat") as reader:
+        first = reader.header.groups[0].relative_step
+    small = (tmp_path / "a.lat").stat().st_size <= 2 * x.shape[1] / 64
+    assert small or first == pytest.approx(frame.groups("low")[0].relative_step * 1.15**4, rel=0.01)
+
+
+def test_the_qualities_of_a_weights_file_are_known_without_torch(frame, tmp_path):
+    path = tmp_path / "own.safetensors"
+    save_weights(frame.model.state_dict(), frame.config.to_dict(), path, name="own", version="1", license="CC0-1.0")
+    assert qualities(str(path)) == {q: frame.groups(q) for q in ("low", "medium", "high", "exact")}
+    again = load(path, "cpu")
+    assert (again.deterministic, again.latent_dim) == (True, 512)
+    program = "import sys; from lincae_core.models.store import qualities; "
+    program += f"print(len(qualities({str(path)!r})), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "4 False\n", done.stderr

@@ -127,7 +127,7 @@ def test_the_latents_are_scaled_as_published(checkpoint, tiny_checkpoint, models
     convert.import_file(checkpoint, "unet", "lin-cae")
     model, theirs = load("lin-cae", "cpu"), tiny_checkpoint[0]
     audio = np.random.default_rng(0).normal(0, 0.1, 8 * 4096 + 1536).astype(np.float32)
-    ours = model.encode_stretch(torch.from_numpy(audio)[None], [1.0], -1, 1, 6)[0][0].detach().numpy()
+    ours = model.encode_stretch(torch.from_numpy(audio)[None], [1.0], -1, 1, 6, "medium")[0][0].detach().numpy()
     with torch.inference_mode():
         truth = theirs.encode(torch.from_numpy(audio)[None])[0].numpy()[:, 1:7]
     assert np.abs(ours - truth).max() < 1e-3 * np.abs(truth).max()
