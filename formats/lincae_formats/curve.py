@@ -1,4 +1,4 @@
-"""Gains that change over time: a factor for every frame."""
+"""Gains that change over time: curves and fades."""
 
 import math
 from collections.abc import Sequence
@@ -23,21 +23,21 @@ class Gain(Protocol):
         """The factors at those times, float64."""
 
     def entry(self) -> dict[str, Any]:
-        """What a history says of it."""
+        """Its entry in a history."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Straight lines between breakpoints; before the first and after the last point, that point's factor.
+    """A gain curve: straight lines between points, constant before the first and after the last.
 
-    Two points at one time make a step. A curve is evaluated in the middle of each frame.
+    Two points at the same time make a step. The curve is evaluated in the middle of each frame.
 
     Attributes:
         points: Times, s, never decreasing, and factors.
-        decibels: Whether the lines are straight in decibels, not in the factor; then every factor is above 0.
+        decibels: Whether the lines are straight in decibels instead of in the factor; every factor is then above 0.
 
     Raises:
-        LatError: no points, too many, times that go back, or decibels of a factor that has none.
+        LatError: no points, too many, decreasing times, or decibels of a factor that is not above 0.
         NonFiniteError: a time or factor is NaN or infinite, or beyond float32.
     """
 

@@ -2,7 +2,7 @@
 
 
 class LincaeError(Exception):
-    """Base of every error meant for the user.
+    """Base of the errors that are shown to the user.
 
     Args:
         message: What is wrong, naming the file.
@@ -10,7 +10,7 @@ class LincaeError(Exception):
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        """Keeps both parts; `str()` joins them with a semicolon."""
+        """Keeps message and hint; `str()` joins them with a semicolon."""
         self.message = one_line(message)
         self.hint = one_line(hint) if hint else None
         super().__init__(f"{self.message}; {self.hint}" if self.hint else self.message)
@@ -45,11 +45,11 @@ class ChecksumError(LatError):
 
 
 class ShapeError(LatError):
-    """The latents' shape is absurd or contradicts the header."""
+    """A shape is out of range or contradicts the header."""
 
 
 class DTypeError(LatError):
-    """The latents are neither little-endian float16 nor float32."""
+    """A dataset has another type than the format allows, or a storage type is unknown."""
 
 
 class NonFiniteError(LatError):
@@ -57,19 +57,19 @@ class NonFiniteError(LatError):
 
 
 class HeaderError(LatError):
-    """An attribute, the history or the tags are missing, ill-typed or out of range."""
+    """An attribute, the history or a tag is missing, of the wrong type or out of range."""
 
 
 class LayoutError(LatError):
-    """Storage the format forbids: links, external or virtual data, other filters, other chunks."""
+    """Storage that the format forbids: links, external or virtual data, other filters, other chunks."""
 
 
 class IncompatibleError(LatError):
-    """Operands that do not belong together."""
+    """Latents that cannot be combined: other model, rate, channels or groups."""
 
 
 class OverflowFloat16Error(LatError):
-    """A value beyond 65504, the largest float16."""
+    """A number beyond 65504, the largest float16."""
 
 
 class TargetExistsError(LincaeError):

@@ -117,7 +117,7 @@ def synced_once() -> Iterator[None]:
 
 
 def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
-    """Removes the temporary files that killed writers of these targets left; those still being written stay."""
+    """Removes temporary files that killed writers of these targets left; files that are being written stay."""
     if fcntl is None:
         return
     stems: dict[str, set[str]] = {}
@@ -174,7 +174,7 @@ def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | No
         except OSError as e:
             raise _os_error(shown, e) from e
         if fcntl is None:
-            os.close(fd)  # an open file could not be renamed
+            os.close(fd)  # an open file cannot be renamed
             return temp, None
         with contextlib.suppress(OSError):  # no locks on this file system, or just taken for a leftover
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

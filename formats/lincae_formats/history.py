@@ -1,4 +1,4 @@
-"""Where a result came from: a JSON list of operations that never grows beyond 256 KiB."""
+"""The history of a file: a JSON list of operations, at most 256 KiB; and its tags."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ def dumps(history: Iterable[Entry], name: str = "history") -> bytes:
     """The canonical JSON of a history: ASCII, sorted keys, no spaces.
 
     Raises:
-        HeaderError: an entry is no JSON object with a string `op`, or the whole is beyond 256 KiB.
+        HeaderError: an entry is not a JSON object with a string `op`, or the whole is beyond 256 KiB.
     """
     entries = list(history)
     _check(entries, name)
@@ -39,7 +39,7 @@ def loads(data: bytes, name: str) -> tuple[Entry, ...]:
     """Parses a stored history.
 
     Raises:
-        HeaderError: it is too long, no JSON, or no list of objects with a string `op`.
+        HeaderError: it is too long, not JSON, or not a list of objects with a string `op`.
     """
     if len(data) > MAX_BYTES:
         raise HeaderError(f"{name}: the history is {len(data)} bytes, at most {MAX_BYTES} are allowed")
@@ -92,7 +92,7 @@ def common_tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def without_gain_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags without ReplayGain and its kin, which are wrong once the level has changed."""
+    """The tags without ReplayGain and R128, which are wrong once the level has changed."""
     return {key: value for key, value in tags.items() if not key.lower().startswith(_GAIN_TAGS)}
 
 
@@ -119,10 +119,10 @@ def _size(entries: list[Entry]) -> int:
 
 def _check(entries: object, name: str) -> None:
     if not isinstance(entries, list):
-        raise HeaderError(f"{name}: the history is no JSON list")
+        raise HeaderError(f"{name}: the history is not a JSON list")
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("op"), str):
-            raise HeaderError(f"{name}: a history entry is no JSON object with a string 'op'")
+            raise HeaderError(f"{name}: a history entry is not a JSON object with a string 'op'")
 
 
 def _refuse_constant(text: str) -> None:

@@ -3,16 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from .header import Header
 from .history import Entry, bounded
 from .stored import Stored, unknown
-
-if TYPE_CHECKING:
-    from .latents import Latents
 
 _MOST_FRAMES = 4096
 _MOST_NUMBERS = 1 << 21  # in memory at once, over all operands: 8 MB
@@ -117,12 +114,6 @@ class Lazy:
             return unknown((self.header.channels, self.header.level_count, stop - start))
         return self.compute_levels(start, stop)
 
-    def collect(self) -> "Latents":
-        """All of it in memory."""
-        from .latents import collect
-
-        return collect(self)
-
 
 def signed_levels(signal: Signal, start: int, stop: int) -> np.ndarray:
     """Levels of a signal, float32 `[C, GL, n]`: negative where the sign was inverted, NaN where unknown."""
@@ -187,6 +178,7 @@ class Meter:
 
     def __init__(self, source: Signal) -> None:
         self._source = source
+        self.header, self.dtype, self.name, self.tags = source.header, source.dtype, source.name, source.tags
         self._sum = 0.0
         self._count = 0
         self._most, self._loudest = -1.0, 0
@@ -230,28 +222,8 @@ class Meter:
     @property
     def loudest(self) -> float:
         """Where the loudest frame begins, s."""
-        header = self._source.header
+        header = self.header
         return self._loudest * header.samples_per_frame / header.model_sample_rate
-
-    @property
-    def header(self) -> Header:
-        """The source's header."""
-        return self._source.header
-
-    @property
-    def dtype(self) -> str:
-        """The source's storage type."""
-        return self._source.dtype
-
-    @property
-    def name(self) -> str:
-        """The source's name."""
-        return self._source.name
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """The source's tags."""
-        return self._source.tags
 
     @property
     def history(self) -> Sequence[Entry]:

@@ -449,7 +449,7 @@ def _shortest(data: memoryview, end: int) -> bytes:
     best = _deflated(data, zlib.Z_HUFFMAN_ONLY, end)
     if len(best) * 3 < data.nbytes:  # sparse: runs may be shorter
         best = min(best, _deflated(data, zlib.Z_RLE, end), key=len)
-    matches = _deflated(data, zlib.Z_DEFAULT_STRATEGY, end, level=1)  # fast, and tells whether level 9 is worth its time
+    matches = _deflated(data, zlib.Z_DEFAULT_STRATEGY, end, level=1)  # fast, and tells whether level 9 pays
     if len(matches) < 1.05 * len(best):
         best = min(best, _deflated(data, zlib.Z_DEFAULT_STRATEGY, end), key=len)
     return best

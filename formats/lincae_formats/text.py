@@ -1,6 +1,6 @@
-"""How people write times, gains and curves: on the command line, in arrangements. Pure functions of text.
+"""Parsing of times, gains and curves, as they are written on the command line and in arrangements.
 
-Each raises ValueError with what the text is not, to be said after the text itself.
+Each function raises ValueError; its message follows the text in an error message: `x` "is not a time".
 """
 
 import math
@@ -40,7 +40,7 @@ def offset(text: str) -> float:
 
 
 def clock(value: float) -> str:
-    """`1:23.5`, `1:02:03`, `-0:02`: what `offset` reads back as the same number of seconds."""
+    """Seconds as `1:23.5`, `1:02:03` or `-0:02`, which `offset` parses to the same number."""
     minutes, rest = divmod(abs(Decimal(repr(float(value)))), 60)
     hours, minutes = divmod(minutes, 60)
     whole, _, part = f"{rest:f}".partition(".")
@@ -50,7 +50,7 @@ def clock(value: float) -> str:
 
 
 def is_gain(text: str) -> bool:
-    """Whether a text is written like a gain, whatever its size."""
+    """Whether a text has the form of a gain."""
     return _GAIN.fullmatch(text.strip()) is not None
 
 
@@ -66,7 +66,7 @@ def decibels(text: str) -> float:
 
 
 def factor(text: str) -> float:
-    """A factor: any finite number, negative and 0 too."""
+    """A factor: any finite number, which may be negative or 0."""
     number, in_decibels = _parts(text, "is not a number")
     if in_decibels:
         raise ValueError("is in decibels")

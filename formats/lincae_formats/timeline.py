@@ -1,4 +1,4 @@
-"""Seconds and frames: where a time lies on the grid, and how long what is cut, moved or joined becomes."""
+"""Seconds and frames: the frame nearest to a time, and the length of what is cut, shifted or joined."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from numbers import Real
 from .errors import LatError
 from .header import Header
 
-MAX_OFFSET = 360_000  # s; to move something by more than 100 hours is a mistake, not a production
+MAX_OFFSET = 360_000  # s; 100 hours
 
 
 @dataclass(frozen=True)
 class Position:
-    """A time, and the frame boundary that stands for it.
+    """A time and the frame boundary nearest to it.
 
     Attributes:
         frame: Number of the frame that begins there; negative before the beginning.
@@ -33,10 +33,10 @@ def nearest(header: Header, seconds: float, name: str = "latents") -> Position:
     """The frame boundary nearest to a time, halves upwards.
 
     Raises:
-        LatError: the time is no finite number.
+        LatError: the time is not a finite number.
     """
     if not isinstance(seconds, Real) or not math.isfinite(seconds):
-        raise LatError(f"{name}: {seconds!r} is no time in seconds")
+        raise LatError(f"{name}: {seconds!r} is not a time in seconds")
     per_frame = Fraction(header.samples_per_frame, header.model_sample_rate)
     asked = Fraction(float(seconds))
     frame = math.floor(asked / per_frame + Fraction(1, 2))
@@ -45,10 +45,10 @@ def nearest(header: Header, seconds: float, name: str = "latents") -> Position:
 
 
 def offset(header: Header, seconds: float, name: str = "latents") -> Position:
-    """By how many frames to move something, forwards or backwards.
+    """A shift in time as a number of frames, negative for earlier.
 
     Raises:
-        LatError: the time is no number, or beyond 100 hours.
+        LatError: the time is not a number, or beyond 100 hours.
     """
     position = nearest(header, seconds, name)
     if abs(seconds) > MAX_OFFSET:
@@ -59,14 +59,14 @@ def offset(header: Header, seconds: float, name: str = "latents") -> Position:
 def span(
     header: Header, start: float | None, end: float | None, name: str = "latents", *, beyond: bool = False
 ) -> tuple[int, int]:
-    """The frames `[first, last)` nearest to `[start, end)` seconds; by default from the beginning, to the end.
+    """The frames `[first, last)` nearest to `[start, end)` seconds; by default everything.
 
     Args:
-        header: Whose timeline.
+        header: Header of the latents.
         start: Beginning, s.
         end: End, s.
-        name: What messages call it.
-        beyond: Whether an end after the end of the audio means just that end.
+        name: What error messages call it.
+        beyond: Whether an end after the end of the audio is moved to that end.
 
     Raises:
         LatError: the span holds no frame, or is not within the audio.
@@ -99,7 +99,7 @@ def cut(header: Header, start: int, stop: int) -> Header:
 
 
 def shifted(header: Header, frames: int, name: str = "latents") -> Header:
-    """The header of the same that begins `frames` frames later; earlier, without its beginning, where negative.
+    """The header after a shift by `frames` frames; a negative shift cuts the beginning off.
 
     Raises:
         LatError: nothing is left.

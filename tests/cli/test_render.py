@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cli_helpers import make_lat
 
-from lincae_formats import Curve, Fade, Group, Header, Latents, LatReader, algebra, read_lat, write_lat
+from lincae_formats import Curve, Fade, Group, Header, Latents, LatReader, algebra, collect, read_lat, write_lat
 from lincae_formats.timeline import nearest
 
 FRAME = 4096 / 44100  # s
@@ -60,7 +60,7 @@ def expected(stems, *, band=10 ** (-1 / 20), vocals=10 ** (-2 / 20), take2=0.0):
     risen = algebra.gain(clean, Fade(voice.duration, fade_in=1))
     again = algebra.cut(voice, frame(voice, 1), frame(voice, 2))
     total = algebra.mix([risen, again, group], [vocals, take2, band], offsets=[at, 0, 0])
-    return algebra.gain(total, Fade(10.0, fade_out=2)).collect()
+    return collect(algebra.gain(total, Fade(10.0, fade_out=2)))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_buses_feed_buses(cli, stems):
     cli.ok("render", "s.yaml", "-o", "out/")
     a, b = stems["stems/drums.lat"], stems["stems/bass.lat"]
     for name, parts in (("s", (0.25, 0.5)), ("s-none", (0, 0.5)), ("s-one", (0.25, 0))):
-        wanted = algebra.mix([a, b], [-parts[0], -parts[1]]).collect().data
+        wanted = collect(algebra.mix([a, b], [-parts[0], -parts[1]])).data
         np.testing.assert_allclose(read_lat(f"out/{name}.lat").data, wanted, rtol=1e-3, atol=1e-4)
 
 

@@ -20,6 +20,7 @@ from lincae_formats import (
     NonFiniteError,
     Pool,
     algebra,
+    collect,
     concat,
     fade,
     gain,
@@ -57,9 +58,9 @@ def middles(z):
 def test_shifted_there_and_back_is_the_same(seed, samples, rate, frames):
     z = make(num_samples=samples, sample_rate=rate, seed=seed)
     later = algebra.shift(z, frames)
-    back = algebra.shift(later, -frames).collect()
+    back = collect(algebra.shift(later, -frames))
     np.testing.assert_array_equal(back.data, z.data)
-    np.testing.assert_array_equal(later.collect().data[:, :, :frames], 0)
+    np.testing.assert_array_equal(collect(later).data[:, :, :frames], 0)
     assert abs(later.header.num_samples - samples - frames * FRAME * rate) <= 1
     assert abs(back.num_samples - samples) <= 1
     if rate == 44100:  # a frame is a whole number of samples
@@ -84,7 +85,7 @@ def test_slices_of_a_join_are_its_parts(parts, rate):
     joined = concat(operands)
     at = 0
     for z in operands:
-        part = algebra.cut(joined, at, at + z.frames).collect()
+        part = collect(algebra.cut(joined, at, at + z.frames))
         np.testing.assert_array_equal(part.data, np.broadcast_to(z.data, part.data.shape))
         assert z.num_samples <= part.num_samples + 1
         at += z.frames
@@ -128,7 +129,7 @@ def test_a_curve_is_a_gain_for_every_frame(seed, pairs, decibels):
     z, curve = make(2, 120_000, seed=seed), Curve(pairs, decibels=decibels)
     shaped = gain(z, curve)
     for k, factor in enumerate(curve.at(middles(z))):
-        expected = gain(algebra.cut(z, k, k + 1).collect(), float(np.float32(factor))).data
+        expected = gain(collect(algebra.cut(z, k, k + 1)), float(np.float32(factor))).data
         np.testing.assert_array_equal(shaped.data[:, :, k : k + 1], expected)
     assert shaped.history[-1]["curve"] == [list(p) for p in curve.points]
 
@@ -276,7 +277,7 @@ def operations(a, b):
 def test_files_give_the_bytes_that_memory_gives(long, monkeypatch, name):
     folder, (a, b) = long
     in_memory, from_files = io.BytesIO(), io.BytesIO()
-    write_lat(operations(a, b)[name].collect(), in_memory)
+    write_lat(collect(operations(a, b)[name]), in_memory)
     monkeypatch.setattr(signal, "_MOST_FRAMES", 500)
     with Pool(most=1) as pool:
         opened = [pool.open(folder / z.name, z.name) for z in (a, b)]
