@@ -58,7 +58,7 @@ def decode(
 
     A batch (a folder, a glob, a list or several files) skips what is finished: it goes on where it was interrupted.
     """
-    check_span(start, end, duration)
+    _check_span(start, end, duration)
     operands, output = split_output(lats, output)
     _check_direction(operands, output)
 
@@ -86,14 +86,16 @@ def decode(
 
     def seconds(path: str) -> float:
         from lincae_formats import LatReader
+        from lincae_formats.timeline import absolute
 
         with LatReader(path) as reader:
-            begin, finish = span(reader.header, start, end, duration)
+            begin, finish = absolute(reader.header, start, end, duration)
             length = reader.header.duration
             return max(0.0, min(finish or length, length) - (begin or 0.0))
 
     def do(job: Job, overwrite: bool) -> Any:
         from lincae_formats import LatReader
+        from lincae_formats.timeline import absolute
 
         target = open_target(job.target)
         with LatReader(open_source(job.source, "a .lat file")) as reader:
@@ -101,7 +103,7 @@ def decode(
 
             from lincae_core.models.transcode import decode_file
 
-            begin, finish = span(reader.header, start, end, duration)
+            begin, finish = absolute(reader.header, start, end, duration, reader.name)
             return decode_file(
                 loaded,
                 reader,
@@ -121,7 +123,7 @@ def decode(
         batches.write(jobs, do, batch, inputs, kind="a .lat file", progress=progress)
 
 
-def check_span(start: float | None, end: float | None, duration: float | None) -> None:
+def _check_span(start: float | None, end: float | None, duration: float | None) -> None:
     """Refuses a part of a file that is empty whatever the file.
 
     Raises:
@@ -131,21 +133,6 @@ def check_span(start: float | None, end: float | None, duration: float | None) -
         raise usage_error("--end and --duration exclude each other", "keep one of them")
     if end is not None and end <= (start or 0.0) and (end < 0) == ((start or 0.0) < 0):
         raise usage_error(f"--end {end:g} is not after --start {start or 0:g}", "give a later --end")
-
-
-def span(
-    header: Any, start: float | None, end: float | None, duration: float | None
-) -> tuple[float | None, float | None]:
-    """Start and end from the beginning of a file, s: negative times count from its end, a duration from the start."""
-    length = header.duration
-    begin = max(0.0, length + start) if start is not None and start < 0 else start
-    if duration is not None:
-        return begin, (begin or 0.0) + duration
-    if end is not None and end < 0:
-        end = length + end
-        if end <= (begin or 0.0):
-            raise usage_error(f"--end {end - length:g} is before the part begins", f"the file has {length:g} s")
-    return begin, end
 
 
 def _check_direction(operands: list[str], output: str | None) -> None:
