@@ -14,15 +14,20 @@ if TYPE_CHECKING:
         LincaeError,
         __version__,
         concat,
+        crossfade,
         gain,
         mix,
+        pad,
         read_lat,
+        remix,
+        repeat,
         subtract,
         write_lat,
     )
 
     from .api import LatFile, Model, load, open_lat
     from .lat_dataset import LatDataset
+    from .unmix import faders
 
 _HOMES = {
     "Curve": "lincae_formats",
@@ -34,11 +39,16 @@ _HOMES = {
     "Model": "lincae_core.api",
     "__version__": "lincae_formats",
     "concat": "lincae_formats",
+    "crossfade": "lincae_formats",
+    "faders": "lincae_core.unmix",
     "gain": "lincae_formats",
     "load": "lincae_core.api",
     "mix": "lincae_formats",
     "open_lat": "lincae_core.api",
+    "pad": "lincae_formats",
     "read_lat": "lincae_formats",
+    "remix": "lincae_formats",
+    "repeat": "lincae_formats",
     "subtract": "lincae_formats",
     "write_lat": "lincae_formats",
 }
@@ -53,11 +63,16 @@ __all__ = [
     "Model",
     "__version__",
     "concat",
+    "crossfade",
+    "faders",
     "gain",
     "load",
     "mix",
     "open_lat",
+    "pad",
     "read_lat",
+    "remix",
+    "repeat",
     "subtract",
     "write_lat",
 ]
