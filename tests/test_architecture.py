@@ -1,4 +1,4 @@
-"""The layers: lincae_cli imports lincae_core, which imports lincae_formats; no import cycles; no two modules of one name."""
+"""Layers: lincae_cli imports lincae_core imports lincae_formats; no import cycle, no two modules of one name."""
 
 from collections import Counter
 from pathlib import Path
