@@ -30,7 +30,7 @@ from lincae_formats.errors import IncompatibleError, LincaeError, UsageError
 from lincae_formats.signal import Signal
 
 SMALLEST = 64  # times smaller than 16-bit PCM is a file of quality `low`: where it is not, it is rounded more coarsely
-SHORTEST = 10.0  # s of audio for which that is promised
+SHORTEST = 5.0  # s of audio for which that is promised
 
 Progress = Callable[[float, float], None]  # seconds done, seconds in all
 
