@@ -54,29 +54,12 @@ COMMANDS = {
 
 # What users of other programs type, and the options of ours that are meant; the first that the command has is named.
 _MEANT = {
-    "--gain": ("--db", "--factor"),
-    "--volume": ("--db",),
-    "--level": ("--db",),
-    "--rate": ("--sample-rate",),
-    "--out": ("--output",),
-    "--threads": ("--jobs",),
-    "--workers": ("--jobs",),
-    "--overwrite": ("--force",),
-    "--yes": ("--force",),
-    "--begin": ("--start",),
-    "--from": ("--start",),
-    "--offset": ("--start",),
-    "--to": ("--end",),
-    "--stop": ("--end",),
-    "--until": ("--end",),
-    "--length": ("--duration",),
-    "--bitrate": ("--quality",),
-    "--bits": ("--subtype", "--dtype"),
-    "--bit-depth": ("--subtype", "--dtype"),
-    "--gpu": ("--device",),
-    "--cuda": ("--device",),
-    "--verbose": ("--debug",),
-}
+    "--gain": ("--db",), "--volume": ("--db",), "--level": ("--db",), "--rate": ("--sample-rate",),
+    "--out": ("--output",), "--threads": ("--jobs",), "--workers": ("--jobs",), "--overwrite": ("--force",),
+    "--yes": ("--force",), "--begin": ("--start",), "--from": ("--start",), "--to": ("--end",), "--stop": ("--end",),
+    "--length": ("--duration",), "--bitrate": ("--quality",), "--bits": ("--subtype", "--dtype"),
+    "--gpu": ("--device",), "--cuda": ("--device",), "--verbose": ("--debug",),
+}  # fmt: skip
 
 
 class Root(Group):

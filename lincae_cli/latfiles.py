@@ -147,16 +147,10 @@ def duration(path: str) -> float:
 
 
 def open_files(files: int) -> int:
-    """How many of `files` may be open at once; asks the system for that many first."""
+    """How many of `files` may be open at once."""
     try:
         import resource
     except ImportError:
         return min(files, 256)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files + _SPARE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
-            soft = more
-    return files if soft == resource.RLIM_INFINITY else max(16, min(files, soft - _SPARE))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return files if limit == resource.RLIM_INFINITY else max(16, min(files, limit - _SPARE))

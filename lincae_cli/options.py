@@ -107,7 +107,7 @@ def model(help: str) -> Callable[[Function], Function]:
 
 lats = argument("lats", "LAT...", "Files, folders, quoted globs, or - for stdin.")
 lat_output = output("The .lat file to write, or - for stdout; a folder for several.")
-device = click.option("--device", type=DEVICE, default="auto", help="Where to compute.")
+device = click.option("--device", type=DEVICE, metavar="auto|cpu|cuda", default="auto", help="Where to compute.")
 force = click.option("--force", "-f", is_flag=True, help="Overwrite files that exist.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quality = click.option(

@@ -32,11 +32,20 @@ class Text(click.ParamType):
         name: What help shows for the value, in capitals.
         read: From text to the value.
         example: A value to show when the text is wrong.
+        hint: What to type instead of a text; by default the option with the example.
+        words: Values that shells complete.
     """
 
-    def __init__(self, name: str, read: Callable[[str], Any], example: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[str], Any],
+        example: str = "",
+        hint: Callable[[str], str] | None = None,
+        words: Sequence[str] = (),
+    ) -> None:
         """Keeps the arguments."""
-        self.name, self._read, self._example = name, read, example
+        self.name, self._read, self._example, self._hint, self._words = name, read, example, hint, words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value of a text; anything else is a value already."""
@@ -46,12 +55,14 @@ class Text(click.ParamType):
         try:
             return self._read(text)
         except ValueError as e:
-            hint = "use a smaller number" if str(e) == "is too large" else self.hint(text, option)
-            raise usage_error(f"{option} {text!r} {e}", hint) from None
+            hint = (self._hint(text) if self._hint else "") or f"for example: {option} {self._example}"
+            raise usage_error(
+                f"{option} {text!r} {e}", "use a smaller number" if str(e) == "is too large" else hint
+            ) from e
 
-    def hint(self, text: str, option: str) -> str:
-        """What to type instead of `text`."""
-        return f"for example: {option} {self._example}"
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The words that begin so."""
+        return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
 class Path(click.ParamType):
@@ -139,27 +150,6 @@ class Whole(click.ParamType):
                 f"{option} {text!r} is not a whole number {allowed}", f"for example: {option} {max(least, 1)}"
             )
         return number
-
-
-class Device(click.ParamType):
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
-
-    name = "auto|cpu|cuda"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """`auto|cpu|cuda`."""
-        return self.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The device as it was typed."""
-        if not _DEVICE.fullmatch(value):
-            option = spelling(param)
-            raise usage_error(f"{option} {value!r} is unknown", f"use {option} auto, cpu, cuda or cuda:0")
-        return value
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The devices that begin so."""
-        return [CompletionItem(name) for name in ("auto", "cpu", "cuda") if name.startswith(incomplete)]
 
 
 class Operand(NamedTuple):
@@ -278,8 +268,16 @@ def _positive_time(text: str) -> float:
     return seconds
 
 
-def _decibel_factor(text: str) -> float:
-    return _grammar().decibels(text)
+def _in_decibels(text: str) -> str:
+    """The hint for a factor that is written in decibels."""
+    match = re.fullmatch(r"(.*?)\s*dB", text.strip(), re.IGNORECASE)
+    return f"for example: --db {match[1]}" if match else ""
+
+
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise ValueError("is unknown")
+    return text
 
 
 def _rate(text: str) -> int:
@@ -307,31 +305,22 @@ def _positive(text: str) -> float:
     return number
 
 
-class _Factor(Text):
-    def hint(self, text: str, option: str) -> str:
-        decibels = re.fullmatch(r"(.*?)\s*dB", text.strip(), re.IGNORECASE)
-        return f"for example: --db {decibels[1]}" if decibels else super().hint(text, option)
-
-
-class _Gain(Text):
-    def hint(self, text: str, option: str) -> str:
-        return "write a factor such as 0.5, or decibels such as -6dB"
-
-
 PATH = Path()
 MODEL = Model()
 TIME = Text("time", lambda text: _grammar().seconds(text), "1:23.5, or 83.5, or 90s")
 OFFSET = Text("time", lambda text: _grammar().offset(text), "1:23.5, or -2.5")  # s, may be negative
 DURATION = Text("time", _positive_time, "25m, or 90s")  # s, above 0
-GAIN = _Gain("gain", lambda text: _grammar().gain(text), "0.5")  # a factor, from a factor or decibels
-DECIBELS = Text("x", _decibel_factor, "-6")  # a factor, from decibels
-FACTOR = _Factor("a", lambda text: _grammar().factor(text), "0.5")
+GAIN = Text(
+    "gain", lambda text: _grammar().gain(text), hint=lambda _: "write a factor such as 0.5, or decibels such as -6dB"
+)
+DECIBELS = Text("x", lambda text: _grammar().decibels(text), "-6")  # a factor, from decibels
+FACTOR = Text("a", lambda text: _grammar().factor(text), "0.5", hint=_in_decibels)
 POINTS = Text("points", lambda text: _grammar().points(text), '"0:-inf 2:0dB 58:0dB 60:-inf"')  # [(s, factor), ...]
 RATE = Text("hz", _rate, "48000, or 44.1k")  # Hz
 POSITIVE = Text("x", _positive, "33")
 SETTING = Text("key=value", _setting, "data.batch=8")
 OPERAND = _Operand()
-DEVICE = Device()
+DEVICE = Text("auto|cpu|cuda", _device, "auto, cpu, cuda or cuda:0", words=("auto", "cpu", "cuda"))
 QUALITIES = ("low", "medium", "high", "exact")
 QUALITY = OneOf(*QUALITIES)
 DTYPE = OneOf("float16", "float32")

@@ -54,7 +54,7 @@ WRONG = [
     ("encode a.wav --quality lossless", 2, "use one of low, medium, high, exact"),
     ("encode a.wav --quality low --dtype float16", 2, "keep --quality low"),
     ("encode a.wav --jobs 0", 2, "--jobs 1"),
-    ("encode a.wav --device gpu", 2, "auto, cpu, cuda"),
+    ("encode a.wav --device gpu", 2, "--device auto, cpu, cuda or cuda:0"),
     ("encode a.wav -o a.flac", 2, "write -o a.lat"),
     ("encode a.wav b.wav -o -", 2, "-o FOLDER/"),
     ("encode a.wav b.wav -o note.txt", 2, "is a file"),
