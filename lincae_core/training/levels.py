@@ -6,12 +6,13 @@ the network must learn is to read *rounded* latents, of signals as they are, and
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor
 
 from lincae_core.models.frame import BANDS, FRAME, LOW_GROUPS, SLOTS, FrameModel
-from lincae_core.training.method import Step
-from lincae_core.training.recipe import Recipe
+from lincae_core.training.method import Step, per_item
 
 FRAMES = 24  # latent frames in a crop
 EDGE = 8  # slots at both ends of a crop that the loss leaves out
@@ -19,15 +20,14 @@ PLAIN, SUM, DIFFERENCE, EXACT = range(4)
 SHARES = (0.4, 0.15, 0.3, 0.15)  # of the crops, in that order
 UNHEARD = 1e-3  # of a mixture's energy: differences are not measured below it
 LEAD = 384  # samples before the first STFT frame
+SIDE = FRAME - 1024  # samples at both ends of what is above the low band that belong to no latent frame
 FLOOR = 1e-6  # energies below that part of the mean energy of all bands are equal
 
 
 class LevelsStep(Step):
     """Distance of logarithms of energies, of signals, sums and differences; see `method.Step`."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        del recipe  # nothing to set
-        self.crop_samples = FRAMES * FRAME + 2 * FrameModel.margin
+    crop_samples = FRAMES * FRAME + 2 * FrameModel.margin
 
     def draw(self, model: FrameModel, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
         """What becomes of each crop, and how its latents are rounded. See `method.Step.draw`."""
@@ -53,17 +53,13 @@ class LevelsStep(Step):
         with torch.autocast(crops.device.type, enabled=False), torch.no_grad():
             latents, rest, whole = self._heard(model, crops, draws)
             low, probes, levels = latents
-            lead = LEAD  # samples before the first STFT frame
             audio = model.bank.synthesise_low(low)
-            audio = audio[:, 1024 - lead : audio.shape[1] - 1024 + lead]
+            audio = audio[:, 1024 - LEAD : audio.shape[1] - 1024 + LEAD]
             features, start = model.read(low, audio, probes, levels)
-            side = FRAME - 1024
-            cut = slice(side - lead, rest.shape[1] - side + lead)
+            cut = slice(SIDE - LEAD, rest.shape[1] - SIDE + LEAD)
             truth = model.measure(rest[:, cut])
-            floor = (
-                FLOOR * (truth.mean((1, 2), keepdim=True) * truth.shape[2] + audio.square().mean(1)[:, None, None])
-                + 1e-12
-            )
+            energy = truth.mean((1, 2), keepdim=True) * truth.shape[2] + audio.square().mean(1)[:, None, None]
+            floor = FLOOR * energy + 1e-12
             difference = (draws["kind"] == DIFFERENCE)[:, None, None]
             floor = floor + UNHEARD * difference * model.measure(whole[:, cut])  # what rounding of the mixture hides
         change = model.network(features)
@@ -73,17 +69,11 @@ class LevelsStep(Step):
             fine = ((aim + floor).log() - (truth + floor).log()).abs()[:, keep]
             total = model.coarse(aim + floor).log() - model.coarse(truth + floor).log()
             coarse = total.abs()[:, EDGE:-EDGE]
-            kind = draws["kind"]
-            by_kind = coarse.detach().mean((1, 2))
+            decibels = 10 / math.log(10) * coarse.detach().mean((1, 2))
             figures = {}
-            for name, which in (
-                ("plain_db", PLAIN),
-                ("sum_db", SUM),
-                ("difference_db", DIFFERENCE),
-                ("exact_db", EXACT),
-            ):
-                chosen = (kind == which).float()
-                figures[name] = 4.343 * (by_kind * chosen).sum() / chosen.sum().clamp_min(1)
+            for kind, name in enumerate(("plain_db", "sum_db", "difference_db", "exact_db")):
+                chosen = (draws["kind"] == kind).float()
+                figures[name] = (decibels * chosen).sum() / chosen.sum().clamp_min(1)
             return fine.mean() + coarse.mean(), figures
 
     def _heard(
@@ -92,47 +82,35 @@ class LevelsStep(Step):
         """Latents as a decoder would get them; above the low band: what they stand for, and the sum of both signals."""
         low, rest = model.split(x)
         probes = self._probes(model, rest)
-        gain = d["gain"]
-        low2, rest2, probes2 = (gain.view(-1, *[1] * (v.ndim - 1)) * v.roll(1, 0) for v in (low, rest, probes))
+        signals = (low, probes, rest)
+        others = [per_item(d["gain"], v) * v.roll(1, 0) for v in signals]
         kind = d["kind"]
 
         def of(which: int, v: Tensor) -> Tensor:
-            return (kind == which).view(-1, *[1] * (v.ndim - 1))
+            return per_item(kind == which, v)
 
-        difference = of(DIFFERENCE, low)
         # the first operand is the signal, or for differences the mixture
-        a_low, a_probes = (
-            torch.where(difference, low + low2, low),
-            torch.where(of(DIFFERENCE, probes), probes + probes2, probes),
-        )
-        a_rest = torch.where(of(DIFFERENCE, rest), rest + rest2, rest)
-        a = self._rounded(model, a_low, a_probes, a_rest, d)
-        b = self._rounded(model, low2, probes2, rest2, d)
+        first = [torch.where(of(DIFFERENCE, v), v + w, v) for v, w in zip(signals, others, strict=True)]
+        a_low, a_probes, a_levels = self._rounded(model, first, d)
+        b_low, b_probes, b_levels = self._rounded(model, others, d)
         sign = torch.where(kind == SUM, 1.0, torch.where(kind == DIFFERENCE, -1.0, 0.0))
-        out_low = a[0] + sign.view(-1, 1, 1) * b[0]
-        out_probes = a[1] + sign.view(-1, 1, 1, 1) * b[1]
-        levels = torch.where(of(SUM, a[2]), (a[2].square() + b[2].square()).sqrt(), a[2])
-        exact = of(EXACT, low)
-        out_low = torch.where(exact, low, out_low)
-        out_probes = torch.where(of(EXACT, probes), probes, out_probes)
-        unknown = of(EXACT, levels) | of(DIFFERENCE, levels)
-        levels = levels.masked_fill(unknown, float("nan"))
-        target = torch.where(of(SUM, rest), rest + rest2, rest)
-        return (out_low, out_probes, levels), target, rest + rest2
+        low = torch.where(of(EXACT, low), low, a_low + per_item(sign, b_low) * b_low)
+        probes = torch.where(of(EXACT, probes), probes, a_probes + per_item(sign, b_probes) * b_probes)
+        levels = torch.where(of(SUM, a_levels), (a_levels.square() + b_levels.square()).sqrt(), a_levels)
+        levels = levels.masked_fill(of(EXACT, levels) | of(DIFFERENCE, levels), float("nan"))
+        mixture = rest + others[2]
+        return (low, probes, levels), torch.where(of(SUM, rest), mixture, rest), mixture
 
     @staticmethod
     def _probes(model: FrameModel, rest: Tensor) -> Tensor:
-        side = FRAME - 1024
-        return model.bank.analyse_probes(rest[:, side - 256 : rest.shape[1] - side + 256])
+        return model.bank.analyse_probes(rest[:, SIDE - 256 : rest.shape[1] - SIDE + 256])
 
     @staticmethod
-    def _rounded(
-        model: FrameModel, low: Tensor, probes: Tensor, rest: Tensor, d: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents rounded as files round them (formats/SPEC.md): low, probes and levels."""
+    def _rounded(model: FrameModel, signal: list[Tensor], d: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents (low, probes, and what is above the low band) as files round them (formats/SPEC.md), and levels."""
+        low, probes, rest = signal
         b, k, _ = low.shape
-        side, lead = FRAME - 1024, LEAD
-        power = model.coarse(model.measure(rest[:, side - lead : rest.shape[1] - side + lead]))
+        power = model.coarse(model.measure(rest[:, SIDE - LEAD : rest.shape[1] - SIDE + LEAD]))
         power = power.view(b, k, SLOTS, BANDS)
         pairs = power.view(b, k, SLOTS // 2, 2, BANDS).mean(3).repeat_interleave(2, 2)
         level = torch.where(d["paired"].view(-1, 1, 1, 1), pairs, power).sqrt().transpose(2, 3)

@@ -20,7 +20,8 @@ from torch import Generator, Tensor, nn
 
 from lincae_core.models.store import build, save_weights
 from lincae_core.training.data import RATE, Clips, equalise
-from lincae_core.training.method import Step, step_for
+from lincae_core.training.levels import LevelsStep
+from lincae_core.training.method import LinCaeStep, Step
 from lincae_core.training.processes import Processes
 from lincae_core.training.recipe import OptimiserSection, Recipe, parse_duration
 from lincae_formats.errors import LincaeError
@@ -44,6 +45,11 @@ class State:
     elapsed: float = 0.0
     validations: int = 0
     gradient_norm: float = 0.0
+
+
+def step_for(recipe: Recipe) -> Step:
+    """The training step for a recipe's family of models."""
+    return LevelsStep() if recipe.model.family == "frame" else LinCaeStep(recipe)
 
 
 class Loss(nn.Module):

@@ -22,7 +22,7 @@ GRID = 10_000  # noise levels that `draw_index` chooses among
 
 
 class Step(ABC):
-    """What one kind of model learns in a training step. `step_for` chooses it by the model's family.
+    """What one kind of model learns in a training step. `loop.step_for` chooses it by the model's family.
 
     Attributes:
         crop_samples: length of the crops that `loss` gets.
@@ -63,15 +63,6 @@ class Step(ABC):
             count: number of processes, of which the batch is a multiple.
         """
         return crops.chunk(count)[rank], {k: v.chunk(count)[rank] for k, v in draws.items()}
-
-
-def step_for(recipe: Recipe) -> Step:
-    """The training step for a recipe's family of models."""
-    if recipe.model.family == "frame":
-        from lincae_core.training.levels import LevelsStep
-
-        return LevelsStep(recipe)
-    return LinCaeStep(recipe)
 
 
 class LinCaeStep(Step):

@@ -91,8 +91,7 @@ def locked(out: Path) -> Iterator[None]:
 def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report: Report | None) -> Path:
     """`train` in a folder that is locked; the first of several processes writes all files."""
     from lincae_core.training.data import load_clips
-    from lincae_core.training.loop import Trainer, drop_rows_after
-    from lincae_core.training.method import step_for
+    from lincae_core.training.loop import Trainer, drop_rows_after, step_for
 
     shortest = math.ceil(step_for(recipe).crop_samples * recipe.augment.speed)
     folders = [(f.path, f.fraction) for f in recipe.data.folders]

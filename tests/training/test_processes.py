@@ -15,8 +15,7 @@ from safetensors import safe_open
 
 from lincae_core.models.store import build
 from lincae_core.training.data import load_clips
-from lincae_core.training.loop import Trainer
-from lincae_core.training.method import step_for
+from lincae_core.training.loop import Trainer, step_for
 from lincae_core.training.processes import Processes, joined
 from lincae_core.training.recipe import Recipe
 from lincae_core.training.start import train
