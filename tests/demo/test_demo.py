@@ -1,6 +1,7 @@
 """The demo with a small untrained model: every file, the page, and the arithmetic."""
 
 import base64
+import html
 import re
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_page_is_self_contained_and_says_what_to_listen_for(folder):
     for text in ("Can you understand the words?", "mixing is addition", "lincae eval --judges", "currentTime"):
         assert text in page
     for name in ("SDR", "octaves", "tone", "MSS"):
-        assert SCORES[name] in page
+        assert SCORES[name] in html.unescape(page)
 
 
 def test_picture_is_a_png(folder):
@@ -74,3 +75,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "choose another -o" in error
+
+
+@pytest.mark.slow
+def test_the_shipped_model_shows_what_each_quality_costs(tmp_path, monkeypatch, one_thread):
+    monkeypatch.setattr(demonstration, "_judges", lambda: None)
+    found = demonstration.run_demo(tmp_path / "out").qualities
+    assert [(row.name, row.quality) for row in found][:3] == [
+        ("mixture", "low"), ("vocals_by_subtraction", "low"), ("mixture", "medium"),
+    ]  # fmt: skip
+    for name in ("mixture", "vocals_by_subtraction"):
+        costs = [row.kbps for row in found if row.name == name]
+        sdrs = [row.scores["SDR"] for row in found if row.name == name]
+        assert costs == sorted(costs)
+        assert len(costs) == 4
+        assert sdrs[2] > sdrs[1] > sdrs[0]
+    page = html.unescape((tmp_path / "out" / "index.html").read_text(encoding="utf-8"))
+    assert "What each quality costs, and what separation needs" in page
