@@ -12,15 +12,21 @@ from lincae_cli.app import main
 from lincae_core.demo import demonstration
 from lincae_core.demo.demonstration import SCORES
 
+LENGTH = 2 * 44100
 ORIGINALS = ("mixture", "bass", "drums", "other", "vocals")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_model, one_thread):
-    """A finished demo; without Zimtohrli, which may be installed or not."""
-    out = tmp_path_factory.mktemp("demo") / "out"
+    """A finished demo of two seconds; without Zimtohrli, which may be installed or not."""
+    folder = tmp_path_factory.mktemp("demo")
+    out = folder / "out"
+    for name in demonstration.NAMES:
+        audio, rate = sf.read(demonstration.STEMS / f"{name}.flac", frames=LENGTH)
+        sf.write(folder / f"{name}.flac", audio, rate)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demonstration, "_judges", lambda: None)
+        patch.setattr(demonstration, "STEMS", folder)
         demo = demonstration.run_demo(out, model=str(tiny_model))
     assert len(demo.rows) == 9
     assert demo.scores == ["SDR", "octaves", "tone", "MSS"]
@@ -30,7 +36,7 @@ def folder(tmp_path_factory, tiny_model, one_thread):
 def test_every_result_is_audio_of_the_right_length(folder):
     for name in (*ORIGINALS, "sum", "vocals_by_subtraction", "karaoke", "quiet"):
         audio, rate = sf.read(folder / f"{name}_decoded.wav", always_2d=True)
-        assert (rate, audio.shape) == (44100, (441000, 2))
+        assert (rate, audio.shape) == (44100, (LENGTH, 2))
 
 
 def test_quiet_is_twelve_decibels_below(folder):
@@ -45,8 +51,8 @@ def test_an_opus_file_of_the_same_bytes_lies_beside_every_encoded_stem(folder):
         lat, opus = folder / f"{name}.lat", folder / f"{name}.opus"
         assert opus.read_bytes().startswith(b"OggS")
         # this model is smaller than the smallest Opus: 6 kbit/s a channel
-        assert opus.stat().st_size == pytest.approx(max(lat.stat().st_size, 2 * 6000 * 10 / 8), rel=0.2)
-        assert sf.info(folder / f"{name}_opus.wav").frames == 441000
+        assert opus.stat().st_size == pytest.approx(max(lat.stat().st_size, 2 * 6000 * 2 / 8), rel=0.4)
+        assert sf.info(folder / f"{name}_opus.wav").frames == LENGTH
 
 
 def test_page_is_self_contained_and_says_what_to_listen_for(folder):

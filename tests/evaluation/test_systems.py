@@ -100,6 +100,7 @@ def test_principal_vectors_are_eigenvectors():
         principal_vectors(np.zeros((4, 4)), 2)
 
 
+@pytest.mark.slow
 def test_klt_of_other_tracks(tmp_path):
     for i in range(3):
         write_track(tmp_path / f"T{i}", names=("drums", "vocals"), seed=i)
