@@ -1,7 +1,7 @@
 """Fits the table by which `lincae stats` estimates the loudness of latents, and measures its error.
 
-For each file the table is fitted on the others, and the estimate for its latents compared with the measured loudness of
-its audio. Prints the errors as JSON; with --write, puts the table fitted on all files into the weights file, whose
+For each file the table is fitted on the others and on narrow noises, and the estimate for its latents compared with the
+measured loudness of its audio. Prints the errors as JSON; with --write, puts the table fitted on all files into the weights file, whose
 fingerprint does not change.
 
     python bench/loudness.py lincae_core/weights/frame.safetensors stems/*/*.wav --write
@@ -39,9 +39,11 @@ def main() -> None:
             audio = np.concatenate(list(reader.blocks()), axis=1)[:, : round(a.seconds * model.sample_rate)]
         pairs.append((model.encode(audio, model.sample_rate), audio))
         measured.append(measure_audio(_Array(audio, model.sample_rate)))
+    bank = [noise(25 * 2 ** (i / 6), model.sample_rate) for i in range(58)]
+    noises = [(model.encode(audio, model.sample_rate), audio) for audio in bank]
     errors = []
     for i, (path, (latents, _)) in enumerate(zip(a.audio, pairs, strict=True)):
-        table = fit_table([pair for j, pair in enumerate(pairs) if j != i] or pairs)
+        table = fit_table([pair for j, pair in enumerate(pairs) if j != i] + noises)
         found = estimate(latents, table)
         error = found.integrated - measured[i].integrated
         errors.append(error)
@@ -51,7 +53,15 @@ def main() -> None:
         json.dumps({"files": len(sizes), "mean_error_lu": float(sizes.mean()), "largest_error_lu": float(sizes.max())})
     )
     if a.write:
-        write(a.model, fit_table(pairs))
+        write(a.model, fit_table(pairs + noises))
+
+
+def noise(hertz: float, sample_rate: int) -> np.ndarray:
+    """Four seconds of noise, a sixth of an octave wide, `[1, n]`."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(4 * sample_rate))
+    distance = np.abs(np.log2(np.maximum(np.fft.rfftfreq(4 * sample_rate, 1 / sample_rate), 1) / hertz))
+    audio = np.fft.irfft(np.where(distance < 1 / 12, spectrum, 0))
+    return (0.1 * audio / np.sqrt(np.square(audio).mean()))[None].astype(np.float32)
 
 
 def write(path: Path, table: dict) -> None:
@@ -62,6 +72,7 @@ def write(path: Path, table: dict) -> None:
     metadata["lincae"] = json.dumps({**json.loads(metadata["lincae"]), "loudness": table}, sort_keys=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as temporary:
         save_file(tensors, temporary.name, metadata)
+    os.chmod(temporary.name, path.stat().st_mode)
     os.replace(temporary.name, path)
 
 

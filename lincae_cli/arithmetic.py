@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .inputs import open_source
-from .jsontext import dumps
 from .latfiles import check_output, each, note_position, opened, rounded, write
-from .messages import failure, usage_error
+from .messages import dumps, failure, usage_error
 from .options import (
     BatchOptions,
     argument,

@@ -11,7 +11,7 @@ import click
 
 from . import batch
 from .inputs import STDIO, gather, open_source
-from .jsontext import dumps
+from .messages import dumps
 from .options import as_json, command, files_from, lats, null
 from .types import format_time
 

@@ -12,8 +12,7 @@ import click
 from . import batch
 from .inputs import STDIO, ModelCache, decoded, gather, is_lat, open_source
 from .inspect import printable, table
-from .jsontext import dumps
-from .messages import failure
+from .messages import dumps, failure
 from .options import argument, as_json, command, device, files_from, model, null
 from .types import format_time
 
@@ -58,7 +57,7 @@ def stats(
     """Measure peak, RMS and loudness.
 
     LUFS is the integrated loudness of ITU-R BS.1770, short-term the loudest 3 s; the peak is that of the samples. A
-    .lat file is not decoded: its RMS and loudness are estimated from the latents, marked ~, usually within 1 LU; its
+    .lat file is not decoded: its RMS and loudness are estimated from the latents, marked ~, within about 0.1 LU; its
     peak is not known. --decode measures exactly.
     """
     from lincae_core.audio import AUDIO_EXTENSIONS

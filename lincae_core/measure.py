@@ -173,23 +173,19 @@ def estimate(signal: Signal, table: Table) -> Measurement:
         LincaeError: the table is not one of this model.
     """
     header = signal.header
-    rows = [group_powers(signal, start, stop) for start, stop in spans([signal])]
-    numbers, levels = (np.concatenate(part, axis=2) for part in zip(*rows, strict=True))
-    powers = {}
-    for kind in ("weighted", "flat"):
-        by_numbers, by_levels = (np.asarray(table[kind][name], float) for name in ("numbers", "levels"))
-        if len(by_numbers) != numbers.shape[1]:
-            raise LincaeError(f"{signal.name}: the loudness table of {header.model} has another number of groups")
-        known = ~np.isnan(levels).any(axis=1)  # [C, K]
-        found = np.where(
-            known,
-            np.einsum("g,cgk->ck", by_levels, np.nan_to_num(levels)),
-            np.einsum("g,cgk->ck", by_numbers, numbers),
-        )
-        powers[kind] = found
+    weights = {kind: [np.asarray(table[kind][name], float) for name in ("numbers", "levels")] for kind in table}
+    blocks: dict[str, list[np.ndarray]] = {kind: [] for kind in weights}
+    for start, stop in spans([signal]):
+        numbers, levels = group_powers(signal, start, stop)
+        known = ~np.isnan(levels).any(axis=1)  # [C, n]
+        for kind, (by_numbers, by_levels) in weights.items():
+            if len(by_numbers) != numbers.shape[1]:
+                raise LincaeError(f"{signal.name}: the loudness table of {header.model} is for other latents")
+            with_levels = np.einsum("g,cgk->ck", by_levels, np.nan_to_num(levels))
+            blocks[kind].append(np.where(known, with_levels, np.einsum("g,cgk->ck", by_numbers, numbers)))
+    powers = {kind: np.concatenate(found, axis=1) for kind, found in blocks.items()}
     frame = header.samples_per_frame / header.model_sample_rate  # s
-    weights = np.array(_SURROUND.get(header.channels, (1.0,) * header.channels))
-    loud = weights @ powers["weighted"]
+    loud = np.array(_SURROUND.get(header.channels, (1.0,) * header.channels)) @ powers["weighted"]
     covered = min(1.0, header.duration / (header.frames * frame))  # the last frame may reach beyond the end
     return Measurement(
         None,
@@ -200,11 +196,11 @@ def estimate(signal: Signal, table: Table) -> Measurement:
 
 
 def group_powers(signal: Signal, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Powers of the groups of latent dimensions in frames `[start, stop)`.
+    """Powers in frames `[start, stop)`, of which the loudness is a weighted sum.
 
     Returns:
-        The mean squares of the numbers of each group `[C, G, n]`, where the slots of a frame count as one group; and
-        the same with squared levels for the groups that have a level, NaN where it is not known.
+        `[C, P, n]`: the squares of the numbers without a level, and the mean squares of each band of level groups (over
+        its slots); and the same with squared levels for the bands, NaN where unknown. One mean square without groups.
     """
     header = signal.header
     data = np.square(signal.read(start, stop), dtype=np.float64)
@@ -215,29 +211,28 @@ def group_powers(signal: Signal, start: int, stop: int) -> tuple[np.ndarray, np.
     channels, _, frames = data.shape
     numbers, levels, dim, band = [], [], 0, 0
     for run in header.groups:
-        size = run.count * run.size
-        rows = (channels, run.count // run.slots, -1, frames)  # slots follow each other in time: their powers average
-        numbers.append(data[:, dim : dim + size].reshape(rows).mean(axis=2))
+        part = data[:, dim : dim + run.count * run.size]
         if run.level:
+            rows = (channels, run.count // run.slots, -1, frames)
+            numbers.append(part.reshape(rows).mean(axis=2))
             levels.append(known[:, band : band + run.count].reshape(rows).mean(axis=2))
             band += run.count
         else:
-            levels.append(numbers[-1])
-        dim += size
+            numbers.append(part)
+            levels.append(part)
+        dim += run.count * run.size
     return np.concatenate(numbers, axis=1), np.concatenate(levels, axis=1)
 
 
 def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str, list[float]]]:
     """Fits the weights by which `estimate` turns group powers into audio powers.
 
-    Non-negative least squares of the relative error of the power of 3 s, in steps of a quarter of that; nearly silent
-    stretches are left out. Shorter stretches would count the latents' overlap into neighbouring frames as errors.
+    Least squares of the relative error of the power of 3 s, in steps of a quarter of that, by multiplicative updates
+    (Lee and Seung 2001), which keep weights positive and, from equal ones, smooth. Nearly silent stretches are left out.
 
     Args:
         pairs: Latents, and the audio `[C, n]` that they were encoded from, at the model's sample rate.
     """
-    from scipy.optimize import nnls  # slow to import
-
     features: dict[str, list[np.ndarray]] = {"numbers": [], "levels": []}
     targets: dict[str, list[np.ndarray]] = {"weighted": [], "flat": []}
     for signal, audio in pairs:
@@ -262,9 +257,11 @@ def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str,
         for name, blocks in features.items():
             # Loud and soft stretches count alike: every equation is divided by its power.
             matrix = np.concatenate(blocks)[keep] / power[keep, None]
-            size = np.maximum(matrix.mean(axis=0), 1e-300)
-            weights, _ = nnls(matrix / size, np.ones(len(matrix)))
-            found[kind][name] = [float(f"{w:.4g}") for w in weights / size]
+            gram, target = matrix.T @ matrix, matrix.sum(axis=0)
+            weights = np.full(len(target), target.sum() / max(float(gram.sum()), 1e-300))
+            for _ in range(500):
+                weights = weights * target / np.maximum(gram @ weights, 1e-300)
+            found[kind][name] = [float(f"{w:.4g}") for w in weights]
     return found
 
 
