@@ -304,6 +304,7 @@ def test_the_command_line_tells_of_a_hole(tmp_path):
         file.write(bytes(places[1][1]))
     for command in (["verify", path], ["gain", path, "--db", "0", "-o", tmp_path / "y.lat"], ["info", "--level", path]):
         assert refused(1, *command) == (
-            f"lincae: error: {path}: a checksum of /latents does not match: the file is damaged; copy or encode it again"
+            f"lincae: error: {path}: a checksum of /latents does not match: the file is damaged; "
+            "copy or encode it again"
         )
     assert list(tmp_path.iterdir()) == [path]

@@ -85,7 +85,8 @@ TRICKS = {
     "a list": b"- name",
     "nothing": b"",
     "infinite": b"name: x\nmodel: {family: unet}\ndata: {folders: [{path: ., fraction: .inf}]}\nbudget: {steps: 1}",
-    "a time without end": b"name: x\nmodel: {family: unet}\ndata: {folders: [{path: .}]}\nbudget: {time: 99999999999999999999999999999999h}",
+    "a time without end": b"name: x\nmodel: {family: unet}\ndata: {folders: [{path: .}]}\n"
+    b"budget: {time: 99999999999999999999999999999999h}",
 }
 
 
