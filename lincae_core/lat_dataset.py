@@ -41,7 +41,8 @@ class LatDataset(Dataset[Any]):
         seed: Of the crops.
         mono: Average the channels of every file; without it all files must have the same number.
         levels: Return ``(latents, levels)``, with the levels float32 ``[C, GL, frames]`` of the models that have
-            them: NaN where unknown, 0 in silence. With `mono` they are the mean of the channels' powers.
+            them: NaN where unknown, negative where uncertain, 0 in silence. With `mono` they are the root of the
+            channels' mean power.
 
     Attributes:
         paths: The files used, sorted.

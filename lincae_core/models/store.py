@@ -70,7 +70,7 @@ class ModelInfo:
     card_path: Path | None
     parameters: int
     size_bytes: int
-    qualities: dict[str, list[list[float]]]
+    qualities: dict[str, list[list[Any]]]
     loudness: dict[str, Any] | None
 
 

@@ -150,6 +150,7 @@ for name in ("short", "short", "long"):
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length(tiny_model, tmp_path):
     minute = np.random.default_rng(0).integers(-9000, 9000, 60 * 44100).astype(np.int16)
     for name, minutes in (("short", 1), ("long", 10)):

@@ -209,6 +209,8 @@ def test_settings_of_another_network(checkpoint, refused, content, words):
     refused(1, *words, line=["models", "import", str(checkpoint), "--as", "unet"])
 
 
+@pytest.mark.slow
+@pytest.mark.peers
 def test_music2latent_of_published_size(tmp_path, models):
     """The public checkpoint's layout: `gen_state_dict` beside an optimiser's state; the download breaks half-way."""
     network = filled(music2latent().UNet())
