@@ -78,8 +78,8 @@ def mdct_basis(hop: int, bins: int) -> Tensor:
 # step of 8 are all rounded to 0: then the levels alone tell of the bands.
 LOW_GROUPS, LOW_RUNS = 12, 4
 QUALITIES = {
-    "low": (0.5, 1.8, 8.0, 4),
-    "medium": (0.25, 0.8, 1.4, 2),
+    "low": (0.62, 3.2, 8.0, 4),
+    "medium": (0.27, 0.9, 1.4, 2),
     "high": (0.12, 0.4, 0.7, 1),
     "exact": (0.12, 0.4, 0.7, 1),  # float16: the steps are those of results that are stored as integers
 }
@@ -180,7 +180,7 @@ class Block(nn.Module):
 
 
 REFERENCE = 33  # slots over which the reference energy is averaged
-FEATURES = 2 * EDGE_BIN + LOW_BINS + 5 * BANDS
+FEATURES = 2 * EDGE_BIN + LOW_BINS + 6 * BANDS
 
 
 class Network(nn.Module):
@@ -273,7 +273,7 @@ class FrameModel(nn.Module):
         return parts.view(b, t // 2, 2, BANDS, FINE).sum(-1).mean(2)
 
     def analyse(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Audio ``[B, 4096 K + 2 margin]`` to low ``[B, K, 384]``, probes ``[B, K, 16, 8]``, powers ``[B, 16 K, 48]``."""
+        """Audio ``[B, 4096 K + 2 margin]`` to low ``[B, K, 384]``, probes ``[B, K, 16, 8]``, power ``[B, 16 K, 48]``."""
         low, rest = self.split(audio)
         side = FRAME - LOW_HOP // 2
         probes = self.bank.analyse_probes(rest[:, side - SLOT // 2 : rest.shape[1] - side + SLOT // 2])
@@ -287,7 +287,7 @@ class FrameModel(nn.Module):
             low: ``[B, K, 384]``.
             audio: the low band's audio, ``[B, 4096 K + 768]``, from 384 samples before.
             probes: ``[B, K, 16, 8]``.
-            levels: ``[B, K, 16, 8]``; NaN where unknown.
+            levels: ``[B, K, 16, 8]``; negative where they are uncertain (of a difference), NaN where unknown.
 
         Returns:
             ``[B, 8 K, FEATURES]`` and ``[B, 8 K, 1, 48]``.
@@ -297,13 +297,13 @@ class FrameModel(nn.Module):
         power = self.bank.stft(audio)[..., :EDGE_BIN].abs().square()
         p = probes.transpose(2, 3).reshape(b, t, BANDS).square()
         v = levels.transpose(2, 3).reshape(b, t, BANDS)
-        known = ~v.isnan()
+        known, uncertain = v >= 0, v < 0  # neither: unknown
         v = v.nan_to_num(0.0).square()
         smooth = F.avg_pool1d(F.pad(p, (0, 0, 2, 2)).transpose(1, 2), 5, 1).transpose(1, 2)
-        total = power.view(b, t, 2, EDGE_BIN).sum(-1).mean(2) + torch.where(known, v, smooth).sum(-1)
+        total = power.view(b, t, 2, EDGE_BIN).sum(-1).mean(2) + torch.where(v > 0, v, smooth).sum(-1)
         half = REFERENCE // 2
         reference = F.avg_pool1d(F.pad(total, (half, half))[:, None], REFERENCE, 1)[:, 0, :, None] + TINY
-        base = torch.where(known, v, smooth + LEAST * reference)
+        base = torch.where(known, v, torch.where(uncertain, v, smooth) + LEAST * reference)
         numbers = low.view(b, k, LOW_BINS, 2).transpose(2, 3).square()  # [B, K, 2, 192]
         numbers = numbers.repeat_interleave(SLOTS // 2, 2).reshape(b, t, LOW_BINS)
         features = torch.cat(
@@ -313,7 +313,8 @@ class FrameModel(nn.Module):
                 _ln(p, reference),
                 _ln(base, reference),
                 4.0 * (p == 0).float() - 2,
-                4.0 * known.float() - 2,
+                4.0 * known.float() - 4.0 * uncertain.float(),
+                _ln(smooth, reference),
                 _ln(p, 10 * smooth + 1e-6 * reference),
             ],
             -1,
@@ -384,7 +385,7 @@ class FrameModel(nn.Module):
 
         Args:
             z: ``[B, 512, K + 2 reach]``.
-            levels: ``[B, 128, K + 2 reach]``, NaN where unknown; None: unknown everywhere.
+            levels: ``[B, 128, K + 2 reach]``: negative where uncertain, NaN where unknown. None: unknown everywhere.
             first: absolute latent frame of the first one kept.
             ends: whether the kept part begins at the signal's first frame, and ends at its last.
 
@@ -417,6 +418,4 @@ class FrameModel(nn.Module):
             return z, None
         b, k = z.shape[0], z.shape[2]
         power = self.coarse(parts).view(b, k, SLOTS, BANDS)
-        if quality == "low":  # one level for two slots
-            power = power.view(b, k, SLOTS // 2, 2, BANDS).mean(3).repeat_interleave(2, 2)
         return z, power.sqrt().transpose(2, 3).reshape(b, k, -1).transpose(1, 2)

@@ -44,8 +44,9 @@ class LevelsStep(Step):
             "gain": uniform(-1.6, 1.6).exp(),  # of the other signal, -14 to 14 dB
             "low_step": (first[:, None] + ramp[:, None] * where).exp(),
             "probe_step": probe,
-            "grid": torch.tensor([2.0, 3.0, 4.0])[torch.randint(3, (n,), generator=generator)],
-            "paired": (probe > 2) | (torch.rand(n, generator=generator) < 0.1),
+            "nothing": torch.rand(n, generator=generator) < 0.1,  # of the differences: levels are unknown
+            "grid": torch.tensor([1.0, 2.0, 3.0, 4.0])[torch.randint(4, (n,), generator=generator)],
+            "paired": torch.rand(n, generator=generator) < torch.where(probe > 2, 0.5, 0.1),  # one level for two slots
         }
 
     def loss(self, model: FrameModel, crops: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -96,8 +97,13 @@ class LevelsStep(Step):
         sign = torch.where(kind == SUM, 1.0, torch.where(kind == DIFFERENCE, -1.0, 0.0))
         low = torch.where(of(EXACT, low), low, a_low + per_item(sign, b_low) * b_low)
         probes = torch.where(of(EXACT, probes), probes, a_probes + per_item(sign, b_probes) * b_probes)
-        levels = torch.where(of(SUM, a_levels), (a_levels.square() + b_levels.square()).sqrt(), a_levels)
-        levels = levels.masked_fill(of(EXACT, levels) | of(DIFFERENCE, levels), float("nan"))
+        a_power, b_power = a_levels.square(), b_levels.square()
+        levels = torch.where(of(SUM, a_power), a_power + b_power, a_power).sqrt()
+        least = probes.abs() / 45  # files store no less beside a number
+        uncertain = -torch.maximum((a_power - b_power).clamp_min(1e-20).sqrt(), least)
+        levels = torch.where(of(DIFFERENCE, levels), uncertain, levels)
+        unknown = of(EXACT, levels) | (of(DIFFERENCE, levels) & per_item(d["nothing"], levels))
+        levels = levels.masked_fill(unknown, float("nan"))
         mixture = rest + others[2]
         return (low, probes, levels), torch.where(of(SUM, rest), mixture, rest), mixture
 
