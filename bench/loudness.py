@@ -1,8 +1,8 @@
 """Fits the table by which `lincae stats` estimates the loudness of latents, and measures its error.
 
 For each file the table is fitted on the others and on narrow noises, and the estimate for its latents compared with the
-measured loudness of its audio. Prints the errors as JSON; with --write, puts the table fitted on all files into the weights file, whose
-fingerprint does not change.
+measured loudness of its audio. Prints the errors as JSON; with --write, puts the table fitted on all files into the
+weights file, whose fingerprint does not change.
 
     python bench/loudness.py lincae_core/weights/frame.safetensors stems/*/*.wav --write
 """

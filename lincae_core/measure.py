@@ -227,8 +227,8 @@ def group_powers(signal: Signal, start: int, stop: int) -> tuple[np.ndarray, np.
 def fit_table(pairs: Iterable[tuple[Signal, np.ndarray]]) -> dict[str, dict[str, list[float]]]:
     """Fits the weights by which `estimate` turns group powers into audio powers.
 
-    Least squares of the relative error of the power of 3 s, in steps of a quarter of that, by multiplicative updates
-    (Lee and Seung 2001), which keep weights positive and, from equal ones, smooth. Nearly silent stretches are left out.
+    Least squares of the relative error of the power of stretches of 3 s that are not nearly silent, by multiplicative
+    updates (Lee and Seung 2001), which keep weights positive and, as they start from equal ones, smooth.
 
     Args:
         pairs: Latents, and the audio `[C, n]` that they were encoded from, at the model's sample rate.

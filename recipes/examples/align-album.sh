@@ -2,9 +2,9 @@
 # Brings the tracks of an album to the same loudness.
 #
 # Loudness is what lincae stats estimates without decoding (LUFS, BS.1770), within about 0.1 LU of the encoded audio;
-# --decode measures what is decoded, which is slow. May be run again after an interruption, or by cron when tracks were added: the loudness of the
-# first run is kept, and so are results that are newer than their source. Errors of single tracks go to stderr and do
-# not stop the others. Exit codes: 0, 1 when tracks failed, 2 for wrong usage.
+# --decode measures what is decoded, which is slow. May be run again after an interruption, or by cron when tracks were
+# added: the loudness of the first run is kept, and so are results that are newer than their source. Errors of single
+# tracks go to stderr and do not stop the others. Exit codes: 0, 1 when tracks failed, 2 for wrong usage.
 set -euo pipefail
 
 usage() {

@@ -73,7 +73,7 @@ def measured(tiny_model, tmp_path_factory, monkeypatch):
 def audio(path, seed, seconds=0.4):
     """Noise in a file."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, 0.1 * np.random.default_rng(seed).standard_normal(round(44100 * seconds)), 44100)
+    sf.write(path, 0.02 * np.random.default_rng(seed).standard_normal(round(44100 * seconds)), 44100)
 
 
 def contents(folder):
