@@ -273,7 +273,7 @@ class FrameModel(nn.Module):
         return parts.view(b, t // 2, 2, BANDS, FINE).sum(-1).mean(2)
 
     def analyse(self, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Audio ``[B, 4096 K + 2 margin]`` to low ``[B, K, 384]``, probes ``[B, K, 16, 8]``, power ``[B, 16 K, 48]``."""
+        """Audio ``[B, 4096 K + 2 margin]`` to low ``[B, K, 384]``, probes ``[B, K, 16, 8]`` and `measure`'s parts."""
         low, rest = self.split(audio)
         side = FRAME - LOW_HOP // 2
         probes = self.bank.analyse_probes(rest[:, side - SLOT // 2 : rest.shape[1] - side + SLOT // 2])
