@@ -20,7 +20,7 @@ from .errors import IncompatibleError, LatError, NonFiniteError
 from .header import Group, Header
 from .history import Entry, common_tags, without_gain_tags
 from .signal import Lazy, Read, Signal, signed_levels, source_record, stored, width
-from .stored import SCALE_MAX, Stored, joined, layout, silence, unknown
+from .stored import SCALE_MAX, UNHEARD, Stored, joined, layout, signed, silence, unknown
 
 LENGTHS = ("longest", "shortest", "first")
 FINER = 4.0  # by this much the steps of a sum are finer than those of its operands
@@ -200,8 +200,8 @@ def mix(
 ) -> Lazy:
     """The sum of `gain * signal`, each from its offset on; what lies before the beginning is left out.
 
-    Mono operands are added to every channel; shorter ones are followed by silence. Levels add as powers; they become
-    unknown where operands of opposite sign meet, for these may cancel. For int8 the relative steps of the result are a
+    Mono operands are added to every channel; shorter ones are followed by silence. Levels add as powers; where
+    operands of opposite sign meet, powers are subtracted and the level is uncertain. For int8 the relative steps of the result are a
     quarter of the finest of the operands.
 
     Args:
@@ -253,17 +253,21 @@ def mix(
 
     def levels(start: int, stop: int) -> np.ndarray:
         shape = (header.channels, header.level_count, stop - start)
-        powers = {sign: np.zeros(shape) for sign in (1, -1)}
+        added, taken = np.zeros(shape), np.zeros(shape)  # powers
+        uncertain = np.zeros(shape, bool)
         for signal, factor, first, last, at in terms(start, stop):
-            signed = _levels(signal, first, last, header).astype(np.float64) * factor
             if factor == 0:
-                signed = np.zeros_like(signed)  # what is multiplied by 0 is known
-            for sign, power in powers.items():
-                power[:, :, at : at + last - first] += np.square(np.where(signed * sign < 0, 0.0, signed))
-        level = np.sqrt(powers[1] + powers[-1])
-        level[np.isnan(level) | (powers[1] > 0) & (powers[-1] > 0)] = np.nan
+                continue  # what is multiplied by 0 is known
+            found, there = _levels(signal, first, last, header) * factor, slice(at, at + last - first)
+            side = (found.real + found.imag).astype(np.float64)
+            added[:, :, there] += np.square(np.where(side < 0, 0.0, side))
+            taken[:, :, there] += np.square(np.where(side > 0, 0.0, side))
+            uncertain[:, :, there] |= found.imag != 0
+        uncertain |= (added > 0) & (taken > 0)  # they may cancel: at best what is taken out was in it
         with np.errstate(over="ignore"):
-            return np.where((powers[-1] > 0) & ~(powers[1] > 0), -level, level).astype(np.float32)
+            level = (np.sign(added - taken) * np.sqrt(np.abs(added - taken))).astype(np.float32)
+        sizes = np.where(level < 0, -1, 1) * np.maximum(np.abs(level), UNHEARD)
+        return np.where(uncertain & ~np.isnan(level), 1j * sizes, level).astype(np.complex64)
 
     def record() -> Entry:
         operands = [
@@ -522,10 +526,10 @@ def _entry(given: Entry, operands: list[Entry], sample_rate: int | None) -> Entr
 
 
 def _levels(signal: Signal, start: int, stop: int, header: Header) -> np.ndarray:
-    """Signed levels as a result with groups needs them: unknown where the signal has no groups."""
+    """Levels as a result with groups needs them: unknown where the signal has no groups."""
     if signal.header.level_count == header.level_count:
         return signed_levels(signal, start, stop)
-    return unknown((signal.header.channels, header.level_count, stop - start))
+    return signed(unknown((signal.header.channels, header.level_count, stop - start)))
 
 
 def _times(block: np.ndarray, factor: float | np.ndarray, name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from .algebra import check_gain
 from .errors import LatError, NonFiniteError
 from .history import without_gain_tags
 from .signal import Lazy, Signal, signed_levels, stored, width
-from .stored import Stored
+from .stored import UNHEARD, Stored
 
 Matrix = list[list[float]]
 Builder = Callable[[int], Matrix]
@@ -65,10 +65,9 @@ def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
         found = signed_levels(signal, start, stop)
         with np.errstate(over="ignore"):
             if single:
-                return np.where(factors[:, None, None] == 0, 0.0, found[chosen] * factors[:, None, None]).astype(
-                    np.float32
-                )
-            return _summed_levels(signal, weights, np.abs(found), start, stop)
+                return np.where(factors[:, None, None] == 0, 0.0, found[chosen] * factors[:, None, None])
+            summed = _summed_levels(signal, weights, np.abs(found), start, stop)
+            return np.where((found.imag != 0).any(axis=0), 1j * np.maximum(summed, UNHEARD), summed)
 
     plain = stored(signal)
 

@@ -15,7 +15,7 @@ from .header import Header
 from .reader import LatReader
 from .signal import Signal, signed_levels, stored
 from .storage import Source
-from .stored import DTYPES, Fingerprint, Stored, quantised, unknown
+from .stored import DTYPES, Fingerprint, Stored, quantised, signed, unknown, unsigned
 from .writer import check_dtype
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class Latents:
         tags: Tags.
         dtype: Storage type: `int8`, `float16` or `float32`; by default `int8` where the header has groups.
         name: What error messages call it.
-        band_levels: Levels of the groups that have one, float32 `[channels, GL, frames]`; NaN where unknown, negative
-            where the sign of the latents was inverted. None: unknown.
+        band_levels: Levels of the groups that have one, float32 `[channels, GL, frames]`: 0 or more; negative where
+            uncertain, NaN where unknown. None: unknown.
 
     Raises:
         ShapeError: `data` or `band_levels` do not have the header's shape.
@@ -182,21 +182,23 @@ class Latents:
         if self.dtype == "int8":
             return quantised(values, bands, self.header.groups)
         with np.errstate(over="ignore"):
-            return Stored(values.astype(DTYPES[self.dtype]), bands=bands)
+            return Stored(values.astype(DTYPES[self.dtype]), bands=unsigned(bands))
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)`, float32 `[channels, latent_dim, n]`, read-only."""
         return self.data[:, :, start_frame:stop_frame]
 
     def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of the same frames, 0 or more, float32 `[channels, GL, n]`; NaN where unknown."""
-        return np.abs(self.signed_levels(start_frame, self.frames if stop_frame is None else stop_frame))
+        """Levels of the same frames, float32 `[channels, GL, n]`: negative where uncertain, NaN where unknown."""
+        return unsigned(self.signed_levels(start_frame, self.frames if stop_frame is None else stop_frame))
 
     def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels, negative where the sign of the latents was inverted."""
+        """Levels for arithmetic, complex64, see `stored.signed`."""
+        if self.coded is not None:
+            return self.coded.block.cut(start, stop).signed_levels(self.header.groups)
         if self.band_levels is None:
-            return unknown((self.channels, self.header.level_count, stop - start))
-        return self.band_levels[:, :, start:stop]
+            return signed(unknown((self.channels, self.header.level_count, stop - start)))
+        return signed(self.band_levels[:, :, start:stop])
 
     @property
     def stored(self) -> Any:
@@ -274,6 +276,7 @@ def collect(signal: Signal) -> Latents:
         bands = signed_levels(signal, 0, frames)
     else:
         data, bands = block.values(header.groups), block.signed_levels(header.groups)
+    bands = unsigned(bands)
     known = header.level_count > 0 and not bool(np.isnan(bands).all())
     bands = bands if known else None  # type: ignore[assignment]
     coded = None if block is None else _Coded(data, bands, header, block)

@@ -39,7 +39,7 @@ from .header import (
     parse_groups,
 )
 from .storage import COPY_HINT, Chunks, named_errors
-from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, accumulated, all_finite, joined, silence, unknown
+from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, accumulated, all_finite, joined, silence, unknown, unsigned
 
 ROW_BYTES = 1 << 17  # in a chunk of /steps, /scale or /levels, at most
 _MOST_OPEN = 100
@@ -61,7 +61,7 @@ class LatReader:
     Attributes:
         header: Header.
         dtype: Storage type: `int8`, `float16` or `float32`.
-        levels_known: Whether the file tells its levels (where the header has groups with levels).
+        levels_known: Whether the levels of an int8 file are known; they are uncertain otherwise.
         history: What was done, oldest first.
         tags: Tags.
         writer: The program that wrote the file.
@@ -124,11 +124,11 @@ class LatReader:
         return self.stored(start_frame, stop).values(self.header.groups)
 
     def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; NaN where unknown."""
-        return np.abs(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
+        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; see `Signal.levels`."""
+        return unsigned(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
 
     def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels, negative where the sign of the latents was inverted."""
+        """Levels for arithmetic, complex64, see `stored.signed`."""
         return self.stored(start, stop).signed_levels(self.header.groups)
 
     def stored(self, start_frame: int, stop_frame: int) -> Stored:
@@ -225,7 +225,7 @@ class LatReader:
         return found
 
     def _bands(self, start: int, stop: int) -> np.ndarray | None:
-        """Signed levels beside floats."""
+        """Levels beside floats."""
         if self.dtype == "int8" or not self.header.level_count:
             return None
         found = self._row("levels", start, stop)
@@ -536,11 +536,11 @@ class Pooled:
         return self._current().read(start_frame, stop_frame)
 
     def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of the same frames, float32 `[channels, GL, n]`; NaN where unknown."""
+        """Levels of the same frames, float32 `[channels, GL, n]`; see `Signal.levels`."""
         return self._current().levels(start_frame, stop_frame)
 
     def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels, negative where the sign of the latents was inverted."""
+        """Levels for arithmetic, complex64, see `stored.signed`."""
         return self._current().signed_levels(start, stop)
 
     def stored(self, start_frame: int, stop_frame: int) -> Stored:

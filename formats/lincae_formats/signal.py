@@ -9,7 +9,7 @@ import numpy as np
 
 from .header import Header
 from .history import Entry, bounded
-from .stored import Stored, unknown
+from .stored import Stored, signed, unknown, unsigned
 
 _MOST_FRAMES = 4096
 _MOST_NUMBERS = 1 << 21  # in memory at once, over all operands: 8 MB
@@ -46,7 +46,7 @@ class Signal(Protocol):
         """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
 
     def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of the same frames, 0 or more, float32 `[channels, GL, n]`; NaN where unknown."""
+        """Levels of the same frames, float32 `[channels, GL, n]`: negative where uncertain, NaN where unknown."""
 
 
 Read = Callable[[int, int], np.ndarray]
@@ -61,7 +61,7 @@ class Lazy:
         header: Header.
         dtype: Storage type.
         compute: The frames `[start, stop)`, float32; never asked for frames outside the signal.
-        compute_levels: Their signed levels; None where they are unknown throughout.
+        compute_levels: Their levels, see `stored.signed`; None where they are unknown throughout.
         steps: What was done since `origin`, oldest first: entries, or functions that give one after the last read.
         origin: What it is made from, where that is a single file or piece of latents.
         name: What error messages and histories call it.
@@ -105,20 +105,20 @@ class Lazy:
         return self.compute(start_frame, stop)
 
     def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; NaN where unknown."""
-        return np.abs(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
+        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; see `Signal.levels`."""
+        return unsigned(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
 
     def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels, negative where the sign of the latents was inverted."""
+        """Levels for arithmetic, complex64, see `stored.signed`."""
         if self.compute_levels is None or not self.header.level_count:
-            return unknown((self.header.channels, self.header.level_count, stop - start))
+            return signed(unknown((self.header.channels, self.header.level_count, stop - start)))
         return self.compute_levels(start, stop)
 
 
 def signed_levels(signal: Signal, start: int, stop: int) -> np.ndarray:
-    """Levels of a signal, float32 `[C, GL, n]`: negative where the sign was inverted, NaN where unknown."""
+    """Levels of a signal for arithmetic, complex64 `[C, GL, n]`, see `stored.signed`."""
     found: Read | None = getattr(signal, "signed_levels", None)
-    return signal.levels(start, stop) if found is None else found(start, stop)
+    return signed(signal.levels(start, stop)) if found is None else found(start, stop)
 
 
 def stored(signal: Signal) -> ReadStored | None:
@@ -200,7 +200,7 @@ class Meter:
         return self._source.levels(start_frame, stop_frame)
 
     def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """The source's signed levels."""
+        """The source's levels for arithmetic."""
         return signed_levels(self._source, start, stop)
 
     def read_all(self) -> "Meter":

@@ -18,6 +18,7 @@ LARGEST = 127  # of the integers
 FLOOR_DB = -45.0  # a group's step is not finer than that of the whole frame, this many dB lower
 UNIT = 4  # step codes per octave
 ZERO_DB = 192  # the code of the step 1
+UNHEARD = 1e-30  # the smallest uncertain level, which is not 0
 _BLOCK = 1 << 16  # numbers converted at a time, to stay in the cache
 
 STEPS = np.exp2((np.arange(256) - ZERO_DB) / UNIT).astype(np.float32)  # step of each code
@@ -73,8 +74,8 @@ class Stored:
         data: `[C, D, n]`, little-endian int8, float16 or float32.
         steps: For int8: the step codes, uint8 `[C, G, n]`.
         scale: For int8: a factor for every number of a frame, float32 `[C, n]`.
-        bands: For floats with level groups: signed levels, float32 `[C, GL, n]`; NaN where unknown.
-        known: For int8: whether the levels are known.
+        bands: For floats with level groups: levels, float32 `[C, GL, n]`; negative where uncertain, NaN where unknown.
+        known: For int8: whether the levels are known; they are uncertain otherwise.
     """
 
     data: np.ndarray
@@ -145,20 +146,18 @@ class Stored:
         return result
 
     def signed_levels(self, groups: tuple[Group, ...]) -> np.ndarray:
-        """The levels, float32 `[C, GL, n]`: step * scale / relative step, or as stored; NaN where unknown.
-
-        Negative where the sign of the latents was inverted.
-        """
+        """The levels, complex64 `[C, GL, n]`, see `signed`: step * scale / relative step, or as stored."""
         channels, _, frames = self.data.shape
         if self.steps is None or self.scale is None:
             count = sum(run.count for run in groups if run.level)
-            return unknown((channels, count, frames)) if self.bands is None else self.bands
+            return signed(unknown((channels, count, frames)) if self.bands is None else self.bands)
         found = layout(groups)
-        if not self.known:
-            return unknown((channels, int(found.level.sum()), frames))
         steps = STEPS[self.steps[:, found.level]] / found.relative[found.level, None].astype(np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(steps * self.scale[:, None, :])
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            levels = steps * self.scale[:, None, :]
+        if self.known:
+            return levels.astype(np.complex64)
+        return np.where(levels < 0, -1j, 1j) * np.maximum(np.abs(levels), UNHEARD).astype(np.complex64)
 
 
 def joined(parts: Sequence[Stored]) -> Stored:
@@ -189,6 +188,25 @@ def silence(header: Header, dtype: str, frames: int, known: bool = True) -> Stor
     return Stored(data, bands=np.zeros((channels, header.level_count, frames), np.float32))
 
 
+def signed(levels: np.ndarray) -> np.ndarray:
+    """Levels for arithmetic, complex64: known ones are real, uncertain ones imaginary, unknown ones NaN.
+
+    A real factor may then multiply them; its sign says that the latents are inverted.
+
+    Args:
+        levels: As signals and files tell them: known from 0 on, uncertain where negative (-0.0 too), unknown where NaN.
+    """
+    uncertain = np.signbit(levels) & ~np.isnan(levels)
+    return np.where(uncertain, 1j * np.maximum(np.abs(levels), UNHEARD), levels).astype(np.complex64)
+
+
+def unsigned(levels: np.ndarray) -> np.ndarray:
+    """The levels that `signed` was made of, float32, whether the latents are inverted or not."""
+    size = np.abs(levels).astype(np.float32)
+    size[np.isnan(size)] = np.nan  # one NaN of the many
+    return np.where((levels.imag != 0) & ~np.isnan(size), -size, size)
+
+
 def unknown(shape: tuple[int, ...]) -> np.ndarray:
     """Levels that are not known: NaN."""
     return np.full(shape, np.nan, np.float32)
@@ -199,7 +217,7 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
 
     Args:
         values: Finite floats `[C, D, n]`.
-        levels: Signed levels `[C, GL, n]`, NaN where unknown; None: all unknown.
+        levels: Levels `[C, GL, n]` as `signed` gives them; None: all unknown.
         groups: The groups.
     """
     lay = layout(groups)
@@ -210,15 +228,17 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     if plain.any():
         sizes = lay.sizes[plain, None]
         whole = np.sqrt((rms[:, plain] ** 2 * sizes).sum(axis=1, keepdims=True) / sizes.sum())
-        rms = np.maximum(rms, whole * 10.0 ** (FLOOR_DB / 20.0))
+        rms[:, plain] = np.maximum(rms[:, plain], whole * 10.0 ** (FLOOR_DB / 20.0))
+    if levels is None:
+        levels = signed(unknown((len(z), int(lay.level.sum()), z.shape[2])))
+    size = np.abs(levels)
+    rms[:, lay.level] = np.where(np.isnan(size), rms[:, lay.level], size)
     known = np.zeros(rms.shape, bool)
-    if levels is not None and lay.level.any():
-        known[:, lay.level] = ~np.isnan(levels)
-        rms[:, lay.level] = np.where(np.isnan(levels), rms[:, lay.level], np.abs(levels))
-        peak[known] = 0.0  # the step tells the level: numbers beyond 127 steps are clipped
-    target = lay.relative[:, None] * rms
-    silent = target < np.where(known, _SMALLEST, np.finfo(np.float64).tiny)
-    codes, exponent = _codes(target, peak / LARGEST, lay.grid[:, None], silent)
+    known[:, lay.level] = ~np.isnan(size) & (levels.imag == 0)
+    peak[known] = 0.0  # the step tells the level: numbers beyond 127 steps are clipped
+    target, least = lay.relative[:, None] * rms, peak / LARGEST
+    smallest = np.where(lay.level, _SMALLEST, np.finfo(np.float64).tiny)[:, None]
+    codes, exponent = _codes(target, least, lay.grid[:, None], np.maximum(target, least) < smallest)
     steps = codes.astype(np.uint8)
     scale = np.exp2(exponent).astype(np.float32)  # [C, n]
     factors = (STEPS[steps] * scale[:, None, :]).astype(np.float64)
@@ -226,14 +246,13 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     z /= np.repeat(factors, lay.sizes, axis=1)
     np.rint(z, out=z)
     integers = np.clip(z, -LARGEST, LARGEST, out=z).astype(np.int8)
-    steps[~known & ~np.logical_or.reduceat(integers != 0, lay.starts, axis=1)] = 0
-    if levels is not None:
-        flipped = np.any(levels < 0, axis=1) & ~np.any(levels > 0, axis=1)  # [C, n]
-        if flipped.any():
-            scale = np.where(flipped, -scale, scale)
-            integers = np.where(flipped[:, None, :], -integers, integers)
-    all_known = levels is not None and not bool(np.isnan(levels).any())
-    return Stored(integers, steps, scale, known=all_known)
+    steps[plain[:, None] & ~np.logical_or.reduceat(integers != 0, lay.starts, axis=1)] = 0
+    side = levels.real + levels.imag
+    flipped = np.any(side < 0, axis=1) & ~np.any(side > 0, axis=1)  # [C, n]
+    if flipped.any():
+        scale = np.where(flipped, -scale, scale)
+        integers = np.where(flipped[:, None, :], -integers, integers)
+    return Stored(integers, steps, scale, known=bool(known[:, lay.level].all()))
 
 
 def _codes(

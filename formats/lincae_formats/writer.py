@@ -19,7 +19,7 @@ from .errors import DTypeError, LatError, NonFiniteError, OverflowFloat16Error, 
 from .files import atomic_path
 from .header import FORMAT, FORMAT_VERSION, MODEL_SAMPLE_RATE, Header, check_text, groups_text
 from .reader import LatReader, Pooled, row_chunk
-from .stored import DTYPES, SCALE_MAX, Stored, all_finite, differences, joined, quantised, unknown
+from .stored import DTYPES, SCALE_MAX, Stored, all_finite, differences, joined, quantised, signed, unknown, unsigned
 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
@@ -193,8 +193,8 @@ class LatWriter:
 
         Args:
             block: Finite floats `[channels, latent_dim, n]`.
-            levels: Levels of the groups that have one, `[channels, GL, n]`, 0 or more, NaN where unknown (negative
-                where the sign of the latents was inverted); None where all are unknown.
+            levels: Levels of the groups that have one, `[channels, GL, n]`: 0 or more; negative where uncertain, NaN
+                where unknown; None where all are unknown.
 
         Raises:
             ShapeError: another shape, or more frames than the header says.
@@ -208,16 +208,13 @@ class LatWriter:
         if block.dtype.kind not in "fiu":
             raise DTypeError(f"{self.name}: a block holds {block.dtype}, must hold floats")
         shape = (self.header.channels, self.header.level_count, block.shape[2])
-        if levels is None:
-            bands = unknown(shape)
-        else:
-            bands = np.array(levels, dtype=np.float32)
-            if bands.shape != shape:
-                raise ShapeError(f"{self.name}: levels have shape {bands.shape}, must be {shape}")
-            if np.isinf(bands).any():
-                raise NonFiniteError(f"{self.name}: a level is infinite")
-            bands[np.isnan(bands)] = np.nan  # one NaN of the many
-        self._append(Stored(self._store(block), bands=bands))
+        bands = unknown(shape) if levels is None else np.asarray(levels)
+        if bands.shape != shape:
+            raise ShapeError(f"{self.name}: levels have shape {bands.shape}, must be {shape}")
+        if np.isinf(bands).any():
+            raise NonFiniteError(f"{self.name}: a level is infinite")
+        bands = bands if np.iscomplexobj(bands) else signed(bands)
+        self._append(Stored(self._store(block), bands=bands if self.dtype == "int8" else unsigned(bands)))
 
     def append_stored(self, block: Stored) -> None:
         """Appends frames in the storage type, finite, that will not change; they are not rounded again."""

@@ -32,7 +32,7 @@ from lincae_formats import (
     write_lat,
 )
 from lincae_formats.header import parse_groups
-from lincae_formats.stored import STEPS, accumulated, differences, layout, quantised
+from lincae_formats.stored import STEPS, accumulated, differences, layout, quantised, signed, unsigned
 
 quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 1000)
@@ -95,7 +95,7 @@ def blocks(draw):
 @given(blocks())
 def test_no_number_is_further_off_than_half_a_step(block):
     z, levels, groups = block
-    found, lay = quantised(z, levels, groups), layout(groups)
+    found, lay = quantised(z, signed(levels), groups), layout(groups)
     steps = STEPS[found.steps] * np.abs(found.scale)[:, None]
     bound = np.repeat(steps, lay.sizes, axis=1) / 2
     silent = np.repeat(found.steps == 0, lay.sizes, axis=1)
@@ -106,7 +106,7 @@ def test_no_number_is_further_off_than_half_a_step(block):
     assert (error <= bound * (1 + 1e-5) + 1e-30)[~silent & ~clipped].all()
     assert not found.data[silent].any()
     # A group without a known level is silent where no number is above half the step that it would have.
-    quiet = silent & ~np.repeat(known, lay.sizes, axis=1)
+    quiet = silent & ~np.repeat(np.broadcast_to(lay.level[:, None], known.shape), lay.sizes, axis=1)
     relative = np.repeat(np.broadcast_to(lay.relative[:, None], found.steps.shape[1:]), lay.sizes, axis=0)
     rms = np.sqrt(np.mean(z.astype(float) ** 2, axis=1, keepdims=True))
     assert (np.abs(z) <= np.maximum(relative * 8 * rms, 2.0**-47))[quiet].all()
@@ -116,10 +116,10 @@ def test_no_number_is_further_off_than_half_a_step(block):
 @given(blocks())
 def test_levels_are_steps(block):
     z, levels, groups = block
-    found, lay = quantised(z, levels, groups), layout(groups)
+    found, lay = quantised(z, signed(levels), groups), layout(groups)
     if np.isnan(levels).any() or not lay.level.any():
         return
-    back = np.abs(found.signed_levels(groups))
+    back = np.abs(found.signed_levels(groups)).astype(float)
     grid, smallest = lay.grid[lay.level][:, None], 2.0**-48 / lay.relative[lay.level][:, None]
     heard = levels > 2 * smallest * np.abs(found.scale)[:, None] * 2.0**grid
     assert (np.abs(np.log2(back[heard] / levels[heard])) <= np.broadcast_to(grid / 8, back.shape)[heard] + 1e-4).all()
@@ -132,7 +132,7 @@ def test_the_steps_of_the_specification():
     z[0, 4:8, 0] = 1e-4  # 86 dB lower: the step of the floor is 45 dB below that of the whole
     z[0, 8:, 0] = 0.3, 1000.0  # beyond 127 steps of the level: clipped
     levels = np.full((1, 1, 1), 0.5, np.float32)
-    found = quantised(z, levels, groups)
+    found = quantised(z, signed(levels), groups)
     whole = np.sqrt((4 * 4 + 4e-8) / 8)
     floor = round(4 * np.log2(0.5 * whole * 10 ** (-45 / 20)) + 192)
     assert floor == 160
@@ -163,7 +163,7 @@ def test_the_bytes_do_not_depend_on_the_blocks(seed, frames, sizes, known):
         at, i = 0, 0
         while at < frames:
             n = sizes[i % len(sizes)]
-            out.append(z.data[:, :, at : at + n], z.levels(at, min(at + n, frames)) if known else None)
+            out.append(z.data[:, :, at : at + n], z.levels(at, min(at + n, frames)))
             at, i = at + n, i + 1
     assert parts.getvalue() == whole.getvalue()
     whole.seek(0)
@@ -332,23 +332,50 @@ def test_levels_add_as_powers(seed, gains):
     assert np.abs(20 * np.log10(written(mixed).levels() / mixed.levels())).max() < 0.77  # a grid of 1.5 dB
 
 
-def test_levels_are_unknown_where_operands_may_cancel(tmp_path):
+def test_levels_are_uncertain_where_operands_may_cancel():
     a, b = make_int8(1, 100_000, seed=1), make_int8(1, 50_000, seed=2)
-    for result in (a - b, mix([a, b], [1, -1]), mix([gain(a, -1), b]), mix([gain(gain(a, -1), 2), b])):
+    n = b.frames
+    expected = np.sqrt(np.abs(a.levels(0, n).astype(float) ** 2 - b.levels().astype(float) ** 2))
+    for result in (a - b, mix([a, b], [1, -1]), mix([gain(a, -1), b]), b - a, gain(b - a, -1), a + gain(b, -1)):
         levels = result.levels()
-        assert np.isnan(levels[:, :, : b.frames]).all()
-        assert np.isfinite(levels[:, :, b.frames :]).all()  # only one operand there
-        assert np.isnan(written(result).levels()).all()  # a file knows all or none
-        assert np.isnan((result * 0.5 + a).levels()[:, :, : b.frames]).all()
-    for result in (mix([gain(a, -1), gain(b, -1)]), mix([a, b], [-1, -2]), mix([a, b, b], [1, 1, 0])):
-        assert np.isfinite(result.levels()).all()
-        assert np.isfinite(written(result).levels()).all()
-    # The sign survives files of every storage type.
-    flipped = mix([gain(a, -1), gain(b, -1)])
-    for dtype in ("int8", "float16", "float32"):
-        back = written(requantised(flipped, dtype=dtype))
-        assert np.isnan((back + a).levels()[:, :, : b.frames]).all()
-        assert np.isfinite((back + gain(b, -1)).levels()).all()
+        assert np.signbit(levels[:, :, :n]).all()
+        assert (levels[:, :, n:] > 0).all()  # only one operand there
+        np.testing.assert_allclose(levels[:, :, :n], -expected, rtol=1e-5, atol=1e-20)
+        back = written(result).levels()
+        assert np.signbit(back).all()  # the levels of a file are known or uncertain
+        assert (np.abs(back) >= np.abs(levels) * 10 ** (-0.77 / 20)).all()  # raised where numbers need larger steps
+        assert np.signbit((result * 0.5 + a).levels()[:, :, :n]).all()
+    for result in (mix([gain(a, -1), gain(b, -1)]), mix([a, b], [-1, -2]), mix([a, b, b - a], [1, 1, 0])):
+        assert (result.levels() > 0).all()
+        assert (written(result).levels() > 0).all()
+    flipped = written(mix([gain(a, -1), gain(b, -1)]))  # int8 keeps the sign, in the scale
+    assert np.signbit((flipped + a).levels()[:, :, :n]).all()
+    assert (flipped + gain(b, -1)).levels().min() > 0
+
+
+def test_uncertain_levels_go_through_files_of_every_type():
+    a, b = make_int8(1, 100_000, seed=1), make_int8(1, 100_000, seed=2)
+    for dtype in ("float16", "float32"):
+        back = written(requantised(a - b, dtype=dtype))
+        np.testing.assert_array_equal(back.levels(), (a - b).levels())
+        assert np.signbit(written(requantised(back, a.header.groups)).levels()).all()
+    same = written(a - a)
+    assert np.signbit(same.levels()).all()
+    assert np.abs(same.levels()).max() < 1e-12
+    assert not same.data.any()
+
+
+def test_numbers_of_uncertain_levels_are_not_clipped():
+    groups = (Group(2, 1, 0.5, 2, True),)
+    z = np.full((1, 2, 3), 100.0, np.float32)
+    levels = np.array([[[-1e-3, 200.0, np.nan], [-0.0, -200.0, np.nan]]], np.float32)
+    found = quantised(z, signed(levels), groups)
+    np.testing.assert_allclose(found.values(groups), z, rtol=0.35)
+    assert not found.known
+    back = unsigned(found.signed_levels(groups))
+    assert np.signbit(back).all()
+    np.testing.assert_allclose(back[0, :, 1], -200, rtol=0.2)
+    np.testing.assert_allclose(back[0, :, 2], -100, rtol=0.2)  # the size of the number
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -369,12 +396,12 @@ def test_floats_keep_their_levels(dtype, tmp_path):
     assert np.isnan(written(unknown).levels()).all()
 
 
-def test_unknown_levels_stay_unknown():
+def test_unknown_levels_become_uncertain_as_integers():
     z = make_int8(1, 100_000, levels=False)
-    assert np.isnan(z.levels()).all()
+    assert np.signbit(z.levels()).all()
     assert z.levels().shape == (1, 2, z.frames)
     for result in (z * 0.5, z + make_int8(1, 100_000, seed=1), concat([z, make_int8(1, 100_000, seed=1)])):
-        assert np.isnan(written(result).levels()).all()
+        assert np.signbit(written(result).levels()).all()
     assert make().levels().shape == (1, 0, 5)
 
 
@@ -434,7 +461,7 @@ def test_a_mixture_without_its_parts_is_small():
     left = written(subtract(mixed, parts[1:]))
     error = left.data - parts[0].data
     assert np.sqrt(np.mean(error**2)) < 0.05 * np.sqrt(np.mean(mixed.data**2))
-    assert np.isnan(left.levels()).all()
+    assert np.signbit(left.levels()).all()
 
 
 def test_mixing_storage_types():
