@@ -151,7 +151,8 @@ def test_stems_from_audio_to_audio(script):
     ]  # fmt: skip
     for name in ("a", "album/b"):
         parts = [read_lat(f"out/latents/{k}/{name}.lat").data for k in ("mixes", "accompaniments")]
-        np.testing.assert_allclose(read_lat(f"out/stems/{name}.lat").data, parts[0] - parts[1], atol=1e-2)
+        error = read_lat(f"out/stems/{name}.lat").data - (parts[0] - parts[1])
+        assert np.square(error).mean() < 1e-3 * np.square(parts[0]).mean()  # sums are rounded to integers
         assert sf.info(f"out/audio/{name}.flac").frames == sf.info(f"mixes/{name}.wav").frames
     before, changed = contents("out"), times("out")
     for gone in ("stems/a.lat", "audio/a.flac", "audio/album/b.flac"):
