@@ -133,6 +133,24 @@ def test_the_storage_of_a_model_without_qualities(songs, cli, tiny_model):
     assert read_lat("a.lat").dtype == "float32"
 
 
+@pytest.mark.slow
+def test_the_qualities_of_the_shipped_model(songs, cli):
+    soundfile.write("a.wav", 0.1 * np.random.default_rng(0).standard_normal(44100), 44100)
+    for quality in ("low", "medium", "high", "exact"):
+        cli.ok("encode", "a.wav", "-o", f"{quality}.lat", "--quality", quality)
+    sizes = [(songs / f"{quality}.lat").stat().st_size for quality in ("low", "medium", "high", "exact")]
+    assert sizes == sorted(set(sizes)), "higher qualities are larger"
+    cli.ok("encode", "a.wav")
+    assert (songs / "a.lat").read_bytes() == (songs / "medium.lat").read_bytes(), "medium is the default"
+    assert read_lat("exact.lat").dtype == "float16"
+    line = cli.refused(2, "encode", "a.wav", "-o", "x.lat", "--dtype", "float16")
+    assert "the model frame stores by quality, not by --dtype; give --quality low, medium, high or exact" in line
+    cli.ok("encode", "in", "-o", "out")
+    code, _, err = cli.run("encode", "in", "-o", "out", "--quality", "low")
+    assert code == 1
+    assert "was made with --quality medium, not --quality low; add --update" in err
+
+
 def test_a_model_that_is_not_installed_is_named(songs, cli, tiny_model, monkeypatch):
     cli.ok("encode", "in/a.wav", "-o", "a.lat", "--model", tiny_model)
     monkeypatch.setenv("XDG_CACHE_HOME", str(songs / "elsewhere"))
