@@ -57,7 +57,7 @@ def pad(signal: Signal, before: int, after: float = 0.0) -> Lazy:
         header,
         signal.dtype,
         lambda a, b: padded(signal.read, header.latent_dim, a, b),
-        lambda a, b: padded(lambda x, y: signed_levels(signal, x, y), header.level_count, a, b),
+        lambda a, b: padded(lambda x, y: signed_levels(signal, x, y), header.level_count, a, b).astype(np.complex64),
         (*_steps(signal), {"op": "pad", "before_frames": before, "after": after}),
         _origin(signal),
         signal.name,

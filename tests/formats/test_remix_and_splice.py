@@ -89,13 +89,15 @@ def test_channels_whose_numbers_are_all_zero_agree_as_their_low_bands_do(tmp_pat
         assert remix(reader, [[0.5, 0, -0.5]]).levels().mean() == pytest.approx(one / 2**0.5, rel=0.05)
 
 
-def test_unknown_levels_stay_unknown(tmp_path):
+def test_uncertain_levels_stay_uncertain(tmp_path):
     stored_file(tmp_path / "a.lat", known=False)
     with LatReader(tmp_path / "a.lat") as reader:
-        assert np.isnan(remix(reader, [[0, 1]]).levels()).all()
-        assert np.isnan(remix(reader, [[1, 1]]).levels()).all()
-        _, _, levels = written(pad(reader, 3, 1.0), tmp_path / "b.lat")
-        assert np.isnan(levels[:, :, 3:303]).all()
+        levels = reader.levels(0, 300)
+        assert np.signbit(levels).all()  # what signals call uncertain
+        np.testing.assert_array_equal(remix(reader, [[0, 1]]).levels(), levels[1:])
+        assert np.signbit(remix(reader, [[1, 1]]).levels()).all()
+        _, _, padded = written(pad(reader, 3, 1.0), tmp_path / "b.lat")
+        np.testing.assert_array_equal(padded[:, :, 3:303], levels)
 
 
 def test_padding_copies_integers(stereo, tmp_path):

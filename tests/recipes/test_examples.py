@@ -152,7 +152,7 @@ def test_stems_from_audio_to_audio(script):
     for name in ("a", "album/b"):
         parts = [read_lat(f"out/latents/{k}/{name}.lat").data for k in ("mixes", "accompaniments")]
         error = read_lat(f"out/stems/{name}.lat").data - (parts[0] - parts[1])
-        assert np.square(error).mean() < 1e-3 * np.square(parts[0]).mean()  # sums are rounded to integers
+        assert np.square(error).mean() < 3e-3 * np.square(parts[0]).mean()  # sums are rounded to integers
         assert sf.info(f"out/audio/{name}.flac").frames == sf.info(f"mixes/{name}.wav").frames
     before, changed = contents("out"), times("out")
     for gone in ("stems/a.lat", "audio/a.flac", "audio/album/b.flac"):
