@@ -200,9 +200,9 @@ def mix(
 ) -> Lazy:
     """The sum of `gain * signal`, each from its offset on; what lies before the beginning is left out.
 
-    Mono operands are added to every channel; shorter ones are followed by silence. Levels add as powers; where
-    operands of opposite sign meet, powers are subtracted and the level is uncertain. For int8 the relative steps of the result are a
-    quarter of the finest of the operands.
+    Mono operands are added to every channel; shorter ones are followed by silence. Levels add as powers; powers of
+    operands whose sign is not that of the first are subtracted, and the level is then uncertain. For int8 the relative
+    steps of the result are a quarter of the finest of the operands.
 
     Args:
         signals: One or more.
@@ -253,21 +253,22 @@ def mix(
 
     def levels(start: int, stop: int) -> np.ndarray:
         shape = (header.channels, header.level_count, stop - start)
-        added, taken = np.zeros(shape), np.zeros(shape)  # powers
+        added, taken, first_sign = np.zeros(shape), np.zeros(shape), np.zeros(shape)  # powers of both signs
         uncertain = np.zeros(shape, bool)
         for signal, factor, first, last, at in terms(start, stop):
             if factor == 0:
                 continue  # what is multiplied by 0 is known
-            found, there = _levels(signal, first, last, header) * factor, slice(at, at + last - first)
+            found, there = _levels(signal, first, last, header) * factor, np.s_[:, :, at : at + last - first]
             side = (found.real + found.imag).astype(np.float64)
-            added[:, :, there] += np.square(np.where(side < 0, 0.0, side))
-            taken[:, :, there] += np.square(np.where(side > 0, 0.0, side))
-            uncertain[:, :, there] |= found.imag != 0
-        uncertain |= (added > 0) & (taken > 0)  # they may cancel: at best what is taken out was in it
+            added[there] += np.square(np.where(side < 0, 0.0, side))
+            taken[there] += np.square(np.where(side > 0, 0.0, side))
+            first_sign[there] = np.where(first_sign[there] == 0, np.sign(side), first_sign[there])
+            uncertain[there] |= found.imag != 0
+        uncertain |= (added > 0) & (taken > 0)
         with np.errstate(over="ignore"):
-            level = (np.sign(added - taken) * np.sqrt(np.abs(added - taken))).astype(np.float32)
-        sizes = np.where(level < 0, -1, 1) * np.maximum(np.abs(level), UNHEARD)
-        return np.where(uncertain & ~np.isnan(level), 1j * sizes, level).astype(np.complex64)
+            size = np.sqrt(np.maximum((added - taken) * first_sign, 0.0)).astype(np.float32)
+        estimate = 1j * np.maximum(size, UNHEARD)
+        return (first_sign * np.where(uncertain & ~np.isnan(size), estimate, size)).astype(np.complex64)
 
     def record() -> Entry:
         operands = [
