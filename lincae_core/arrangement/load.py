@@ -31,23 +31,8 @@ _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 # PyYAML raises these beside its own errors, for `!!timestamp x`, `!!int ''`, 2001-99-99 and the like.
 _SCALAR_ERRORS = (ValueError, OverflowError, AttributeError, KeyError, IndexError, TypeError)
 _SEE_HELP = "see: lincae render --help"
-# Names that other tools use, and ours.
-_SYNONYMS = {
-    "volume": "gain",
-    "level": "gain",
-    "db": "gain",
-    "at": "offset",
-    "position": "offset",
-    "delay": "offset",
-    "balance": "pan",
-    "phase": "invert",
-    "polarity": "invert",
-    "automation": "curve",
-    "path": "file",
-    "source": "file",
-    "minus": "subtract",
-    "group": "bus",
-}
+# What other programs call some of the keys.
+_SYNONYMS = {"volume": "gain", "level": "gain", "at": "offset", "delay": "offset", "balance": "pan", "path": "file"}
 # pydantic words these messages for Python programmers.
 _MESSAGES = {
     "missing": "is missing",
