@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from lincae_core.audio import AudioReader
-from lincae_core.models.codec import Autoencoder, decode_array, decode_tensor, encode_tensor
-from lincae_core.models.store import DEFAULT_MODEL, DEFAULT_QUALITY
+from lincae_core.models.codec import DEFAULT_QUALITY, Autoencoder, decode_array, decode_tensor, encode_tensor
+from lincae_core.models.store import DEFAULT_MODEL
 from lincae_core.models.store import load as load_autoencoder
 from lincae_core.models.transcode import (
     AudioArray,

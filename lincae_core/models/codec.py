@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lincae_core.models.store import DEFAULT_QUALITY
-
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+QUALITIES = ("low", "medium", "high", "exact")
+DEFAULT_QUALITY = "medium"
 STRETCH = 128  # latent frames computed at once (12 s): more leaves the CPU caches, less costs time for the context
 NETWORK_STRETCH = 192  # the same for the networks of `frame64` and `unet`
 

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lincae_core.models.codec import QUALITIES, Autoencoder
 from lincae_core.models.published import PUBLISHED
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 from lincae_formats.files import atomic_path
@@ -25,12 +26,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lincae_core.models.codec import Autoencoder
     from lincae_formats.header import Group
 
 DEFAULT_MODEL = "frame"
-QUALITIES = ("low", "medium", "high", "exact")
-DEFAULT_QUALITY = "medium"
 FAMILIES = {  # module, config class, model class
     "frame": ("frame", "FrameConfig", "FrameModel"),
     "frame64": ("frame64", "Frame64Config", "Frame64Model"),
@@ -373,8 +371,6 @@ def load(name_or_path: str | Path | ModelInfo = DEFAULT_MODEL, device: str = "au
     Raises:
         LincaeError: no such model, a damaged file, or no such device.
     """
-    from lincae_core.models.codec import Autoencoder
-
     info = name_or_path if isinstance(name_or_path, ModelInfo) else resolve(name_or_path)
     where = choose_device(device)
     model, metadata = load_weights(info.path)

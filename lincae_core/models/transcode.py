@@ -23,8 +23,15 @@ from lincae_core.audio import (
     resample_context,
     resampled_length,
 )
-from lincae_core.models.codec import Autoencoder, decode_range, encode_blocks, latent_rms, signal_scales
-from lincae_core.models.store import DEFAULT_QUALITY, QUALITIES
+from lincae_core.models.codec import (
+    DEFAULT_QUALITY,
+    QUALITIES,
+    Autoencoder,
+    decode_range,
+    encode_blocks,
+    latent_rms,
+    signal_scales,
+)
 from lincae_formats import Header, LatReader, LatWriter, signal
 from lincae_formats.errors import IncompatibleError, LincaeError, UsageError
 from lincae_formats.signal import Signal
