@@ -83,8 +83,8 @@ def contents(folder):
 
 
 def times(folder):
-    """Relative path -> time of change of every file."""
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in Path(folder).rglob("*.*") if p.is_file()}
+    """Relative path -> time of change of every file that is not hidden."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in Path(folder).rglob("[!.]*.*") if p.is_file()}
 
 
 def test_all_of_them_can_be_run():
