@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 
 class _Coded(NamedTuple):
-    """Integers that latents were read as, and the arrays that they stand for."""
+    """What latents were read or computed as, beyond the arrays that it stands for: integers, and the levels' signs."""
 
     data: np.ndarray
     band_levels: np.ndarray | None
     header: Header
-    block: Stored
+    block: Stored | None
+    signed: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +74,8 @@ class Latents:
         channels, _, frames = self.header.shape
         coded = self.coded
         keep = coded is not None and self.data is coded.data and self.band_levels is coded.band_levels
-        keep = keep and coded is not None and self.header.groups == coded.header.groups and dtype == "int8"
+        keep = keep and coded is not None and self.header.groups == coded.header.groups
+        keep = keep and coded is not None and (coded.block is None or dtype == "int8")
         data = _frozen(self.data, self.header.shape, self.label, "data")
         bands = self.band_levels
         if bands is not None:
@@ -81,7 +83,9 @@ class Latents:
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "band_levels", bands)
-        object.__setattr__(self, "coded", _Coded(data, bands, self.header, coded.block) if keep and coded else None)
+        object.__setattr__(
+            self, "coded", _Coded(data, bands, self.header, coded.block, coded.signed) if keep and coded else None
+        )
         object.__setattr__(self, "history", tuple(self.history))
 
     @classmethod
@@ -176,7 +180,7 @@ class Latents:
         return str(found)
 
     def _rounded(self, start: int, stop: int) -> Stored:
-        if self.coded is not None:
+        if self.coded is not None and self.coded.block is not None:
             return self.coded.block.cut(start, stop)
         values, bands = self.data[:, :, start:stop], self.signed_levels(start, stop)
         if self.dtype == "int8":
@@ -195,7 +199,7 @@ class Latents:
     def signed_levels(self, start: int, stop: int) -> np.ndarray:
         """Levels for arithmetic, complex64, see `stored.signed`."""
         if self.coded is not None:
-            return self.coded.block.cut(start, stop).signed_levels(self.header.groups)
+            return self.coded.signed[:, :, start:stop]
         if self.band_levels is None:
             return signed(unknown((self.channels, self.header.level_count, stop - start)))
         return signed(self.band_levels[:, :, start:stop])
@@ -203,7 +207,7 @@ class Latents:
     @property
     def stored(self) -> Any:
         """Reads frames as they are stored, where the latents are the integers of a file; otherwise None."""
-        return None if self.coded is None else self.coded.block.cut
+        return None if self.coded is None or self.coded.block is None else self.coded.block.cut
 
     def scale(self, start: int, stop: int) -> np.ndarray:
         """The scale of frames `[start, stop)` of integers, float32 `[channels, n]`."""
@@ -271,15 +275,11 @@ def collect(signal: Signal) -> Latents:
     header, frames = signal.header, signal.header.frames
     plain = stored(signal) if signal.dtype == "int8" else None
     block = None if plain is None else plain(0, frames)
-    if block is None:
-        data = signal.read(0, frames)
-        bands = signed_levels(signal, 0, frames)
-    else:
-        data, bands = block.values(header.groups), block.signed_levels(header.groups)
-    bands = unsigned(bands)
-    known = header.level_count > 0 and not bool(np.isnan(bands).all())
-    bands = bands if known else None  # type: ignore[assignment]
-    coded = None if block is None else _Coded(data, bands, header, block)
+    data = signal.read(0, frames) if block is None else block.values(header.groups)
+    signs = signed_levels(signal, 0, frames) if block is None else block.signed_levels(header.groups)
+    levels = unsigned(signs)
+    bands = None if not levels.size or np.isnan(levels).all() else levels
+    coded = _Coded(data, bands, header, block, signs)
     return Latents(data, header, tuple(signal.history), signal.tags, signal.dtype, signal.name, bands, coded)
 
 

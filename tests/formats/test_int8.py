@@ -351,8 +351,7 @@ def test_levels_are_uncertain_where_operands_may_cancel():
     for result in (mix([gain(a, -1), gain(b, -1)]), mix([a, b], [-1, -2]), mix([a, b, b - a], [1, 1, 0])):
         assert (result.levels() > 0).all()
         assert (written(result).levels() > 0).all()
-    # Results that are computed as they are read, and int8 files, keep the sign; floats do not.
-    flipped = written(algebra.mix([algebra.gain(a, -1), algebra.gain(b, -1)]))
+    flipped = written(mix([gain(a, -1), gain(b, -1)]))  # int8 files keep the sign, in the scale; floats do not
     assert np.signbit((flipped + a).levels()[:, :, :n]).all()
     assert (flipped + gain(b, -1)).levels().min() > 0
 
