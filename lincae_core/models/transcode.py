@@ -36,6 +36,7 @@ from lincae_formats import Header, LatReader, LatWriter, signal
 from lincae_formats.errors import IncompatibleError, LincaeError, UsageError
 from lincae_formats.signal import Signal
 
+ATTEMPTS = 6  # to encode a file of quality `low` again
 SMALLEST = 64  # times smaller than 16-bit PCM is a file of quality `low`: where it is not, it is rounded more coarsely
 SHORTEST = 5.0  # s of audio for which that is promised
 
@@ -328,11 +329,15 @@ def encode_file(
     with AudioReader(source, mono=mono) as reader:
         _encode(model, reader, target, quality, stored, 1.0, overwrite, progress)
         if quality == "low" and isinstance(target, (str, os.PathLike)) and reader.duration >= SHORTEST:
-            most = 2 * reader.num_samples * reader.channels / SMALLEST
-            for attempt in range(1, 5):
-                if os.path.getsize(target) <= most:
+            header, coarser = encoded_header(model, reader, quality), 1.0
+            most = 2 * reader.num_samples * reader.channels // SMALLEST
+            rounded = header.channels * header.frames * sum(g.count * g.size for g in header.groups if not g.level)
+            for _ in range(ATTEMPTS):
+                excess = os.path.getsize(target) - most
+                if excess <= 0:
                     break
-                _encode(model, reader, target, quality, stored, 1.15**attempt, True, None)
+                coarser *= 1.01 * 2 ** (8 * excess / rounded)  # twice the step is one bit less for each number
+                _encode(model, reader, target, quality, stored, coarser, True, None)
         return Report(
             reader.duration, time.monotonic() - began, reader.num_samples, reader.channels, reader.sample_rate,
             warnings=reader.warnings,
