@@ -1,10 +1,10 @@
 """Fits the table by which `lincae stats` estimates the loudness of latents, and measures its error.
 
-For each file the table is fitted on the others and on narrow noises, and the estimate for its latents compared with the
-measured loudness of its audio. Prints the errors as JSON; with --write, puts the table fitted on all files into the
-weights file, whose fingerprint does not change.
+The table is fitted on AUDIO and on narrow noises. For each file of --test the estimate for its latents is compared
+with the measured loudness of its audio; without --test, for each file of AUDIO by a table that is fitted on the
+others. Prints the errors as JSON; with --write, puts the table into the weights file, whose fingerprint stays.
 
-    python bench/loudness.py lincae_core/weights/frame.safetensors stems/*/*.wav --write
+    python bench/loudness.py lincae_core/weights/frame.safetensors music/* --test stems/*/*.wav --write
 """
 
 import argparse
@@ -27,27 +27,30 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", type=Path, help="weights file")
     p.add_argument("audio", nargs="+", help="audio files at the model's sample rate")
+    p.add_argument("--test", nargs="*", default=[], help="audio files to measure the error on")
     p.add_argument("--seconds", type=float, default=60, help="seconds used of each file")
     p.add_argument("--write", action="store_true", help="write the table into the weights file")
     a = p.parse_args()
     model = lincae.load(a.model, "cpu")
-    pairs, measured = [], []
-    for path in a.audio:
+
+    def encoded(path: str) -> tuple[object, np.ndarray]:
         with AudioReader(path) as reader:
             if reader.sample_rate != model.sample_rate:
                 raise SystemExit(f"{path} is at {reader.sample_rate} Hz, the model at {model.sample_rate} Hz")
             audio = np.concatenate(list(reader.blocks()), axis=1)[:, : round(a.seconds * model.sample_rate)]
-        pairs.append((model.encode(audio, model.sample_rate), audio))
-        measured.append(measure_audio(_Array(audio, model.sample_rate)))
+        return model.encode(audio, model.sample_rate), audio
+
+    pairs = [encoded(path) for path in a.audio]
     bank = [noise(25 * 2 ** (i / 6), model.sample_rate) for i in range(58)]
     noises = [(model.encode(audio, model.sample_rate), audio) for audio in bank]
     errors = []
-    for i, (path, (latents, _)) in enumerate(zip(a.audio, pairs, strict=True)):
-        table = fit_table([pair for j, pair in enumerate(pairs) if j != i] + noises)
-        found = estimate(latents, table)
-        error = found.integrated - measured[i].integrated
-        errors.append(error)
-        print(f"{path}: {measured[i].integrated:.2f} LUFS, estimated {found.integrated:.2f}", flush=True)
+    tested = [encoded(path) for path in a.test] if a.test else pairs
+    for i, (path, (latents, audio)) in enumerate(zip(a.test or a.audio, tested, strict=True)):
+        table = fit_table([pair for j, pair in enumerate(pairs) if a.test or j != i] + noises)
+        measured = measure_audio(_Array(audio, model.sample_rate)).integrated
+        found = estimate(latents, table).integrated
+        errors.append(found - measured)
+        print(f"{path}: {measured:.2f} LUFS, estimated {found:.2f}", flush=True)
     sizes = np.abs([error for error in errors if np.isfinite(error)])
     print(
         json.dumps({"files": len(sizes), "mean_error_lu": float(sizes.mean()), "largest_error_lu": float(sizes.max())})

@@ -79,7 +79,7 @@ def mdct_basis(hop: int, bins: int) -> Tensor:
 LOW_GROUPS, LOW_RUNS = 12, 4
 QUALITIES = {
     "low": (0.6, 1.8, 8.0, 4),
-    "medium": (0.27, 0.9, 1.4, 2),
+    "medium": (0.27, 0.9, 2.0, 2),
     "high": (0.12, 0.4, 0.7, 1),
     "exact": (0.12, 0.4, 0.7, 1),  # float16: the steps are those of results that are stored as integers
 }
