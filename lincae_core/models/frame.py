@@ -203,6 +203,12 @@ class Network(nn.Module):
         return self.output(self.norm(h)).float().view(*h.shape[:2], 2, BANDS * FINE)
 
 
+def _power(x: Tensor) -> Tensor:
+    """Squared magnitude of complex numbers; on a CPU three times as fast as by `abs`."""
+    parts = torch.view_as_real(x).square()
+    return parts[..., 0] + parts[..., 1]
+
+
 def _ln(power: Tensor, reference: Tensor) -> Tensor:
     """ln of a power over the reference, not below -80 dB."""
     return torch.log(power / reference + 1e-8)
@@ -230,12 +236,15 @@ class FrameModel(nn.Module):
         part_of = torch.tensor([i for i, (a, b) in enumerate(pairwise(fine)) for _ in range(b - a)])
         self.register_buffer("part_of", part_of, persistent=False)
         self.register_buffer("widths", widths.float(), persistent=False)
+        membership = (part_of[:, None] == torch.arange(BANDS * FINE)).float()
+        self.register_buffer("membership", membership, persistent=False)
         generator = torch.Generator().manual_seed(1)
         phase = torch.rand(64 * STEPS, fine[-1] - EDGE_BIN, generator=generator) * (2 * math.pi)
         self.register_buffer("noise", torch.polar(torch.ones_like(phase), phase), persistent=False)
 
     part_of: Tensor
     widths: Tensor
+    membership: Tensor
     noise: Tensor
 
     @staticmethod
@@ -258,14 +267,12 @@ class FrameModel(nn.Module):
 
     def measure(self, rest: Tensor) -> Tensor:
         """Energies of the bands' parts in every STFT frame: rest ``[B, 256 T + 768]`` to ``[B, T, 48]``."""
-        power = self.bank.stft(rest)[..., EDGE_BIN : self.fine[-1]].abs().square()
+        power = _power(self.bank.stft(rest)[..., EDGE_BIN : self.fine[-1]])
         return self.parts(power)
 
     def parts(self, power: Tensor) -> Tensor:
         """Sums powers of bins ``[..., bins]`` over the bands' parts ``[..., 48]``."""
-        total = F.pad(power.double().cumsum(-1), (1, 0))
-        at = torch.tensor(self.fine, device=power.device) - EDGE_BIN
-        return (total[..., at[1:]] - total[..., at[:-1]]).clamp_min(0).float()
+        return power @ self.membership
 
     def coarse(self, parts: Tensor) -> Tensor:
         """Energies ``[B, T, 48]`` of STFT frames to those of bands and slots ``[B, T / 2, 16]``."""
@@ -294,7 +301,7 @@ class FrameModel(nn.Module):
         """
         b, k, _ = low.shape
         t = k * SLOTS
-        power = self.bank.stft(audio)[..., :EDGE_BIN].abs().square()
+        power = _power(self.bank.stft(audio)[..., :EDGE_BIN])
         p = probes.transpose(2, 3).reshape(b, t, BANDS).square()
         v = levels.transpose(2, 3).reshape(b, t, BANDS)
         known, uncertain = v >= 0, v < 0  # neither: unknown
@@ -347,9 +354,9 @@ class FrameModel(nn.Module):
         """
         count = self.fine[-1] - EDGE_BIN
         source = x[..., EDGE_BIN // 2 : EDGE_BIN]
-        power = source.abs().square()
+        power = _power(source)
         smooth = F.avg_pool1d(F.pad(power, (2, 2)), 5, 1) * 1.0
-        overall = x[..., :EDGE_BIN].abs().square().mean(-1, keepdim=True)
+        overall = _power(x[..., :EDGE_BIN]).mean(-1, keepdim=True)
         smooth = smooth + 1e-7 * overall + TINY
         whitened = source / smooth.sqrt()
         missing = (1 - power / smooth).clamp_min(0)
@@ -371,7 +378,7 @@ class FrameModel(nn.Module):
         carrier = self.carrier(self.bank.stft(cut), first * STEPS)
         gains = (aim / self.widths).sqrt()[..., self.part_of]  # per bin
         shaped = carrier * gains
-        have, want = self.coarse(self.parts(shaped.abs().square())), self.coarse(aim)
+        have, want = self.coarse(self.parts(_power(shaped))), self.coarse(aim)
         scale = (want / (have + 1e-4 * want + TINY)).sqrt()  # every band and slot has the energy aimed at
         scale = scale.repeat_interleave(2, 1)
         parts_of_band = self.part_of // FINE
