@@ -17,7 +17,18 @@ STANDARD = ("title", "artist", "album", "date", "tracknumber", "genre", "comment
 
 GAINS = ("replaygain_track_gain", "replaygain_track_peak", "replaygain_album_gain", "replaygain_album_peak",
          "replaygain_reference_loudness", "r128_track_gain", "r128_album_gain")  # fmt: skip
-"""Tags that tell a player how loud a file is; read from FLAC, Ogg, MP3 and what ffmpeg reads, written to FLAC."""
+"""Tags that tell a player how loud a file is; read from FLAC, Ogg, MP3 and what ffmpeg reads, written to FLAC, MP3."""
+
+_ID3 = {
+    "title": b"TIT2",
+    "artist": b"TPE1",
+    "album": b"TALB",
+    "date": b"TDRC",
+    "tracknumber": b"TRCK",
+    "genre": b"TCON",
+    "comment": b"COMM",
+    "copyright": b"TCOP",
+}
 
 _LONGEST = 4096  # bytes of a value
 _HEAD = 1 << 18  # bytes of an Ogg file in which its comments are looked for
@@ -47,8 +58,11 @@ def clean(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def write_tags(file: soundfile.SoundFile, tags: Mapping[str, str]) -> None:
-    """Sets tags in a file that is being written, before its first samples; formats without them get none."""
-    for key in STANDARD:
+    """Sets tags in a file that is being written, before its first samples; formats without them get none.
+
+    MP3 gets them from `add_id3` when it is finished: libsndfile writes UTF-8 into ID3 and calls it Latin-1.
+    """
+    for key in STANDARD if file.format != "MP3" else ():
         if key in tags:
             with contextlib.suppress(soundfile.LibsndfileError):
                 setattr(file, key, tags[key])
@@ -77,6 +91,36 @@ def add_flac_gains(path: Path, tags: Mapping[str, str]) -> None:
             file.write(struct.pack(">I", (kind | last) << 24 | len(data)) + data)
         shutil.copyfileobj(kept, file, 1 << 20)
         file.truncate()
+
+
+def add_id3(path: Path, tags: Mapping[str, str]) -> None:
+    """Puts an ID3v2.4 tag in UTF-8 in front of a finished MP3 file; rewrites the file where there are any tags."""
+    frames = b""
+    for key, value in tags.items():
+        text = value.encode()
+        if key == "comment":
+            frames += _id3_frame(b"COMM", b"eng\0" + text)  # language, and an empty description
+        elif key in _ID3:
+            frames += _id3_frame(_ID3[key], text)
+        elif key in GAINS or key in STANDARD:
+            frames += _id3_frame(b"TXXX", key.upper().encode() + b"\0" + text)
+    if not frames:
+        return
+    with open(path, "r+b") as file, tempfile.TemporaryFile(prefix="lincae-") as kept:
+        shutil.copyfileobj(file, kept, 1 << 20)
+        kept.seek(0)
+        file.seek(0)
+        file.write(b"ID3\x04\0\0" + _seven_bits(len(frames)) + frames)
+        shutil.copyfileobj(kept, file, 1 << 20)
+
+
+def _id3_frame(name: bytes, text: bytes) -> bytes:
+    return name + _seven_bits(len(text) + 1) + b"\0\0\x03" + text  # no flags; 3 is UTF-8
+
+
+def _seven_bits(number: int) -> bytes:
+    """A number as ID3v2.4 writes sizes: four bytes of seven bits."""
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))
 
 
 def _gains(file: BinaryIO) -> dict[str, str]:

@@ -23,7 +23,7 @@ from lincae_formats.errors import LincaeError, UsageError
 from lincae_formats.files import atomic_path, check_target
 
 from .read import printable
-from .tags import add_flac_gains, write_tags
+from .tags import add_flac_gains, add_id3, write_tags
 
 Target = str | os.PathLike[str] | BinaryIO
 
@@ -110,9 +110,9 @@ def find_format(name: str, path: str | os.PathLike[str] | None, format: str | No
         return WRITE_FORMATS["WAV"]
     extension = Path(path).suffix.lower()
     if extension not in WRITE_EXTENSIONS:
-        what = f"the extension {extension}" if extension else "no extension"
+        what = f"the extension {extension} is none of" if extension else "there is no extension of"
         raise UsageError(
-            f"cannot write {name}: {what} stands for an audio format that can be written",
+            f"cannot write {name}: {what} an audio format that can be written",
             "end the name in .wav, .flac, .ogg, .opus, .mp3, .aiff, .caf, .au, .w64 or .rf64",
         )
     return WRITE_FORMATS[WRITE_EXTENSIONS[extension]]
@@ -269,6 +269,8 @@ class AudioWriter:
             self._file.close()
             if self.format == "FLAC":
                 add_flac_gains(self._temp, self._tags)
+            elif self.format == "MP3":
+                add_id3(self._temp, self._tags)
             # libsndfile keeps some failures to itself (a full disk under the last page of an Ogg file).
             written = soundfile.info(os.fsencode(self._temp)).frames if self.num_samples else 0
         if written != self.num_samples:

@@ -140,6 +140,7 @@ def test_format_overrules_the_extension(tmp_path):
         ("a.wav", RATE, 1025, {}, "fewer channels"),
         ("a.wav", RATE, 0, {}, "at least one"),
         ("a.wav", 0, 1, {}, "Hz, not 0"),
+        ("a.m4a", RATE, 1, {}, "the extension .m4a is none of an audio format"),
         ("a.wav", 96000, 6, {"subtype": "FLOAT", "num_samples": 96000 * 3600}, "write .w64"),
     ],
 )

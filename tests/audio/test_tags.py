@@ -1,5 +1,6 @@
 """Tags: from every format that holds them, through a `.lat`, into every format that holds them."""
 
+import json
 import shutil
 import subprocess
 
@@ -31,6 +32,18 @@ def test_standard_tags_go_in_and_come_out(tmp_path, kind):
     assert {key: found.get(key) for key in ("title", "artist", "album")} == {
         key: TAGS[key] for key in ("title", "artist", "album")
     }
+
+
+@NEEDS_FFMPEG
+@pytest.mark.parametrize("artist", ["Ärzte", "久石譲"])
+def test_other_programs_read_the_tags_of_an_mp3(tmp_path, artist):
+    path = write(tmp_path / "a.mp3", {**TAGS, **GAINS, "artist": artist, "comment": "ø"})
+    command = ["ffprobe", "-v", "error", "-show_entries", "format_tags", "-of", "json", path]
+    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["format"]["tags"]
+    assert (found["title"], found["artist"], found["date"], found["track"]) == ("Größe", artist, "1999", "7")
+    assert found["comment"] == "ø"
+    assert tags_of(path) == {**TAGS, **GAINS, "artist": artist, "comment": "ø"}
+    assert soundfile.info(path).frames == 4800
 
 
 @pytest.mark.parametrize("kind", ["au", "w64", "caf", "aiff"])
