@@ -52,8 +52,8 @@ class Faders:
         return float(np.median(self.gains[stem, where])) if where.any() else 0.0
 
     def foreign(self, stem: int) -> bool:
-        """Whether a stem does not seem to be part of the mix: another take, another song."""
-        return abs(self.typical(stem)) < _FOREIGN
+        """Whether a stem does not seem to be part of the mix: another take, another song. A silent one may be."""
+        return bool(self.sounding[stem].any()) and abs(self.typical(stem)) < _FOREIGN
 
 
 def faders(
@@ -138,7 +138,7 @@ def _solve(
         np.add.at(own, left + side, weights[side, :, None, None] ** 2 * gram)
         np.add.at(target, left + side, weights[side, :, None] * cross)
     np.add.at(next_, left, (weights[0] * weights[1])[:, None, None] * gram)
-    energy = np.einsum("jnn->nj", own)
+    energy = np.einsum("jnn->nj", own).copy()  # einsum gives a view, and `own` changes below
     mean = energy.mean(axis=1)
     smooth = np.maximum(ridge * mean, 1e-12 * max(float(mean.max()), 1e-300))
     diagonal = np.arange(n)

@@ -114,3 +114,9 @@ def test_mixes_that_contain_a_stem_are_found(cli, stems):
 )
 def test_one_line_that_names_the_remedy(cli, stems, line, code, remedy):
     assert remedy in cli.refused(code, *line.split())
+
+
+def test_a_silent_stem_is_no_stranger(cli, song):
+    cli.ok("gain", "a.lat", "--factor", "0", "-o", "silent.lat")
+    code, _, err = cli.run("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "silent.lat", "--check")
+    assert (code, err) == (0, "")
