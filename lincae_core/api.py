@@ -25,7 +25,7 @@ from lincae_core.models.transcode import (
     storage_type,
 )
 from lincae_formats import Latents, LatReader, collect
-from lincae_formats.errors import ShapeError, UsageError
+from lincae_formats.errors import NonFiniteError, ShapeError, UsageError
 from lincae_formats.header import MAX_CHANNELS
 from lincae_formats.signal import Signal
 
@@ -100,6 +100,7 @@ class Model:
             with AudioReader(audio, mono=mono) as reader:
                 return self._encode(reader, os.path.basename(reader.name), quality, dtype, reader.tags)
         array = _checked(audio)
+        _check_rate(sample_rate)
         if mono:
             array = array.mean(axis=0, keepdims=True, dtype=np.float32)
         return self._encode(AudioArray(array, sample_rate or self.sample_rate), "", quality, dtype, {})
@@ -130,8 +131,10 @@ class Model:
         Raises:
             IncompatibleError: another model made the latents.
             ShapeError: an array of another shape.
+            NonFiniteError: an array holds NaN or infinity.
             UsageError: the range is not within the audio.
         """
+        _check_rate(sample_rate)
         if isinstance(latents, (str, os.PathLike)):
             with LatReader(latents) as reader:
                 return self.decode(
@@ -212,11 +215,14 @@ class Model:
         if not hasattr(latents, "ndim"):
             kind = type(latents).__name__
             raise UsageError(f"cannot decode a {kind}", "give Latents, a path, an array or a tensor")
-        if latents.ndim not in (3, 4) or latents.shape[-2] != self.latent_dim or not latents.shape[-1]:
-            shape = tuple(latents.shape)
+        shape = tuple(latents.shape)
+        if latents.ndim not in (3, 4) or shape[-2] != self.latent_dim or 0 in shape:
             raise ShapeError(
-                f"an array of shape {shape} is not [channels, {self.latent_dim}, frames]", "or a batch of such arrays"
+                f"cannot decode an array of shape {shape}",
+                f"give [channels, {self.latent_dim}, frames], or a batch of such arrays",
             )
+        if isinstance(latents, np.ndarray) and not np.isfinite(latents).all():
+            raise NonFiniteError("the array holds NaN or infinity", "give finite numbers")
         batch = latents.ndim == 4
         items, known = (latents, levels) if batch else (latents[None], None if levels is None else levels[None])
         outs: list[Any] = []
@@ -236,6 +242,11 @@ class Model:
         import torch
 
         return torch.stack(outs)
+
+
+def _check_rate(sample_rate: int | None) -> None:
+    if sample_rate is not None and sample_rate < 1:
+        raise UsageError(f"a sample rate of {sample_rate} Hz", "give 1 or more")
 
 
 def _checked(audio: Any) -> np.ndarray:

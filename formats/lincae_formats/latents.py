@@ -255,7 +255,7 @@ class Latents:
             LatError: the span is empty or not within the audio.
         """
         if not isinstance(span, slice) or span.step is not None:
-            raise LatError(f"{self.label}: slice by seconds, for example [12.5:20.0]")
+            raise LatError(f"{self.label}: slice by seconds, for example [12.5:20.0]; give several operands as a list")
         start, stop = timeline.span(self.header, span.start, span.stop, self.label)
         return collect(algebra.cut(self, start, stop))
 

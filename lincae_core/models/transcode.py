@@ -169,7 +169,7 @@ def decoded_span(
     last = total if end is None else min(round(end * rate), total)
     if first < 0 or first >= total or last <= first:
         shown = f"{start or 0:g} {'s and later' if end is None else f'to {end:g} s'}"
-        raise UsageError(f"{name}: {shown} is not within its {header.duration:.6g} s", "check --start and --end")
+        raise UsageError(f"{name}: {shown} is not within its {header.duration:.6g} s", "choose a part within it")
     return Span(first, last, rate)
 
 

@@ -13,6 +13,7 @@ import soundfile
 import lincae_core as lincae
 from lincae_core.models.transcode import encode_file
 from lincae_formats import IncompatibleError, LatError, UsageError
+from lincae_formats.errors import NonFiniteError, ShapeError
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
@@ -111,6 +112,20 @@ def test_a_rate_for_a_file_and_latents_of_another_model_are_refused(model, recor
     object.__setattr__(foreign.header, "model_fingerprint", "sha256:" + "0" * 64)
     with pytest.raises(IncompatibleError, match="not with 'tiny'"):
         model.decode(foreign)
+
+
+def test_numbers_and_rates_that_cannot_be_meant_are_refused(model, recording):
+    with pytest.raises(UsageError, match="a sample rate of 0 Hz"):
+        model.encode(np.zeros(100, np.float32), sample_rate=0)
+    with pytest.raises(UsageError, match="a sample rate of -1 Hz"):
+        model.decode(model.encode(recording), sample_rate=-1)
+    with pytest.raises(NonFiniteError, match="NaN"):
+        model.decode(np.full((1, model.latent_dim, 3), np.nan, np.float32))
+    with pytest.raises(ShapeError, match="or a batch of such arrays"):
+        model.decode(np.zeros((0, 1, model.latent_dim, 3), np.float32))
+    z = model.encode(recording)
+    with pytest.raises(LatError, match="several operands as a list"):
+        lincae.mix(z, z)
 
 
 def test_an_open_file_reads_only_what_is_asked_for(tmp_path):
