@@ -10,6 +10,7 @@ that was there before.
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -170,4 +171,6 @@ def _other_options(recorded: Any, wanted: Mapping[str, Any]) -> str | None:
 def _spelled(option: str, value: Any) -> str:
     if value is None or value is False:
         return f"no {option}"
+    if option == "--db":  # recorded as the factor
+        value = f"{20 * math.log10(value):.6g}" if value > 0 else "-inf"
     return option if value is True else f"{option} {value if isinstance(value, str) else json.dumps(value)}"

@@ -173,6 +173,13 @@ def test_a_source_that_was_only_touched_is_the_same(songs, capsys):
     assert tree(songs / "lat") == before
 
 
+def test_another_gain_is_told_in_decibels(songs, capsys):
+    encode(capsys)
+    run(capsys, "gain", "lat", "--db", "-3", "-o", "quiet")
+    lines = run(capsys, "gain", "lat", "--db", "-inf", "-o", "quiet", code=1)
+    assert "quiet/0/0.lat exists already and was made with --db -3, not --db -inf;" in lines[0]
+
+
 def test_another_model_makes_other_results(songs, capsys, tiny_model, tmp_path_factory):
     from safetensors.torch import load_file
 
