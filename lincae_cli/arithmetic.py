@@ -215,9 +215,7 @@ def _subtract_folders(
         offsets = [place.frame for place in places]
         result = algebra.subtract(mixture, readers, gains, offsets=offsets, sample_rate=sample_rate)
         notes = [
-            rounded(f"the start of {part.path},", place)
-            for part, place in zip(parts, places, strict=True)
-            if not place.exact
+            rounded(f"{part.path} at", place) for part, place in zip(parts, places, strict=True) if not place.exact
         ]
         return stored_as(result, quality), notes
 
@@ -410,4 +408,4 @@ def _places(signals: list[Signal], operands: tuple[Operand, ...]) -> list[Positi
 
 def _note_rounding(signals: list[Signal], places: list[Position]) -> None:
     for signal, place in zip(signals, places, strict=True):
-        note_position(f"the start of {signal.name},", place)
+        note_position(f"{signal.name} at", place)

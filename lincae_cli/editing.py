@@ -197,7 +197,7 @@ def crossfade(
     with opened(lats) as signals:
         result, positions = splice.crossfade(signals, over, shape, sample_rate=sample_rate)
         for signal, position in zip(signals[1:], positions, strict=True):
-            note_position(f"the start of {signal.name},", position)
+            note_position(f"{signal.name} at", position)
         write(stored_as(result, quality), target, force)
 
 

@@ -31,7 +31,9 @@ Entry = dict[str, Any]
 @files_from
 @null
 def info(lats: tuple[str, ...], history: bool, level: bool, as_json: bool, files_from: str | None, null: bool) -> None:
-    """Show what .lat files contain: a list for one file, a table for several; --json prints a list.
+    """Show what .lat files contain.
+
+    One file gives a list, several a table; --json prints a list always.
 
     The level is that of the latents (0 dB: an RMS of 1) and serves to compare files before and after a change. For
     loudness in LUFS, see lincae stats.
@@ -59,7 +61,10 @@ def info(lats: tuple[str, ...], history: bool, level: bool, as_json: bool, files
 @files_from
 @null
 def verify(lats: tuple[str, ...], files_from: str | None, null: bool) -> None:
-    """Read .lat files completely and check their checksums: prints `FILE: ok`, or an error and exit code 1."""
+    """Check that .lat files are undamaged.
+
+    Reads them completely and compares checksums. Prints FILE: ok for each; exits with code 1 where one is damaged.
+    """
     inputs = gather(lats, files_from, null, suffixes={".lat"}, kind=".lat", missing="lincae verify: LAT")
 
     from lincae_formats import verify as check

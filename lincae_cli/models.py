@@ -26,7 +26,7 @@ def models(context: click.Context) -> None:
 @command("list", "lincae models list")
 @as_json
 def list_models(as_json: bool) -> None:
-    """List the models that encode and decode can use; * marks the default."""
+    """List the models that can be used; * marks the default."""
     from lincae_core.models.store import DEFAULT_MODEL, available
 
     infos = available()
@@ -95,7 +95,7 @@ def pull(names: tuple[str, ...], force: bool) -> None:
 @click.option("--scale", type=POSITIVE, help="Factor on its latents. [default: the published one]")
 @force
 def import_model(file: str, family: str | None, name: str | None, scale: float | None, force: bool) -> None:
-    """Install weights on disk as a model that encode and decode find by name.
+    """Install weights from disk under a name.
 
     A checkpoint is read without running code in it. The Lin-CAE authors' *_kwargs_last.yaml beside it is read too.
     """

@@ -95,7 +95,10 @@ def _of_audio(
 @output("The folder to write audio, picture and page to. [default: lincae-demo]", metavar="DIR")
 @model("The model; the default one without.")
 def demo(output: str | None, model: str | None) -> None:
-    """Hear what the latents can do: encode the bundled stems, add, subtract and scale them, decode."""
+    """Make audio to hear what lincae does.
+
+    Encodes the bundled stems, adds, subtracts and scales them, and decodes the results.
+    """
     from lincae_core.demo import run_demo
 
     with Progress() as progress:

@@ -222,7 +222,7 @@ def _stereo(matrix: Matrix, channels: int) -> Matrix:
 
 def _diagonal(gains: list[float], channels: int) -> Matrix:
     if len(gains) != channels:
-        raise ValueError(f"has {channels} channels, and {len(gains)} gains are given")
+        raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, not {len(gains)}: give a gain for each")
     return [_row({i: gain}, channels) for i, gain in enumerate(gains)]
 
 

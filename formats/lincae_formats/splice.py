@@ -26,7 +26,10 @@ def pad(signal: Signal, before: int, after: float = 0.0) -> Lazy:
         LatError: a negative number, or more than 100 hours.
     """
     if before < 0 or not 0 <= after <= timeline.MAX_OFFSET:
-        raise LatError(f"{signal.name or 'latents'}: silence of {before} frames and {after} s", "use 0 or more")
+        raise LatError(
+            f"{signal.name or 'latents'}: cannot add {before} frames and {after} s of silence",
+            "use 0 or more",
+        )
     header = timeline.shifted(signal.header, before, signal.name)
     header = replace(header, num_samples=header.num_samples + round(Fraction(after) * header.sample_rate))
     frames = signal.header.frames

@@ -58,7 +58,13 @@ class Found:
 
     def note(self) -> str:
         """One line on what was left out; empty when nothing was."""
-        return ", ".join(f"{count} {what}" for what, count in sorted(self.left_out.items()))
+        return ", ".join(f"{n} {_singular(what) if n == 1 else what}" for what, n in sorted(self.left_out.items()))
+
+
+def _singular(what: str) -> str:
+    for many, one in (("files", "file"), ("folders", "folder"), ("links", "link"), (" need ", " needs ")):
+        what = what.replace(many, one)
+    return what
 
 
 def find_audio(folder: str | os.PathLike[str]) -> Found:
@@ -433,7 +439,8 @@ class AudioReader:
             target = shlex.quote(f"{stem}.wav")
             return LincaeError(
                 f"{self.name}: {extension.lower()} files need ffmpeg, which is not installed"
-                if not has_ffmpeg() else f"ffmpeg cannot read {self.name}", f"ffmpeg -i {source} {target}",
+                if not has_ffmpeg() else f"ffmpeg cannot read {self.name}",
+                f"{'' if has_ffmpeg() else 'install it, or '}convert the file: ffmpeg -i {source} {target}",
             )  # fmt: skip
         if self._path is None:
             hint = "pipe in WAV, FLAC, OGG or MP3, for example: ffmpeg -i FILE -f wav - | lincae encode -"

@@ -88,6 +88,10 @@ def locked(out: Path) -> Iterator[None]:
         raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another -o") from None
 
 
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
+
+
 def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report: Report | None) -> Path:
     """`train` in a folder that is locked; the first of several processes writes all files."""
     from lincae_core.training.data import load_clips
@@ -97,10 +101,10 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report
     folders = [(f.path, f.fraction) for f in recipe.data.folders]
     clips, held_out = load_clips(folders, recipe.reference_rms, shortest, recipe.data.held_out)
     log.info(
-        "%s of audio in %d files; %d files held out",
+        "%s of audio in %s; %s held out",
         grammar.clock(round(clips.seconds)),
-        len(clips.names),
-        len(held_out),
+        _files(len(clips.names)),
+        _files(len(held_out)),
     )
     trainer = Trainer(recipe, clips, out, processes)
     if resume and trainer.checkpoint.exists():

@@ -227,7 +227,7 @@ def test_without_ffmpeg_its_formats_come_with_its_command(tmp_path, monkeypatch,
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
     error = error_of(path)
     assert "ffmpeg, which is not installed" in error.message
-    assert error.hint == f"ffmpeg -i '{path}' '{path.with_suffix('.wav')}'"
+    assert error.hint == f"install it, or convert the file: ffmpeg -i '{path}' '{path.with_suffix('.wav')}'"
 
 
 def test_names_that_lead_nowhere(tmp_path):

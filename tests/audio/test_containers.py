@@ -1,4 +1,4 @@
-"""Files that libsndfile misreads without a word (joined, cut short, length 0 in the header), and those it cannot read."""
+"""Files that libsndfile misreads (joined, cut short, length 0 in the header), and those it cannot read."""
 
 import io
 import os
@@ -185,7 +185,7 @@ def test_a_folder_is_searched_by_extension_and_special_files_are_counted(tmp_pat
     found = find_audio(tmp_path)
     assert [str(path.relative_to(tmp_path)) for path in found.files] == ["a.flac", "b.WAV", "deep/c.mp3"]
     assert found.left_out == {"special files": 1, ".m4a files that need ffmpeg": 1, "links to nothing": 1}
-    assert found.note() == "1 .m4a files that need ffmpeg, 1 links to nothing, 1 special files"
+    assert found.note() == "1 .m4a file that needs ffmpeg, 1 link to nothing, 1 special file"
     with pytest.raises(LincaeError, match="cannot read the folder"):
         find_audio(tmp_path / "none")
 

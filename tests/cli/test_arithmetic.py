@@ -44,7 +44,7 @@ def test_a_file_twice_is_double(cli, ab):
 def test_mix_begins_where_it_is_told(cli, ab):
     a, b = ab
     (note,) = cli.noted("mix", "a.lat", "b.lat:-1@0.3", "-o", "out.lat")
-    assert "b.lat, 0.3 s lies between two frames; 0.279 s is used" in note
+    assert "b.lat at 0.3 s lies between two frames; 0.279 s is used" in note
     expected = np.zeros((1, 8, 8), np.float32)
     expected[:, :, :5] += a.data
     expected[:, :, 3:] -= b.data

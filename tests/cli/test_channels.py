@@ -84,7 +84,7 @@ def test_folders_are_changed_file_by_file(cli, stereo):
         ("channels m.lat --swap -o x.lat", 1, "m.lat has 1 channel, not two"),
         ("channels s.lat --pick 3 -o x.lat", 1, "none with number 3"),
         ("channels s.lat --pick one -o x.lat", 2, "not a list of channels"),
-        ("channels s.lat --gains 0dB -o x.lat", 1, "has 2 channels, and 1 gains"),
+        ("channels s.lat --gains 0dB -o x.lat", 1, "has 2 channels, not 1: give a gain for each"),
         ("channels s.lat --pan 2 -o x.lat", 2, "from -1 (left) to 1 (right)"),
         ("channels s.lat --remix 1,x -o x.lat", 2, "which is not a channel"),
         ("channels s.lat --remix 5 -o x.lat", 1, "none with number 5"),

@@ -146,6 +146,6 @@ def test_a_pipe_in_the_folder_does_not_hang(folder, signal_name):
                 break
         lines += list(running.stderr)
         assert running.wait(60) == {"SIGTERM": 143, "SIGINT": 130}[signal_name]
-    assert any("left out: 1 special files" in line for line in lines)
+    assert any("left out: 1 special file" in line for line in lines)
     assert any(line.startswith("lincae train: stopped at step ") for line in lines)
     assert (folder / "runs" / "smoke" / "checkpoint.safetensors").is_file()
