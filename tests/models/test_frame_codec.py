@@ -155,7 +155,7 @@ def test_arrays_and_tensors_are_decoded(request, name):
     assert torch.isfinite(gradient).all()
     assert gradient.abs().sum() > 0
     assert model.decode(torch.stack([tensor, tensor])).shape == (2, 2, 5 * SIZE)
-    with pytest.raises(ShapeError, match=r"not \[channels"):
+    with pytest.raises(ShapeError, match=r"give \[channels"):
         model.decode(np.zeros((2, model.latent_dim + 1, 4), np.float32))
     with pytest.raises(UsageError, match="decoded whole"):
         model.decode(np.array(z), start=1.0)
