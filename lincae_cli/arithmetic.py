@@ -364,7 +364,7 @@ def stored_as(signal: Signal, quality: str | None) -> Signal:
     from lincae_formats import algebra
 
     if quality == "exact":
-        return algebra.requantised(signal, dtype="float16") if signal.dtype == "int8" else signal
+        return algebra.requantised(signal, dtype="float32") if signal.dtype == "int8" else signal
 
     from lincae_core.models.store import qualities
 

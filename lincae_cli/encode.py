@@ -24,7 +24,7 @@ from .types import DTYPE, QUALITIES, QUALITY, STDIO
 @argument("audio", "AUDIO...", "Files, folders, quoted globs, or - for stdin.")
 @output("File, folder, or - for stdout; default: beside the input.")
 @model("The model; see: lincae models list.")
-@click.option("--quality", type=QUALITY, help="Size against precision; exact stores float16. [default: medium]")
+@click.option("--quality", type=QUALITY, help="Size against precision; exact stores float32. [default: medium]")
 @click.option("--dtype", type=DTYPE, help="Store floats, for models without qualities. [default: float16]")
 @click.option("--mono", is_flag=True, help="Average the channels into one.")
 @click.option("--keep-extension", is_flag=True, help="Name results song.wav.lat, not song.lat.")

@@ -111,7 +111,7 @@ device = click.option("--device", type=DEVICE, metavar="auto|cpu|cuda", default=
 force = click.option("--force", "-f", is_flag=True, help="Overwrite files that exist.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quality = click.option(
-    "--quality", type=QUALITY, help="Size against precision; exact stores float16. [default: that of the inputs]"
+    "--quality", type=QUALITY, help="Size against precision; exact stores float32. [default: that of the inputs]"
 )
 sample_rate = click.option(
     "--sample-rate", type=RATE, metavar="HZ", help="Sample rate of the result, where the operands' differ."

@@ -81,7 +81,7 @@ QUALITIES = {
     "low": (0.6, 1.8, 8.0, 4),
     "medium": (0.27, 0.9, 2.0, 2),
     "high": (0.12, 0.4, 0.7, 1),
-    "exact": (0.12, 0.4, 0.7, 1),  # float16: the steps are those of results that are stored as integers
+    "exact": (0.12, 0.4, 0.7, 1),  # float32: the steps are those of results that are stored as integers
 }
 
 

@@ -206,7 +206,7 @@ def encoded_header(model: Autoencoder, source: AudioSource, quality: str | None 
 
 
 def storage_type(model: Autoencoder, quality: str | None = None, dtype: str | None = None) -> str:
-    """How a model's latents are stored: `int8` where it has groups, else `float16`; `exact` is `float16`.
+    """How a model's latents are stored: `int8` where it has groups, else `float16`; `exact` is `float32`.
 
     Raises:
         UsageError: integers for a model without groups, or a quality beside a float type.
@@ -217,7 +217,9 @@ def storage_type(model: Autoencoder, quality: str | None = None, dtype: str | No
         if quality not in (None, "exact"):
             raise UsageError(f"--quality {quality} is for integers, not {dtype}", "leave --dtype or --quality out")
         return dtype
-    return "int8" if model.deterministic and quality != "exact" else "float16"
+    if model.deterministic:
+        return "float32" if quality == "exact" else "int8"  # float16 would leave noise 60 dB below what is subtracted
+    return "float16"
 
 
 def encoded_blocks(

@@ -389,7 +389,7 @@ def test_the_quality_of_a_mix_is_that_of_its_operands_or_the_one_asked_for(cli, 
         found = read_lat(name)
         noise = np.sqrt(np.square(found.data - wanted).mean())
         assert noise < {"low": 0.45, "medium": 0.25, "exact": 1e-3, None: 0.08}[quality]
-        assert found.dtype == ("float16" if quality == "exact" else "int8")
+        assert found.dtype == ("float32" if quality == "exact" else "int8")
     assert read_lat("low.lat").header.groups == coarse
     assert sizes["low"] < sizes["medium"] < sizes[None] < sizes["exact"]
     cli.ok("subtract", "i.lat", "j.lat", "-o", "sub.lat", "--quality", "low")

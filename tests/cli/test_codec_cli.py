@@ -142,7 +142,7 @@ def test_the_qualities_of_the_shipped_model(songs, cli):
     assert sizes == sorted(set(sizes)), "higher qualities are larger"
     cli.ok("encode", "a.wav")
     assert (songs / "a.lat").read_bytes() == (songs / "medium.lat").read_bytes(), "medium is the default"
-    assert read_lat("exact.lat").dtype == "float16"
+    assert read_lat("exact.lat").dtype == "float32"
     line = cli.refused(2, "encode", "a.wav", "-o", "x.lat", "--dtype", "float16")
     assert "the model frame stores by quality, not by --dtype; give --quality low, medium, high or exact" in line
     cli.ok("encode", "in", "-o", "out")

@@ -217,7 +217,7 @@ def test_the_quality_of_a_rendered_file(cli, monkeypatch):
     (cli.folder / "s.yaml").write_text("tracks: {a: {file: a.lat}, b: {file: a.lat, gain: 0.5, offset: 0:02}}")
     cli.noted("render", "s.yaml", "-o", "default.lat")
     cli.noted("render", "s.yaml", "-o", "exact.lat", "--quality", "exact")
-    assert (read_lat("default.lat").dtype, read_lat("exact.lat").dtype) == ("int8", "float16")
+    assert (read_lat("default.lat").dtype, read_lat("exact.lat").dtype) == ("int8", "float32")
 
 
 # --- what is wrong, and where
