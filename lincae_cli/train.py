@@ -46,9 +46,7 @@ def train(
     if recipe == STDIO and sys.stdin.isatty():
         raise usage_error("stdin (-) is a terminal, not a recipe", "pipe a recipe in, or name a file")
 
-    from lincae_core.training.recipe import MAX_BYTES, load_recipe, parse_recipe
-    from lincae_core.training.start import as_yaml
-    from lincae_core.training.start import train as run
+    from lincae_core.training.recipe import MAX_BYTES, as_yaml, load_recipe, parse_recipe
 
     overrides = {setting.key: setting.value for setting in settings}
     limit, folders = None if budget is None else f"{budget:g}s", [Path(folder) for folder in data]
@@ -60,6 +58,8 @@ def train(
     if dry_run:
         click.echo(as_yaml(resolved), nl=False)
         return
+    from lincae_core.training.loop import train as run
+
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     with Progress() as display:
         report = Report(display)

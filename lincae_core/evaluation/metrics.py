@@ -1,7 +1,7 @@
 """Measures of a decoded signal against its original. None of them needs an optional package.
 
-Everything but `stereo_image` is for mono audio ``[n]``. Levels and ratios are in dB. Results are averaged over segments
-of 10 s (`spans`); segments whose target is silent (`is_silent`) are left out.
+Estimate and target are mono audio ``[n]`` at a sample rate in Hz, unless said otherwise. Levels and ratios are in dB.
+Results are averaged over segments of 10 s (`spans`); segments whose target is silent (`is_silent`) are left out.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def is_silent(signal: np.ndarray) -> bool:
 
 def rms(signal: np.ndarray) -> float:
     """Root mean square over all values; 0 for an empty signal."""
-    values = np.asarray(signal, dtype=np.float64)
-    return math.sqrt(float(np.mean(values**2))) if values.size else 0.0
+    values = np.asarray(signal)
+    return math.sqrt(float(np.mean(np.square(values, dtype=np.float64)))) if values.size else 0.0
 
 
 def ratio_db(signal: float, error: float) -> float:
@@ -57,14 +57,10 @@ def ratio_db(signal: float, error: float) -> float:
 
 
 def sdr(estimate: np.ndarray, target: np.ndarray) -> float:
-    """Signal-to-distortion ratio ``10 log10(||x||^2 / ||x - y||^2)``, dB, as in the Lin-CAE paper.
+    """Signal-to-distortion ratio ``10 log10(||x||^2 / ||x - y||^2)``, dB, as in the Lin-CAE paper; any shape.
 
     No mean is removed and no gain is allowed for: half the volume gives 6 dB. Limited to +-100 dB (100 for an exact
     estimate); NaN when target and estimate are both silent.
-
-    Args:
-        estimate: y, any shape.
-        target: x, the same shape.
 
     Raises:
         ValueError: different shapes.
@@ -74,10 +70,13 @@ def sdr(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
-    """Scale-invariant SDR ``10 log10(||a x||^2 / ||a x - y||^2)``, ``a = <x, y> / ||x||^2``, dB.
+    """Scale-invariant SDR ``10 log10(||a x||^2 / ||a x - y||^2)``, ``a = <x, y> / ||x||^2``, dB; any shape.
 
     Le Roux et al., "SDR - half-baked or well done?", 2019, equation 4; no mean is removed. Limited to +-100 dB, -100
-    for a silent estimate. Arguments and errors are those of `sdr`.
+    for a silent estimate.
+
+    Raises:
+        ValueError: different shapes.
     """
     x, y = _pair(estimate, target)
     power = float(x @ x)
@@ -87,20 +86,13 @@ def si_sdr(estimate: np.ndarray, target: np.ndarray) -> float:
 
 
 def mss(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
-    """Multi-scale spectral distance: 0 when equal, smaller is better.
+    """Multi-scale spectral distance, the mean over segments: 0 when equal, smaller is better; NaN when all are silent.
 
     The distance of the Lin-CAE paper (arXiv:2510.23530) with the settings of its authors' code: the multi-resolution
     STFT loss of auraloss (Steinmetz and Reiss, 2020). For each resolution it is the spectral convergence
     ``||Y - X||_F / ||Y||_F`` plus the mean of ``|log X - log Y|``, X and Y mel magnitudes of 80 bands; Hann windows of
-    10, 25 and 50 ms, hops of half a window, FFT sizes of the next power of two; then the mean of the three.
-
-    Args:
-        estimate: ``[n]``, or ``[C, n]``, whose channels are averaged.
-        target: the same shape.
-        sample_rate: Hz.
-
-    Returns:
-        Mean over segments; NaN when all of them are silent.
+    10, 25 and 50 ms, hops of half a window, FFT sizes of the next power of two; then the mean of the three. Both
+    signals are ``[n]``, or ``[C, n]``, whose channels are averaged.
 
     Raises:
         ValueError: different shapes, no samples, or values that are not finite.
@@ -114,9 +106,9 @@ def mss_segments(
     """`mss` of every segment, ``[segments]``; NaN where the target is silent. Computed on `device` by torch."""
     import torch
 
-    x, y = _mono(estimate, "estimate"), _mono(target, "target")
     if np.shape(estimate) != np.shape(target):
-        raise ValueError(f"the estimate has shape {np.shape(estimate)}, the target {np.shape(target)}")
+        raise ValueError(_SHAPES.format(np.shape(estimate), np.shape(target)))
+    x, y = _mono(estimate, "estimate"), _mono(target, "target")
     metric = _mel_distance(sample_rate)
     pad = max(0, _fft_sizes(sample_rate)[-1] - len(y))  # a signal shorter than a window is followed by zeros
 
@@ -130,14 +122,7 @@ def mss_segments(
 def by_segments(
     measure: Callable[[np.ndarray, np.ndarray], float], estimate: np.ndarray, target: np.ndarray, sample_rate: int
 ) -> np.ndarray:
-    """A measure of (estimate, target) for every segment, ``[segments]``; NaN where the target is silent.
-
-    Args:
-        measure: of two arrays ``[..., n]``.
-        estimate: ``[n]`` or ``[C, n]``.
-        target: the same shape.
-        sample_rate: Hz.
-    """
+    """A measure of (estimate, target) ``[..., n]`` for every segment, ``[segments]``; NaN where the target is silent."""
     values = [
         math.nan if is_silent(target[..., s]) else measure(estimate[..., s], target[..., s])
         for s in spans(target.shape[-1], sample_rate)
@@ -155,15 +140,8 @@ def tone(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
     """How much a decoder buzzes at its frame rate: 1 is right, more is a buzz.
 
     The share of the energy between 1 and 10 kHz that lies within 3 Hz of multiples of 86.13 Hz (44100 / 512), in the
-    estimate over the target. A spectral distance with windows of 50 ms cannot see such a comb.
-
-    Args:
-        estimate: ``[n]``.
-        target: ``[n]``.
-        sample_rate: Hz.
-
-    Returns:
-        The ratio; NaN for signals shorter than half a second, whose spectrum is too coarse.
+    estimate over the target. A spectral distance with windows of 50 ms cannot see such a comb. NaN for signals shorter
+    than half a second, whose spectrum is too coarse.
     """
     if len(target) < sample_rate / 2:
         return math.nan
@@ -178,56 +156,31 @@ def octave_levels(estimate: np.ndarray, target: np.ndarray, sample_rate: int) ->
     """Mean of ``|level of an octave, estimate over target|``, dB, over octaves centred at 500 Hz to 16 kHz.
 
     Octaves in which the target has less than 1e-9 of its energy are left out; NaN when all are.
-
-    Args:
-        estimate: ``[n]``.
-        target: ``[n]``.
-        sample_rate: Hz.
     """
     hz, (y, x) = _power([estimate, target], sample_rate)
-    found = [
-        abs(10 * math.log10((y[band].sum() + 1e-20) / (x[band].sum() + 1e-20)))
-        for band in _octave_bands(hz)
-        if x[band].sum() > 1e-9 * x.sum()
-    ]
-    return float(np.mean(found)) if found else math.nan
+    return _octave_mean(hz, x, lambda band: abs(_level(y[band], x[band])))
 
 
 def stereo_image(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
     """How far the stereo width is off: mean over octaves of ``|S/M of the estimate - S/M of the target|``, dB.
 
-    ``M = (L + R) / 2``, ``S = (L - R) / 2``; S/M is their ratio of energies in an octave, limited to +-40 dB. Octaves
-    as in `octave_levels`.
-
-    Args:
-        estimate: ``[2, n]``.
-        target: ``[2, n]``.
-        sample_rate: Hz.
+    ``M = (L + R) / 2``, ``S = (L - R) / 2`` of ``[2, n]``; S/M is their ratio of energies in an octave, limited to
+    +-40 dB. Octaves as in `octave_levels`.
     """
     signals = [half for lr in (estimate, target) for half in ((lr[0] + lr[1]) / 2, (lr[0] - lr[1]) / 2)]
     hz, (ym, ys, xm, xs) = _power(signals, sample_rate)
-    total = (xm + xs).sum()
 
-    def width(side: np.ndarray, middle: np.ndarray, band: np.ndarray) -> float:
-        ratio = 10 * math.log10((side[band].sum() + 1e-20) / (middle[band].sum() + 1e-20))
-        return min(max(ratio, -IMAGE_LIMIT_DB), IMAGE_LIMIT_DB)
+    def error(band: np.ndarray) -> float:
+        y, x = np.clip([_level(ys[band], ym[band]), _level(xs[band], xm[band])], -IMAGE_LIMIT_DB, IMAGE_LIMIT_DB)
+        return float(abs(y - x))
 
-    found = [
-        abs(width(ys, ym, band) - width(xs, xm, band))
-        for band in _octave_bands(hz)
-        if (xm + xs)[band].sum() > 1e-9 * total
-    ]
-    return float(np.mean(found)) if found else math.nan
+    return _octave_mean(hz, xm + xs, error)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and its 95 % confidence interval (Student's t), taking the values as independent.
+    """Mean and the ends of its 95 % confidence interval (Student's t), taking the values as independent.
 
-    Args:
-        values: one or more finite numbers.
-
-    Returns:
-        (mean, low, high); low and high are None for a single value.
+    The ends are None for a single value.
 
     Raises:
         ValueError: no values, or one that is not finite.
@@ -247,9 +200,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
     return mean, float(low), float(high)
 
 
+_SHAPES = "the estimate has shape {}, the target {}"
+
+
 def _pair(estimate: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if np.shape(estimate) != np.shape(target):
-        raise ValueError(f"the estimate has shape {np.shape(estimate)}, the target {np.shape(target)}")
+        raise ValueError(_SHAPES.format(np.shape(estimate), np.shape(target)))
     return np.asarray(target, np.float64).ravel(), np.asarray(estimate, np.float64).ravel()
 
 
@@ -271,8 +227,15 @@ def _power(signals: Sequence[np.ndarray], sample_rate: int) -> tuple[np.ndarray,
     return hz, power
 
 
-def _octave_bands(hz: np.ndarray) -> list[np.ndarray]:
-    return [(hz >= centre / 2**0.5) & (hz < centre * 2**0.5) for centre in OCTAVES]
+def _level(power: np.ndarray, reference: np.ndarray) -> float:
+    return 10 * math.log10((power.sum() + 1e-20) / (reference.sum() + 1e-20))
+
+
+def _octave_mean(hz: np.ndarray, target: np.ndarray, error: Callable[[np.ndarray], float]) -> float:
+    """Mean of an error over the octaves in which the target's power spectrum has something; NaN when there are none."""
+    bands = [(hz >= centre / 2**0.5) & (hz < centre * 2**0.5) for centre in OCTAVES]
+    found = [error(band) for band in bands if target[band].sum() > 1e-9 * target.sum()]
+    return float(np.mean(found)) if found else math.nan
 
 
 def _window_sizes(sample_rate: int) -> list[int]:
@@ -291,13 +254,9 @@ def _mel_distance(sample_rate: int) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Empty filters detected")  # they are removed below
         loss: nn.Module = auraloss.freq.MultiResolutionSTFTLoss(
-            fft_sizes=_fft_sizes(sample_rate),
-            hop_sizes=[w // 2 for w in windows],
-            win_lengths=windows,
-            scale="mel",
-            n_bins=MEL_BINS,
-            sample_rate=sample_rate,
-        )
+            fft_sizes=_fft_sizes(sample_rate), hop_sizes=[w // 2 for w in windows], win_lengths=windows, scale="mel",
+            n_bins=MEL_BINS, sample_rate=sample_rate,
+        )  # fmt: skip
     parts: Any = loss.stft_losses
     for part in parts:
         # below 32 kHz some mel filters fall between two bins of the FFT: empty, their logarithm would be NaN

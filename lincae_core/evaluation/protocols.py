@@ -14,16 +14,19 @@ With E the encoder, D the decoder, x a signal, m the mixture, s_i its stems (m i
 from __future__ import annotations
 
 import io
+import operator
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
 
 import numpy as np
 
 from lincae_core.evaluation import metrics
-from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio
+from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio, Track
 from lincae_core.evaluation.judges import Judges
-from lincae_core.evaluation.systems.system import Latent, System
 from lincae_formats import Latents
 from lincae_formats.errors import LincaeError
 
@@ -33,56 +36,83 @@ FLOAT = "FLOAT"
 SUBTYPES = ("PCM_16", "PCM_24", FLOAT)
 VOCALS = "vocals"
 
-Metric = Callable[[np.ndarray, np.ndarray, str], np.ndarray]  # of estimate, target, device: a value per segment
+Latent = Any  # where `linear`: has +, - and a factor, as an array or `Latents`; else opaque
+Metric = Callable[[np.ndarray, np.ndarray, str], np.ndarray]  # of estimate, truth, device: a value per segment
+Keep = Callable[[str, str, np.ndarray, np.ndarray], None]  # operation (recon, half, sum, sep), target, estimate, truth
+
+
+class System(ABC):
+    """A codec of audio at 44.1 kHz. Constructing one is cheap: weights are loaded at the first `encode`."""
+
+    name: str  # short; unique within a comparison
+    label: str  # what tables call it
+    kind: str  # model (learned, with latents), codec or anchor
+    version: str  # of the weights or the library
+    fingerprint: str  # differs when results may differ
+    notes: str  # one sentence for the tables' notes
+    latent_rate: float | None  # numbers a second of mono audio; None without latents
+    bytes_per_second: float | None = None  # of mono audio; None where it is measured by `size`
+    linear: bool = True  # whether latents can be added, subtracted and scaled
+
+    @abstractmethod
+    def encode(self, audio: np.ndarray) -> Latent:
+        """Mono audio float32 ``[n]``, n > 0, to its latent."""
+
+    @abstractmethod
+    def decode(self, latent: Latent, num_samples: int) -> np.ndarray:
+        """A latent to mono audio float32 ``[num_samples]``."""
+
+    def roundtrip(self, audio: np.ndarray) -> np.ndarray:
+        """Audio ``[C, n]`` encoded and decoded, ``[C, n]``; here channel by channel."""
+        return np.stack([self.decode(self.encode(channel), len(channel)) for channel in audio])
+
+    def size(self, latent: Latent) -> int | None:
+        """Bytes of the file that holds what `encode` returned last; None where `bytes_per_second` says it."""
+        del latent
+        return None
+
+    def for_track(self, track: Track) -> System:
+        """The system for one track; another one only where it is fitted on the other tracks."""
+        del track
+        return self
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
+        """Frees the weights, which are loaded again when needed."""
+
+
+def _by_segments(measure: Callable[[np.ndarray, np.ndarray], float]) -> Metric:
+    return lambda estimate, truth, _: metrics.by_segments(measure, estimate, truth, SAMPLE_RATE)
+
+
 METRICS: dict[str, Metric] = {
-    "mss": lambda y, x, device: metrics.mss_segments(y, x, SAMPLE_RATE, device),
-    "sdr": lambda y, x, _: metrics.by_segments(metrics.sdr, y, x, SAMPLE_RATE),
-    "si_sdr": lambda y, x, _: metrics.by_segments(metrics.si_sdr, y, x, SAMPLE_RATE),
+    "mss": lambda estimate, truth, device: metrics.mss_segments(estimate, truth, SAMPLE_RATE, device),
+    "sdr": _by_segments(metrics.sdr),
+    "si_sdr": _by_segments(metrics.si_sdr),
 }
 SOUND: dict[str, Metric] = {  # of reconstruction and separation alone
-    "tone": lambda y, x, _: metrics.by_segments(lambda a, b: metrics.tone(a, b, SAMPLE_RATE), y, x, SAMPLE_RATE),
-    "octaves": lambda y, x, _: metrics.by_segments(
-        lambda a, b: metrics.octave_levels(a, b, SAMPLE_RATE), y, x, SAMPLE_RATE
-    ),
+    "tone": _by_segments(lambda y, x: metrics.tone(y, x, SAMPLE_RATE)),
+    "octaves": _by_segments(lambda y, x: metrics.octave_levels(y, x, SAMPLE_RATE)),
 }
-
-Keep = Callable[[str, str, np.ndarray, np.ndarray], None]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Values of one measure on one track.
+    """Values of one measure on one track."""
 
-    Args:
-        measure: recon, hom, add2, add3, add4, add, sep, enc_hom, enc_add or stereo.
-        metric: mss, sdr, si_sdr, tone, octaves; a judge's (visqol, zimtohrli, notes, stoi); error (relative L2);
-            image, dual_mono, hard_panned, antiphase (dB).
-        target: mixture, sum, or a stem.
-        values: one for each segment that is not silent; errors and stereo have one value a track.
-    """
-
-    measure: str
-    metric: str
-    target: str
-    values: list[float]
+    measure: str  # recon, hom, add2, add3, add4, add, sep, enc_hom, enc_add or stereo
+    metric: str  # of METRICS and SOUND, a judge's, error (relative L2); image, dual_mono, hard_panned, antiphase (dB)
+    target: str  # mixture, sum, or a stem
+    values: list[float]  # one for each segment that is not silent; errors and stereo have one a track
 
 
 @dataclass
 class Session:
-    """A system at work on one track: what is needed twice is encoded once.
-
-    Args:
-        system: the system.
-        audio: the track.
-        device: where torch computes distances.
-        subtype: how decoded audio is rounded before it is measured (`as_written`).
-        judges: perceptual judges to ask, or None.
-    """
+    """A system at work on one track: what is needed twice is encoded once."""
 
     system: System
     audio: Audio
-    device: str = "cpu"
-    subtype: str = FLOAT
+    device: str = "cpu"  # where torch computes distances
+    subtype: str = FLOAT  # how decoded audio is rounded before it is measured (`as_written`)
     judges: Judges | None = None
     seconds_encode: float = 0.0
     seconds_decode: float = 0.0
@@ -94,7 +124,7 @@ class Session:
         return self.audio.mixture if target == "mixture" else self.audio.stems[target]
 
     def latent(self, target: str) -> Latent:
-        """E(x) of the mixture or a stem."""
+        """E(x) of the mixture or a stem; that of the mixture is timed."""
         if target not in self._latents:
             if target == "mixture":  # loads the weights, which is not timed
                 self.system.decode(self.system.encode(self.audio.mixture[:SAMPLE_RATE]), 1)
@@ -122,28 +152,24 @@ class Session:
     ) -> Iterator[Measure]:
         """Every metric of (estimate, truth) pairs by segments; a segment's value is its mean over the pairs.
 
-        Args:
-            measure: its name.
-            target: mixture, sum or a stem.
-            pairs: estimates and truths.
-            sound: whether to measure `SOUND`, and ask the judges about the mixture and the vocals.
+        With `sound` also those of `SOUND`, and the judges' scores of the mixture and the vocals.
         """
         for metric, function in ({**METRICS, **SOUND} if sound else METRICS).items():
             table = np.stack([function(estimate, truth, self.device) for estimate, truth in pairs])
             heard = ~np.isnan(table).all(0)  # a segment that is silent at one gain may not be at another
             yield Measure(measure, metric, target, [float(v) for v in np.nanmean(table[:, heard], 0)])
         if sound and self.judges is not None and target in ("mixture", VOCALS):
-            yield from self._judged(measure, target, *pairs[0])
+            yield from self._judged(self.judges, measure, target, *pairs[0])
 
-    def _judged(self, measure: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> Iterator[Measure]:
-        assert self.judges is not None
+    def _judged(
+        self, judges: Judges, measure: str, target: str, estimate: np.ndarray, truth: np.ndarray
+    ) -> Iterator[Measure]:
         found: dict[str, list[float]] = {}
         for span in metrics.spans(len(truth), SAMPLE_RATE):
-            if metrics.is_silent(truth[span]):
-                continue
-            scores = self.judges.scores(estimate[span], truth[span], SAMPLE_RATE, speech=target == VOCALS)
-            for judge, value in scores.items():
-                found.setdefault(judge, []).append(value)
+            if not metrics.is_silent(truth[span]):
+                scores = judges.scores(estimate[span], truth[span], SAMPLE_RATE, speech=target == VOCALS)
+                for judge, value in scores.items():
+                    found.setdefault(judge, []).append(value)
         for judge, values in found.items():
             yield Measure(measure, judge, target, [v for v in values if not np.isnan(v)])
 
@@ -157,7 +183,7 @@ def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep |
     Args:
         session: the system and the track.
         gains: of the homogeneity.
-        keep: called with operation (recon, half, sum, sep), target, estimate and truth, for listening.
+        keep: called with what was decoded, for listening.
     """
     found = list(reconstruction(session, keep))
     if session.system.linear:
@@ -197,12 +223,12 @@ def additivity(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
     """D(E(s_1) + ... + E(s_k)) against the sum of the first k stems, k = 2, 3, 4; and of all, against the mixture."""
     stems = list(session.audio.stems)
     for k in range(2, len(stems) + 1):
-        latent = _sum([session.latent(s) for s in stems[:k]])
-        truth = session.audio.mixture if k == len(stems) else _sum([session.signal(s) for s in stems[:k]])
-        estimate = session.decode(latent)
+        whole = k == len(stems)
+        truth = session.audio.mixture if whole else _sum([session.signal(s) for s in stems[:k]])
+        estimate = session.decode(_sum([session.latent(s) for s in stems[:k]]))
         found = list(session.scores(f"add{k}", "sum", [(estimate, truth)]))
         yield from found
-        if k == len(stems):
+        if whole:
             if keep:
                 keep("sum", "mixture", estimate, truth)
             yield from (Measure("add", m.metric, "mixture", m.values) for m in found)
@@ -235,29 +261,26 @@ def encoder_additivity(session: Session) -> Measure:
 def stereo(session: Session) -> Iterator[Measure]:
     """How stereo comes back, of the first 10 s that are not silent; nothing for mono files.
 
-    The image is `metrics.stereo_image`. The cases: of a signal on both channels (dual mono) the level of the side
-    against the middle; of a signal on one channel (hard-panned) the level of the other; of a signal with opposite signs
-    (antiphase) the level of the middle against the side. In dB, at best -100.
+    The image is `metrics.stereo_image`; the cases are those of `stereo_leaks`.
     """
     audio = session.audio.stereo
-    if audio is None:
-        return
-    spans = [s for s in metrics.spans(audio.shape[1], SAMPLE_RATE) if not metrics.is_silent(audio[:, s])]
-    if not spans:
-        return
-    part = np.ascontiguousarray(audio[:, spans[0]])
-    estimate = session.system.roundtrip(part)
-    yield Measure("stereo", "image", "mixture", [metrics.stereo_image(estimate, part, SAMPLE_RATE)])
-    for case, level in stereo_leaks(session.system, part.mean(0)).items():
-        yield Measure("stereo", case, "mixture", [level])
+    spans = [] if audio is None else metrics.spans(audio.shape[1], SAMPLE_RATE)
+    part = next((audio[:, s] for s in spans if not metrics.is_silent(audio[:, s])), None)
+    if part is not None:
+        image = metrics.stereo_image(session.system.roundtrip(part), part, SAMPLE_RATE)
+        for case, level in {"image": image, **stereo_leaks(session.system, part.mean(0))}.items():
+            yield Measure("stereo", case, "mixture", [level])
 
 
 def stereo_leaks(system: System, mono: np.ndarray) -> dict[str, float]:
-    """Levels in dB of what should be silent after coding dual mono, hard-panned and antiphase audio ``[n]``."""
+    """Levels in dB, at best -100, of what should be silent after coding audio ``[n]`` in stereo.
+
+    On both channels (dual mono) the side against the middle; on one channel (hard-panned) the other one; with opposite
+    signs (antiphase) the middle against the side.
+    """
 
     def against(leak: np.ndarray, signal: np.ndarray) -> float:
-        powers = [float(np.square(x, dtype=np.float64).sum()) for x in (leak, signal)]
-        found = metrics.ratio_db(*powers)
+        found = metrics.ratio_db(float(leak @ leak), float(signal @ signal))
         return -metrics.LIMIT_DB if np.isnan(found) else found
 
     both, one, opposite = (
@@ -304,7 +327,4 @@ def relative_error(latent: Latent, reference: Latent) -> float:
 
 
 def _sum(parts: Sequence[Latent]) -> Latent:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return reduce(operator.add, parts)

@@ -21,15 +21,14 @@ import numpy as np
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio, Track
 from lincae_core.evaluation.judges import Judges
 from lincae_core.evaluation.metrics import MSS_WINDOWS_MS, SEGMENT_SECONDS, mean_interval, mss, rms, spans
-from lincae_core.evaluation.protocols import GAINS, SUBTYPES, Session, measure_track
+from lincae_core.evaluation.protocols import GAINS, SUBTYPES, Session, System, measure_track
 from lincae_core.evaluation.report import tables
-from lincae_core.evaluation.systems.system import System
 from lincae_formats import __version__
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
 
 SCHEMA = 1
-PROTOCOL = 3  # goes up when the same system on the same track would be measured differently
+PROTOCOL = 4  # goes up when the same system on the same track would be measured differently
 RESULTS = "results.json"
 SHORTEST = MSS_WINDOWS_MS[-1] / 1000  # s of a track
 EXCERPT = ("estimate", "truth")  # an example's files
@@ -38,23 +37,14 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured, and how.
+    """What is measured, and how."""
 
-    Args:
-        seconds: only the first so many of each track; None is all.
-        gains: of the homogeneity.
-        steps: sampling steps of consistency models.
-        seed: of their noise.
-        subtype: how decoded audio is rounded before it is measured, one of `SUBTYPES`.
-        judges: whether the perceptual judges are asked.
-    """
-
-    seconds: float | None = None
-    gains: tuple[float, ...] = GAINS
-    steps: int = 1
-    seed: int = 0
-    subtype: str = SUBTYPES[0]
-    judges: bool = False
+    seconds: float | None = None  # only the first so many of each track
+    gains: tuple[float, ...] = GAINS  # of the homogeneity
+    steps: int = 1  # sampling steps of consistency models
+    seed: int = 0  # of their noise
+    subtype: str = SUBTYPES[0]  # how decoded audio is rounded before it is measured
+    judges: bool = False  # whether the perceptual judges are asked
 
 
 def evaluate(
@@ -83,7 +73,6 @@ def evaluate(
     """
     from lincae_core.models.store import choose_device
 
-    tell = say or (lambda _: None)
     place = str(choose_device(device))
     judges = Judges() if settings.judges else None
     try:
@@ -94,7 +83,8 @@ def evaluate(
     failures: list[Exception] = []
     for done, system in enumerate(systems):
         for number, track in enumerate(tracks, 1 + done * len(tracks)):
-            tell(f"{system.name}, {track.name} ({number} of {len(systems) * len(tracks)})")
+            if say:
+                say(f"{system.name}, {track.name} ({number} of {len(systems) * len(tracks)})")
             try:
                 path = out / "parts" / safe_name(system.name) / f"{safe_name(track.name)}.json"
                 key = part_key(system, track, settings)
@@ -109,7 +99,7 @@ def evaluate(
         system.close()
     results = gather(data, systems, parts, settings)
     if parts:
-        write_results(results, out, out / RESULTS)
+        _write(out / RESULTS, dump_results(results, out, out))
     return results, failures
 
 
@@ -122,14 +112,7 @@ def part_key(system: System, track: Track, settings: Settings) -> str:
 def gather(
     data: Path, systems: Sequence[System], parts: Sequence[dict[str, Any]], settings: Settings
 ) -> dict[str, Any]:
-    """Joins what was measured of every system on every track.
-
-    Args:
-        data: the folder of the tracks.
-        systems: in the order of the tables.
-        parts: of each system and track.
-        settings: of the measuring.
-    """
+    """Joins the parts that were measured on the tracks of a folder; systems in the order of the tables."""
     lengths = {part["track"]: part["audio_seconds"] for part in parts}
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -151,17 +134,6 @@ def gather(
             result["measures"] += _measures(system.name, own)
             result["examples"] += [example for part in own for example in part["examples"]]
     return result
-
-
-def write_results(results: dict[str, Any], base: Path, path: Path) -> None:
-    """Writes results as JSON, atomically; media paths become relative to the file.
-
-    Args:
-        results: from `gather`.
-        base: the folder that the media paths are relative to now.
-        path: target, replaced if it exists.
-    """
-    _write(path, dump_results(results, base, path.parent))
 
 
 def dump_results(results: dict[str, Any], base: Path, folder: Path) -> str:
@@ -250,16 +222,15 @@ def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
 
 
 def _facts(system: System, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def total(key: str) -> float:
+        return sum(part[key] for part in parts)
+
     rate = system.bytes_per_second
-    if rate is None:
-        rate = sum(part["bytes"] for part in parts) / sum(part["audio_seconds"] for part in parts)
     return {
-        "name": system.name, "label": system.label, "kind": system.kind, "version": system.version,
-        "fingerprint": system.fingerprint,
+        **{key: getattr(system, key) for key in ("name", "label", "kind", "version", "fingerprint")},
         "latent_rate": None if system.latent_rate is None else _short(system.latent_rate),
-        "bytes_per_second": _short(rate),
-        "seconds_encode": _short(sum(part["seconds_encode"] for part in parts)),
-        "seconds_decode": _short(sum(part["seconds_decode"] for part in parts)),
+        "bytes_per_second": _short(total("bytes") / total("audio_seconds") if rate is None else rate),
+        "seconds_encode": _short(total("seconds_encode")), "seconds_decode": _short(total("seconds_decode")),
         "notes": system.notes,
     }  # fmt: skip
 
@@ -271,12 +242,12 @@ def _measures(name: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]
             values.setdefault((m["measure"], m["metric"], m["target"]), []).extend(m["values"])
     entries = []
     for (measure, metric, target), found in values.items():
-        mean, low, high = mean_interval(found)
+        mean, *ends = mean_interval(found)
+        low, high = (None if end is None else _short(end) for end in ends)
         entries.append(
             {
                 "system": name, "measure": measure, "metric": metric, "target": target, "mean": _short(mean),
-                "low": None if low is None else _short(low), "high": None if high is None else _short(high),
-                "n": len(found), "values": [_short(v) for v in found],
+                "low": low, "high": high, "n": len(found), "values": [_short(v) for v in found],
             }
         )  # fmt: skip
     return entries

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from lincae_core.audio import find_audio, printable, read_audio
+from lincae_core.evaluation.metrics import rms
 from lincae_formats.errors import LincaeError, one_line
 
 RATE = 44100  # Hz
@@ -28,23 +29,14 @@ log = logging.getLogger("lincae")
 
 @dataclass(frozen=True)
 class Clips:
-    """Mono audio of many files, concatenated.
+    """Mono audio of C files, concatenated."""
 
-    Args:
-        audio: int16 samples of all clips, ``[N]``.
-        start: first sample of each clip, ``[C]``.
-        length: samples of each clip, ``[C]``.
-        gain: factor from int16 to the loudness that each clip is trained at, ``[C]``.
-        chance: probability of each clip in a draw, ``[C]``.
-        names: file of each clip.
-    """
-
-    audio: Tensor
-    start: Tensor
-    length: Tensor
-    gain: Tensor
-    chance: Tensor
-    names: tuple[str, ...]
+    audio: Tensor  # int16 samples of all clips, [N]
+    start: Tensor  # first sample of each clip, [C]
+    length: Tensor  # samples of each clip, [C]
+    gain: Tensor  # factor from int16 to the loudness that each clip is trained at, [C]
+    chance: Tensor  # probability of each clip in a draw, [C]
+    names: tuple[str, ...]  # file of each clip
 
     @property
     def seconds(self) -> float:
@@ -54,11 +46,7 @@ class Clips:
     def crops(self, count: int, samples: int, generator: Generator, speed: float = 1.0) -> Tensor:
         """Random crops ``[count, samples]`` float32 at the loudness of the clips they come from.
 
-        Args:
-            count: number of crops.
-            samples: length of each.
-            generator: source of randomness on the CPU.
-            speed: each is played faster or slower (pitch changes too) by up to this factor.
+        Each is played faster or slower (pitch changes too) by up to the factor `speed`. The generator is on the CPU.
         """
         clip = torch.multinomial(self.chance, count, replacement=True, generator=generator)
         offset = torch.rand(count, generator=generator, dtype=torch.float64)
@@ -76,7 +64,7 @@ class Clips:
 
     def to(self, device: torch.device) -> Clips:
         """The same clips with their audio on another device."""
-        return Clips(self.audio.to(device), self.start, self.length, self.gain, self.chance, self.names)
+        return replace(self, audio=self.audio.to(device))
 
 
 def stretched(x: Tensor, samples: int) -> Tensor:
@@ -119,18 +107,17 @@ def load_clips(
         reasons: Counter[str] = Counter()
         with ThreadPoolExecutor(2) as pool:
             for path, audio in zip(kept, pool.map(_read_or_reason, kept), strict=True):
-                if isinstance(audio, np.ndarray):
-                    rms = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
-                    unusable = "too short" if len(audio) < shortest else "silent" if rms < QUIETEST else ""
-                else:
+                if isinstance(audio, str):
                     log.warning("left out: %s", audio)
-                    unusable = "unreadable"
-                if unusable or not isinstance(audio, np.ndarray):
-                    reasons[unusable] += 1
+                    reasons["unreadable"] += 1
+                    continue
+                level = rms(audio)
+                if len(audio) < shortest or level < QUIETEST:
+                    reasons["too short" if len(audio) < shortest else "silent"] += 1
                     continue
                 scale = 32767 / max(float(np.abs(audio).max()), 1e-9)
                 parts.append(np.round(audio * scale).astype(np.int16))
-                gains.append((reference_rms / rms if reference_rms else 1.0) / scale)
+                gains.append((reference_rms / level if reference_rms else 1.0) / scale)
                 lengths.append(len(audio))
                 names.append(str(path))
         counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
@@ -193,13 +180,8 @@ def equalise(x: Tensor, decibels: float, low_pass: float, generator: Generator) 
     """Filters every crop by a random smooth curve, and some by a random low-pass; keeps the RMS.
 
     The curve is a slope of ``N(0, decibels)`` dB an octave about 1 kHz plus three sinusoids over log frequency. The
-    low-pass begins between 300 Hz and 15 kHz and falls by 12 to 60 dB an octave, to -90 dB.
-
-    Args:
-        x: audio ``[B, n]`` at 44.1 kHz.
-        decibels: strength of the curve, dB.
-        low_pass: probability of the low-pass.
-        generator: source of randomness on the CPU.
+    low-pass, of that probability, begins between 300 Hz and 15 kHz and falls by 12 to 60 dB an octave, to -90 dB. x is
+    ``[B, n]`` at 44.1 kHz, the generator on the CPU.
     """
     if not decibels and not low_pass:
         return x
@@ -215,12 +197,15 @@ def equalise(x: Tensor, decibels: float, low_pass: float, generator: Generator) 
     filtered = torch.rand(count, 1, generator=generator) < low_pass
 
     device = x.device
+    slope, height, phase, rate, corner, fall, filtered = (
+        v.to(device) for v in (slope, height, phase, rate, corner, fall, filtered)
+    )
     octaves = torch.log2(torch.fft.rfftfreq(x.shape[1], 1 / RATE, device=device).clamp_min(20) / 1000)
-    curve = slope.to(device) * octaves
+    curve = slope * octaves
     for h, r, p in zip(height.T, rate.T, phase.T, strict=True):
-        curve = curve + h[:, None].to(device) * torch.sin(r[:, None].to(device) * octaves + p[:, None].to(device))
-    above = (octaves - torch.log2(0.3 * 50**corner).to(device)).clamp_min(0)
-    curve = torch.where(filtered.to(device), curve - (fall.to(device) * above).clamp_max(90), curve)
+        curve = curve + h[:, None] * torch.sin(r[:, None] * octaves + p[:, None])
+    above = (octaves - torch.log2(0.3 * 50**corner)).clamp_min(0)
+    curve = torch.where(filtered, curve - (fall * above).clamp_max(90), curve)
     y = torch.fft.irfft(torch.fft.rfft(x) * 10 ** (curve / 20), n=x.shape[1])
     return y * (_rms(x) / _rms(y))
 

@@ -23,6 +23,8 @@ LEAD = 384  # samples before the first STFT frame
 SIDE = FRAME - 1024  # samples at both ends of what is above the low band that belong to no latent frame
 FLOOR = 1e-6  # energies below that part of the mean energy of all bands are equal
 
+Latents = tuple[Tensor, Tensor, Tensor]  # low, probes, levels
+
 
 class LevelsStep(Step):
     """Distance of logarithms of energies, of signals, sums and differences; see `method.Step`."""
@@ -77,12 +79,10 @@ class LevelsStep(Step):
                 figures[name] = (decibels * chosen).sum() / chosen.sum().clamp_min(1)
             return fine.mean() + coarse.mean(), figures
 
-    def _heard(
-        self, model: FrameModel, x: Tensor, d: dict[str, Tensor]
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+    def _heard(self, model: FrameModel, x: Tensor, d: dict[str, Tensor]) -> tuple[Latents, Tensor, Tensor]:
         """Latents as a decoder would get them; above the low band: what they stand for, and the sum of both signals."""
         low, rest = model.split(x)
-        probes = self._probes(model, rest)
+        probes = model.bank.analyse_probes(rest[:, SIDE - 256 : rest.shape[1] - SIDE + 256])
         signals = (low, probes, rest)
         others = [per_item(d["gain"], v) * v.roll(1, 0) for v in signals]
         kind = d["kind"]
@@ -108,11 +108,7 @@ class LevelsStep(Step):
         return (low, probes, levels), torch.where(of(SUM, rest), mixture, rest), mixture
 
     @staticmethod
-    def _probes(model: FrameModel, rest: Tensor) -> Tensor:
-        return model.bank.analyse_probes(rest[:, SIDE - 256 : rest.shape[1] - SIDE + 256])
-
-    @staticmethod
-    def _rounded(model: FrameModel, signal: list[Tensor], d: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _rounded(model: FrameModel, signal: list[Tensor], d: dict[str, Tensor]) -> Latents:
         """Latents (low, probes, and what is above the low band) as files round them (formats/SPEC.md), and levels."""
         low, probes, rest = signal
         b, k, _ = low.shape

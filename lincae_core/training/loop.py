@@ -1,4 +1,7 @@
-"""The training loop: optimiser, moving average of the weights, budget, metrics, checkpoints."""
+"""From a recipe to weights: optimiser, moving average, budget, metrics, checkpoints, several processes.
+
+A training that was stopped goes on from its last checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -6,45 +9,136 @@ import csv
 import json
 import logging
 import math
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
-from lincae_core.models.store import build, save_weights
-from lincae_core.training.data import RATE, Clips, equalise
+from lincae_core.models.store import build, choose_device, save_weights
+from lincae_core.training.data import RATE, Clips, equalise, load_clips
 from lincae_core.training.levels import LevelsStep
 from lincae_core.training.method import LinCaeStep, Step
-from lincae_core.training.processes import Processes
-from lincae_core.training.recipe import OptimiserSection, Recipe, parse_duration
+from lincae_core.training.recipe import OptimiserSection, Recipe, as_yaml, load_recipe, parse_duration
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
+from lincae_formats.text import clock
+
+PATIENCE = timedelta(hours=2)  # how long the other processes wait for the first, which alone validates
 
 log = logging.getLogger("lincae")
+Report = Callable[[float, dict[str, float]], None]  # progress in [0, 1], latest figures
+
+
+def train(
+    recipe: Recipe | Path | str, out: Path | None = None, *, resume: bool = True, budget: str | None = None,
+    overrides: dict[str, str] | None = None, device: str = "auto", report: Report | None = None,
+) -> Path:  # fmt: skip
+    """Trains a recipe to the end of its budget, exports the averaged weights and returns their file.
+
+    A training that was stopped goes on from its last checkpoint in `out` and ends with the weights of an unbroken one
+    (bit for bit where the budget counts steps).
+
+    Args:
+        recipe: a recipe, its YAML file, or the name of one that comes with the package.
+        out: folder for everything that is written; `runs/<name>` by default.
+        resume: whether to go on from a checkpoint in `out`.
+        budget: duration that replaces the recipe's budget (`25m`).
+        overrides: dotted keys and values that replace the recipe's (see `parse_recipe`).
+        device: auto, cpu, cuda or cuda:N. Processes that torchrun started each take the GPU of their number.
+        report: called about once a second.
+
+    Raises:
+        LincaeError: wrong recipe, no audio, another training in `out`, a damaged checkpoint or one of another recipe,
+            a full disk, a loss that is not a number.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, overrides, budget)
+    out = Path(out) if out else Path("runs") / recipe.name
+    with joined(device) as processes, locked(out) if processes.rank == 0 else nullcontext():
+        return _train(recipe, out, resume, processes, report)
+
+
+def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report: Report | None) -> Path:
+    """`train` in a folder that is locked; the first of several processes writes all files."""
+    shortest = math.ceil(step_for(recipe).crop_samples * recipe.augment.speed)
+    folders = [(f.path, f.fraction) for f in recipe.data.folders]
+    clips, held_out = load_clips(folders, recipe.reference_rms, shortest, recipe.data.held_out)
+    n = len(clips.names)
+    files = (f"{k} file{'s'[: k != 1]}" for k in (n, len(held_out)))
+    log.info("%s of audio in %s; %s held out", clock(round(clips.seconds)), *files)
+    trainer = Trainer(recipe, clips, out, processes)
+    if resume and trainer.checkpoint.exists():
+        trainer.resume()
+        log.info("resumed at step %d (%.0f %%)", trainer.state.step, 100 * trainer.done)
+    if processes.rank == 0:
+        (out / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
+        for name in ("metrics.csv", "validation.csv"):
+            drop_rows_after(out / name, trainer.state.step)
+
+    def validate() -> None:
+        try:
+            from lincae_core.training.validation import validate_and_write
+
+            figures = validate_and_write(trainer, held_out)
+        except Exception as e:  # hours of training must not be lost to a picture
+            log.warning("validation failed, training goes on: %s: %s", type(e).__name__, e)
+            return
+        shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if k not in ("step", "progress"))
+        log.info("validation at step %d: %s", trainer.state.step, shown)
+
+    try:
+        return trainer.run(validate if held_out else None, report)
+    except (KeyboardInterrupt, SystemExit):
+        if trainer.consistent and trainer.state.step and processes.rank == 0:
+            trainer.save()
+            log.info("stopped at step %d; run the same command to go on", trainer.state.step)
+        raise
+    except OSError as e:
+        raise LincaeError(f"{out}: cannot write there ({e.strerror})", "free some space; rerun to go on") from None
+    except FloatingPointError as e:
+        raise LincaeError(
+            f"{out}: training failed at step {trainer.state.step}: {e}",
+            f"lower the learning rate: --set optimiser.learning_rate={recipe.optimiser.learning_rate / 3:.2g}",
+        ) from None
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Makes a folder and holds it for one training: two would overwrite each other's checkpoints.
+
+    Raises:
+        LincaeError: another training holds it, or it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".lock", timeout=0):
+            for leftover in out.glob(".checkpoint.safetensors.*.tmp"):  # of a run that was killed while saving
+                leftover.unlink(missing_ok=True)
+            yield
+    except Timeout:
+        raise LincaeError(f"{out}: another training writes there", "wait for it to end, or choose another -o") from None
+    except OSError as e:
+        raise LincaeError(f"{out}: cannot write there ({e.strerror})", "choose another -o") from None
 
 
 @dataclass
 class State:
-    """Where a training stands.
+    """Where a training stands."""
 
-    Args:
-        step: steps done.
-        elapsed: time spent on steps, over all runs, s.
-        validations: validations done before the end.
-        gradient_norm: running mean of the norm of the gradients.
-    """
-
-    step: int = 0
-    elapsed: float = 0.0
-    validations: int = 0
-    gradient_norm: float = 0.0
+    step: int = 0  # steps done
+    elapsed: float = 0.0  # time spent on steps, over all runs, s
+    validations: int = 0  # done before the end
+    gradient_norm: float = 0.0  # running mean
 
 
 def step_for(recipe: Recipe) -> Step:
@@ -65,17 +159,11 @@ class Loss(nn.Module):
 
 
 class Trainer:
-    """The state of a training; `run` takes it to the end of its budget.
-
-    Args:
-        recipe: what to train.
-        clips: the audio.
-        out: folder for checkpoint, metrics and exported weights.
-        processes: this process, alone or among several.
-    """
+    """A training of a recipe on clips, with its files in a folder; `run` takes it to the end of its budget."""
 
     def __init__(self, recipe: Recipe, clips: Clips, out: Path, processes: Processes) -> None:
         self.recipe, self.out, self.processes, self.device = recipe, out, processes, processes.device
+        self.checkpoint, self.exported = out / "checkpoint.safetensors", out / f"{recipe.name}.safetensors"
         device = processes.device
         if self.batch % processes.count:
             raise LincaeError(
@@ -83,11 +171,8 @@ class Trainer:
                 f"use a multiple: --set data.batch={-(-self.batch // processes.count) * processes.count}",
             )
         torch.manual_seed(recipe.seed)
-        self.model = build(recipe.model.to_dict())
+        self.model = build(recipe.model.to_dict()).to(device)
         self.how = step_for(recipe)
-        if not self.checkpoint.exists():
-            self.how.begin(self.model, clips)
-        self.model.to(device)
         self.clips = clips.to(device) if device.type == "cuda" else clips
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimiser = make_optimiser(self.model, recipe.optimiser)
@@ -98,11 +183,6 @@ class Trainer:
         self.uncompiled = processes.wrapped(Loss(self.how, self.model))
         compiled = recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda")
         self.loss: Callable[..., Any] = torch.compile(self.uncompiled) if compiled else self.uncompiled
-
-    @property
-    def checkpoint(self) -> Path:
-        """The checkpoint's file."""
-        return self.out / "checkpoint.safetensors"
 
     @property
     def done(self) -> float:
@@ -173,11 +253,10 @@ class Trainer:
             state.gradient_norm = norm if mean == 0 else 0.98 * mean + 0.02 * min(norm, 3 * mean)
         return norm
 
+    @torch.no_grad()
     def _average(self) -> None:
-        decay = ema_decay(self.state.step, self.recipe.optimiser.ema)
-        weights = self.model.state_dict()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.ema.values()), [weights[k] for k in self.ema], 1 - decay)
+        weights, decay = self.model.state_dict(), ema_decay(self.state.step, self.recipe.optimiser.ema)
+        torch._foreach_lerp_(list(self.ema.values()), [weights[k] for k in self.ema], 1 - decay)
 
     def averaged(self) -> Any:
         """A model with the averaged weights, on the training device, in evaluation mode."""
@@ -186,20 +265,46 @@ class Trainer:
         return model.eval()
 
     def save(self) -> None:
-        """Writes the checkpoint."""
-        save_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self.state, self._recipe_text())
+        """Writes weights, moving average, optimiser state, progress and the recipe they belong to, atomically."""
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"ema/{k}": v for k, v in self.ema.items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser/{key}/{name}"] = value
+        cpu = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        metadata = {"progress": json.dumps(vars(self.state)), "recipe": self._recipe_text()}
+        with atomic_path(self.checkpoint, overwrite=True) as temporary:
+            Path(temporary).write_bytes(save(cpu, metadata))
 
     def resume(self) -> None:
-        """Restores the checkpoint."""
-        self.state = load_checkpoint(self.checkpoint, self.model, self.ema, self.optimiser, self._recipe_text())
+        """Restores what `save` wrote.
+
+        Raises:
+            LincaeError: the file is damaged or belongs to another recipe.
+        """
+        path = self.checkpoint
+        try:
+            with safe_open(str(path), "pt") as file:
+                metadata = file.metadata() or {}
+                state = State(**json.loads(metadata["progress"]))
+                if metadata["recipe"] != self._recipe_text():
+                    hint = "use another -o, or start anew: --no-resume"
+                    raise LincaeError(f"{path}: belongs to another recipe", hint)
+                self.model.load_state_dict({k: file.get_tensor(f"model/{k}") for k in self.model.state_dict()})
+                for key in self.ema:
+                    self.ema[key].copy_(file.get_tensor(f"ema/{key}"))
+                parameters = dict(self.model.named_parameters())
+                for name in file.keys():  # noqa: SIM118
+                    if name.startswith("optimiser/"):
+                        _, key, target = name.split("/", 2)
+                        value, parameter = file.get_tensor(name), parameters[target]
+                        self.optimiser.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
+            raise LincaeError(f"{path}: damaged checkpoint ({type(e).__name__})", "start anew: --no-resume") from None
+        self.state = state
 
     def _recipe_text(self) -> str:
         return self.recipe.model_dump_json(exclude={"report"})
-
-    @property
-    def exported(self) -> Path:
-        """The file of the exported weights."""
-        return self.out / f"{self.recipe.name}.safetensors"
 
     def export(self) -> None:
         """Writes the averaged weights."""
@@ -207,16 +312,12 @@ class Trainer:
         config = {**self.model.config.to_dict(), **self.how.measured(self.averaged(), self.clips)}
         save_weights(self.ema, config, self.exported, name=recipe.name, version=recipe.version, license=recipe.license)
 
-    def run(
-        self,
-        validate: Callable[[Trainer], None] | None = None,
-        report: Callable[[Trainer, dict[str, float]], None] | None = None,
-    ) -> Path:
+    def run(self, validate: Callable[[], None] | None = None, report: Report | None = None) -> Path:
         """Trains until the budget is spent, then exports the weights and returns their file.
 
         Args:
             validate: called `report.validate_times` times during the training and once at its end.
-            report: called about once a second with the latest figures.
+            report: called about once a second with progress and the latest figures.
 
         Raises:
             FloatingPointError: the loss is not a number.
@@ -235,11 +336,11 @@ class Trainer:
                 raise FloatingPointError("the loss is not a number")
             sums, count = {k: sums.get(k, 0.0) + v for k, v in figures.items()}, count + 1
             if now - reported >= 1 or self.done >= 1:
-                row = self._row({k: v / count for k, v in sums.items()}, count, now - reported)
                 if first:
+                    row = self._row({k: v / count for k, v in sums.items()}, count, now - reported)
                     append_row(self.out / "metrics.csv", row)
-                if report and first:
-                    report(self, row)
+                    if report:
+                        report(self.done, row)
                 reported, sums, count = now, {}, 0
             if first and now - saved >= every:
                 self.save()
@@ -247,13 +348,13 @@ class Trainer:
             if times and self.done < 1 and self.done * times >= self.state.validations + 1:
                 self.state.validations += 1
                 if validate and first:
-                    validate(self)
+                    validate()
                 reported = last = time.monotonic()
         if first:
             self.save()
             self.export()
             if validate:
-                validate(self)
+                validate()
         return self.exported
 
     def _agree(self, figures: dict[str, float], seconds: float) -> dict[str, float]:
@@ -295,54 +396,6 @@ def ema_decay(step: int, limit: float) -> float:
     return min(limit, (1 + step) / (10 + step))
 
 
-def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    ema: dict[str, Tensor],
-    optimiser: torch.optim.Optimizer,
-    state: State,
-    recipe: str,
-) -> None:
-    """Writes weights, moving average, optimiser state and progress, and the recipe they belong to, atomically."""
-    tensors = {f"model/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"ema/{k}": v for k, v in ema.items()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimiser.state.get(parameter, {}).items():
-            tensors[f"optimiser/{key}/{name}"] = value
-    cpu = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with atomic_path(path, overwrite=True) as temporary:
-        Path(temporary).write_bytes(save(cpu, {"progress": json.dumps(vars(state)), "recipe": recipe}))
-
-
-def load_checkpoint(
-    path: Path, model: nn.Module, ema: dict[str, Tensor], optimiser: torch.optim.Optimizer, recipe: str
-) -> State:
-    """Restores in place what `save_checkpoint` wrote; returns the progress.
-
-    Raises:
-        LincaeError: the file is damaged or belongs to another recipe.
-    """
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            state = State(**json.loads(metadata["progress"]))
-            if metadata["recipe"] != recipe:
-                raise LincaeError(f"{path}: belongs to another recipe", "use another -o, or start anew: --no-resume")
-            model.load_state_dict({k: file.get_tensor(f"model/{k}") for k in model.state_dict()})
-            for key in ema:
-                ema[key].copy_(file.get_tensor(f"ema/{key}"))
-            parameters = dict(model.named_parameters())
-            for name in file.keys():  # noqa: SIM118
-                if name.startswith("optimiser/"):
-                    _, key, target = name.split("/", 2)
-                    value = file.get_tensor(name)
-                    parameter = parameters[target]
-                    optimiser.state[parameter][key] = value if key == "step" else value.to(parameter.device)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise LincaeError(f"{path}: damaged checkpoint ({type(e).__name__})", "start anew: --no-resume") from None
-    return state
-
-
 def append_row(path: Path, row: Mapping[str, float]) -> None:
     """Appends a row to a CSV file, after a header if the file is new."""
     new = not path.exists()
@@ -354,12 +407,7 @@ def append_row(path: Path, row: Mapping[str, float]) -> None:
 
 
 def drop_rows_after(path: Path, step: int) -> None:
-    """Removes the rows that a killed run wrote after its last checkpoint, and incomplete ones.
-
-    Args:
-        path: CSV file with a column `step`; nothing happens if it is missing.
-        step: last step to keep.
-    """
+    """Removes from a CSV file, if there is one, incomplete rows and those after a step: of a run that was killed."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -371,3 +419,61 @@ def drop_rows_after(path: Path, step: int) -> None:
     kept = [r for r in rows if len(r) == len(columns) and r[at].isdigit() and int(r[at]) <= step]
     with atomic_path(path, overwrite=True) as temporary:
         Path(temporary).write_text("\n".join(",".join(r) for r in [columns, *kept]) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together, one for each GPU, started by torchrun."""
+
+    device: torch.device  # where this one computes
+    rank: int = 0  # its number; the first writes all files
+    count: int = 1
+
+    def wrapped(self, loss: nn.Module) -> Any:
+        """A module whose backward pass averages the gradients of all processes."""
+        if self.count == 1:
+            return loss
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(loss, device_ids=devices, broadcast_buffers=False)
+
+    def summed(self, values: list[float]) -> list[float]:
+        """The sum over all processes of each value; waits for the others."""
+        if self.count == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return list(total.tolist())
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone.
+
+    Args:
+        device: auto, cpu, cuda or cuda:N; with several processes each takes the GPU of its number on its machine.
+
+    Raises:
+        LincaeError: no such device, or the processes do not find each other.
+    """
+    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if count > 1 and device == "auto" and torch.cuda.is_available():
+        device = "cuda"
+    if count > 1 and device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', rank)}"
+    where = choose_device(device)
+    if count == 1:
+        yield Processes(where)
+        return
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    try:
+        torch.distributed.init_process_group("nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as e:
+        raise LincaeError(
+            f"process {rank} of {count} cannot join the others ({str(e).partition(chr(10))[0][:200]})",
+            "start them together: torchrun --nproc-per-node N -m lincae_cli train RECIPE",
+        ) from None
+    try:
+        yield Processes(where, rank, count)
+    finally:
+        torch.distributed.destroy_process_group()

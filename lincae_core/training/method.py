@@ -22,31 +22,20 @@ GRID = 10_000  # noise levels that `draw_index` chooses among
 
 
 class Step(ABC):
-    """What one kind of model learns in a training step. `loop.step_for` chooses it by the model's family.
+    """What one kind of model learns in a training step. `loop.step_for` chooses it by the model's family."""
 
-    Attributes:
-        crop_samples: length of the crops that `loss` gets.
-    """
-
-    crop_samples: int
+    crop_samples: int  # length of the crops that `loss` gets
 
     @abstractmethod
     def draw(self, model: Any, crops: Tensor, progress: float, generator: Generator) -> dict[str, Tensor]:
-        """Everything random of a step beside the crops.
+        """Everything random of a step beside the crops ``[B, crop_samples]``, by a generator on the CPU.
 
-        Args:
-            model: the model.
-            crops: ``[B, crop_samples]``.
-            progress: part of the training done, in [0, 1].
-            generator: source of randomness on the CPU; depends on seed and step alone.
+        `progress` is the part of the training done, in [0, 1]. All draws depend on seed and step alone.
         """
 
     @abstractmethod
     def loss(self, model: Any, x: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of a batch, and figures for metrics.csv. A pure function: torch.compile may compile it."""
-
-    def begin(self, model: Any, clips: Clips) -> None:  # noqa: B027
-        """Sets up the weights of a new model, before the first step; not called on resuming."""
+        """Mean loss of a batch ``[B, crop_samples]``, and figures for metrics.csv. Pure: torch.compile may take it."""
 
     def measured(self, model: Any, clips: Clips) -> dict[str, Any]:
         """Fields of the model's config that are measured on the trained model."""
@@ -54,13 +43,9 @@ class Step(ABC):
         return {}
 
     def share(self, crops: Tensor, draws: dict[str, Tensor], rank: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The part of a batch that is the work of one of several processes; the mean of their losses is the batch's.
+        """The part of a batch for process `rank` of `count`, which divides B; the mean of their losses is the batch's.
 
-        Args:
-            crops: the whole batch.
-            draws: what `draw` gave for it.
-            rank: number of the process, from 0.
-            count: number of processes, of which the batch is a multiple.
+        Takes the whole batch and what `draw` gave for it.
         """
         return crops.chunk(count)[rank], {k: v.chunk(count)[rank] for k, v in draws.items()}
 
@@ -69,10 +54,9 @@ class LinCaeStep(Step):
     """Consistency training with the two tricks, for models with an encoder, a latent-side decoder and a denoiser."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.linearity, self.consistency = recipe.linearity, recipe.consistency
+        self.linearity, self.consistency, self.seed = recipe.linearity, recipe.consistency, recipe.seed
         self.crop_frames = recipe.data.crop_frames
         self.crop_samples = self.crop_frames * HOP + 2 * LEAD
-        self.seed = recipe.seed
 
     def loss(self, model: ConsistencyModel, x: Tensor, draws: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The training step of the paper.
@@ -132,12 +116,10 @@ class LinCaeStep(Step):
     def share(self, crops: Tensor, draws: dict[str, Tensor], rank: int, count: int) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Step.share`. The crop before the first comes along to be mixed with it; `own` are the other items."""
         size, n = len(crops), len(crops) // count
-        items = torch.arange(rank * n - 1, (rank + 1) * n) % size
+        items = both = torch.arange(rank * n - 1, (rank + 1) * n) % size
         own = torch.arange(1, n + 1)
         if len(draws["gains"]) > size:  # with mixtures
             both, own = torch.cat([items, size + items]), torch.cat([own, n + 1 + own])
-        else:
-            both = items
         per_crop = ("weights", "replaced")
         part = {k: v[(items if k in per_crop else both).to(v.device)] for k, v in draws.items()}
         return crops[items.to(crops.device)], {**part, "own": own}
@@ -160,12 +142,7 @@ def draw_weights(batch: int, generator: Generator) -> Tensor:
 
 
 def mix(x: Tensor, w: Tensor) -> Tensor:
-    """``w x + (1 - w) roll(x, 1)``: mixes every item with its neighbour in the batch.
-
-    Args:
-        x: audio or latents ``[B, ...]``.
-        w: weights ``[B]``.
-    """
+    """``w x + (1 - w) roll(x, 1)``: mixes audio or latents ``[B, ...]`` with their neighbours, w ``[B]``."""
     w = per_item(w, x)
     return (w * x + (1 - w) * x.roll(1, 0)).to(x.dtype)
 
@@ -179,16 +156,10 @@ def per_item(values: Tensor, x: Tensor) -> Tensor:
 
 
 def gain_range(progress: float, low: float, high: float, shrink: bool) -> tuple[float, float]:
-    """Range of the gains at a point of the training.
+    """Range of the gains at a point of the training in [0, 1].
 
     With ``shrink`` both ends move to 1 by a cosine between 20 % and 90 % of the training (the paper's `lin-cae`), else
     they stay (`lin-cae-2`).
-
-    Args:
-        progress: part of the training done, in [0, 1].
-        low: smallest gain at the start.
-        high: largest gain at the start.
-        shrink: whether the range shrinks.
     """
     if not shrink:
         return low, high
@@ -200,13 +171,7 @@ def gain_range(progress: float, low: float, high: float, shrink: bool) -> tuple[
 def draw_gains(peaks: Tensor, bounds: tuple[float, float], probability: float, generator: Generator) -> Tensor:
     """Gains ``a``, ``[B]``: uniform in the range with a probability, else 1; below 0.05 they become 0.
 
-    Each is limited so that the peak of the scaled audio stays <= 1.
-
-    Args:
-        peaks: largest magnitude in every item's audio, ``[B]``.
-        bounds: range of the gains.
-        probability: probability that an item is scaled at all.
-        generator: source of randomness.
+    Each is limited so that the peak of the scaled audio stays <= 1; `peaks` ``[B]`` are those before.
     """
     low, high = bounds
     a = low + (high - low) * torch.rand(len(peaks), generator=generator)
@@ -219,23 +184,18 @@ def draw_gains(peaks: Tensor, bounds: tuple[float, float], probability: float, g
 
 
 def consistency_loss(
-    model: ConsistencyModel,
-    target: Tensor,
-    features: Any,
-    noise: Tensor,
-    student: Tensor,
-    teacher: Tensor,
+    model: ConsistencyModel, target: Tensor, features: Any, noise: Tensor, student: Tensor, teacher: Tensor,
     weighting: str,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Mean of ``weight * pseudo_huber(f(x + sigma_s n) - f(x + sigma_t n))``; the teacher gets no gradient.
 
     Args:
         model: student and teacher are the same weights.
-        target: clean frames ``[B, T, 2048]``.
+        target: clean frames x ``[B, T, 2048]``.
         features: output of the latent-side decoder.
-        noise: unit Gaussian, like ``target``; the same for student and teacher.
-        student: noise levels ``[B]``.
-        teacher: lower noise levels ``[B]``.
+        noise: unit Gaussian n, like ``target``; the same for student and teacher.
+        student: noise levels sigma_s ``[B]``.
+        teacher: lower noise levels sigma_t ``[B]``.
         weighting: "step" for the paper's ``1 / (sigma_s - sigma_t)``; "relative" for that times ``sigma_s / c_out``,
             which gives every noise level about the same weight in the network's output.
     """
@@ -288,8 +248,7 @@ def index_weights(p: Preconditioning, mean: float, std: float) -> Tensor:
     The density of a normal ln sigma, taken per unit of *index* (arXiv 2310.14189, section 3.5, as Music2Latent and
     Lin-CAE draw it), which puts more weight on the lowest levels than `draw_sigma` does.
     """
-    index = torch.arange(GRID - 1, dtype=torch.float64) / (GRID - 1)
-    log_sigma = p.sigma(index).log()
+    log_sigma = p.sigma(torch.arange(GRID - 1, dtype=torch.float64) / (GRID - 1)).log()
     return (-0.5 * ((log_sigma - mean) / std) ** 2).exp() / (std * math.sqrt(2 * math.pi))
 
 

@@ -7,11 +7,12 @@ import difflib
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lincae_core.models.frame import FrameConfig
 from lincae_core.models.frame64 import Frame64Config
@@ -117,18 +118,24 @@ class OptimiserSection(Section):
     ema: float = Field(0.999, ge=0, lt=1)
 
 
+def _check_duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+
+
 class BudgetSection(Section):
     """Length of the training, as `time` (wall clock: 25m, 1h30m) or as `steps`."""
 
-    time: str | None = None
+    time: Duration | None = None
     steps: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _one(self) -> BudgetSection:
         if (self.time is None) == (self.steps is None):
             raise ValueError("give either `time` (25m) or `steps`")
-        if self.time is not None:
-            parse_duration(self.time)
         return self
 
     @property
@@ -140,16 +147,10 @@ class BudgetSection(Section):
 class ReportSection(Section):
     """Checkpoints and validation."""
 
-    checkpoint_every: str = "5m"
+    checkpoint_every: Duration = "5m"
     validate_times: int = Field(4, ge=0, le=1000, description="validations during training; one more at its end")
     validation_seconds: float = Field(8.0, gt=0.5, description="length used of each held-out file, s")
     validation_files: int = Field(6, ge=1)
-
-    @field_validator("checkpoint_every")
-    @classmethod
-    def _time(cls, text: str) -> str:
-        parse_duration(text)
-        return text
 
 
 class Recipe(Section):
@@ -192,6 +193,13 @@ class Recipe(Section):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value  # YAML 1.1 reads on as true
 
 
+def as_yaml(recipe: Recipe) -> str:
+    """A recipe with every default filled in; loading it gives the same recipe."""
+    unused = dict.fromkeys(recipe.unused, True)
+    content = recipe.model_dump(mode="json", exclude={"model": {"latent_scale"}, **unused})  # type: ignore[arg-type]
+    return yaml.safe_dump(content, sort_keys=False)
+
+
 def parse_duration(text: str) -> float:
     """Seconds, above 0, from `90`, `90s`, `25m` or `1h30m`; ValueError for anything else."""
     try:
@@ -212,12 +220,9 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(name_or_path: str | Path) -> tuple[Path, Path]:
-    """A recipe's file, and the folder that relative data folders in it are looked up from.
+    """A recipe's file, by path or by the name of one that comes with the package; and the folder of its relative paths.
 
     That is the file's own folder; for a recipe that comes with the package it is the working folder.
-
-    Args:
-        name_or_path: a file, or the name of a recipe that comes with the package.
 
     Raises:
         LincaeError: no such recipe.
@@ -234,12 +239,10 @@ def find_recipe(name_or_path: str | Path) -> tuple[Path, Path]:
 
 
 def load_recipe(
-    name_or_path: str | Path,
-    overrides: dict[str, str] | None = None,
-    budget: str | None = None,
+    name_or_path: str | Path, overrides: dict[str, str] | None = None, budget: str | None = None,
     folders: Sequence[Path] = (),
-) -> Recipe:
-    """Reads and checks a recipe. The arguments after the first are those of `parse_recipe`.
+) -> Recipe:  # fmt: skip
+    """Reads a recipe and checks it with `parse_recipe`.
 
     Raises:
         LincaeError: there is no such recipe, it cannot be read, or it is wrong.
@@ -254,13 +257,9 @@ def load_recipe(
 
 
 def parse_recipe(
-    data: bytes,
-    name: str,
-    base: Path,
-    overrides: dict[str, str] | None = None,
-    budget: str | None = None,
+    data: bytes, name: str, base: Path, overrides: dict[str, str] | None = None, budget: str | None = None,
     folders: Sequence[Path] = (),
-) -> Recipe:
+) -> Recipe:  # fmt: skip
     """Checks the text of a recipe.
 
     Args:
@@ -290,10 +289,8 @@ def parse_recipe(
             _override(raw, key, value, name)
     except RecursionError:
         raise LincaeError(f"{name}: nested too deeply") from None
-    if folders:
-        section = raw.setdefault("data", {})
-        if isinstance(section, dict):
-            section["folders"] = [{"path": str(Path(f).expanduser().absolute())} for f in folders]
+    if folders and isinstance(section := raw.setdefault("data", {}), dict):
+        section["folders"] = [{"path": str(Path(f).expanduser().absolute())} for f in folders]
     if budget is not None:
         raw["budget"] = {"time": budget}
     try:
@@ -325,16 +322,17 @@ def _override(raw: dict[str, Any], key: str, value: str, name: str) -> None:
     for parent in parents:
         if isinstance(node, list) and parent.isdecimal() and int(parent) < len(node):
             node = node[int(parent)]
-            continue
-        if not isinstance(node, dict):
+        elif isinstance(node, dict):
+            node = node.setdefault(parent, {})
+        else:
             raise LincaeError(f"{name}: --set {key}: {parent} is not a section of a recipe")
-        node = node.setdefault(parent, {})
     try:
         parsed = yaml.safe_load(value)
     except YAML_ERRORS:
         raise LincaeError(f"{name}: --set {key}={value}: not a YAML value") from None
     if isinstance(parsed, str):
-        parsed = _number(parsed)
+        with suppress(ValueError):
+            parsed = float(parsed)  # YAML reads 1e-3 as a string
     if key.startswith("data.folders.") and last == "path" and isinstance(parsed, str):
         parsed = _placed(parsed, Path.cwd())
     elif key in ("data", "data.folders"):
@@ -349,23 +347,12 @@ def _override(raw: dict[str, Any], key: str, value: str, name: str) -> None:
         raise LincaeError(f"{name}: --set {key}: no such place in the recipe")
 
 
-def _number(text: str) -> str | float:
-    """YAML reads 1e-3 as a string; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 def explain(error: ValidationError) -> str:
     """The first problem that pydantic found, as one line with the key and the value."""
     first = error.errors()[0]
-    kind, context = first["type"], first.get("ctx") or {}
-    location = list(first["loc"])
+    kind, context, location, family = first["type"], first.get("ctx") or {}, list(first["loc"]), ""
     if location[:1] == ["model"] and len(location) > 1:  # pydantic puts the family after the section
-        family, location = str(location[1]), [location[0], *location[2:]]
-    else:
-        family = ""
+        family = str(location.pop(1))
     where = ".".join(map(str, location))
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return _unknown_key(location, family)
@@ -379,12 +366,14 @@ def explain(error: ValidationError) -> str:
     elif kind == "string_pattern_mismatch":
         problem = f"`{where}` is {value}; it may only have lower-case letters, digits, `.`, `_` and `-`"
     else:
-        problem = f"`{where or 'recipe'}` is {value}; it must be {_wanted(kind, context, first['msg'])}"
+        words, bound = _BOUNDS.get(kind, ("", ""))
+        wanted = f"{words} {context[bound]}" if words else _KINDS.get(kind.partition("_")[0], first["msg"])
+        problem = f"`{where or 'recipe'}` is {value}; it must be {wanted}"
     more = error.error_count() - 1
     return problem + (f" (and {more} more)" if more else "")
 
 
-_BOUNDS = {
+_BOUNDS = {  # pydantic's kinds of errors: words, and which entry of the context follows them
     "greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
     "less_than_equal": ("at most", "le"), "multiple_of": ("a multiple of", "multiple_of"),
     "literal_error": ("one of", "expected"),
@@ -396,14 +385,6 @@ _KINDS = {
     "string": "a text", "path": "a path", "list": "a list", "tuple": "a list", "model": "a mapping",
     "dataclass": "a mapping", "dict": "a mapping",
 }  # fmt: skip
-
-
-def _wanted(kind: str, context: dict[str, Any], message: str) -> str:
-    """What a value must be, from pydantic's error."""
-    if kind in _BOUNDS:
-        words, key = _BOUNDS[kind]
-        return f"{words} {context[key]}"
-    return _KINDS.get(kind.partition("_")[0], message)
 
 
 def _shown(value: Any) -> str:
@@ -418,12 +399,8 @@ def _unknown_key(location: list[Any], family: str) -> str:
     key, where = str(location[-1]), ".".join(map(str, location))
     elsewhere = [dotted for dotted in _all_keys() if dotted.rpartition(".")[2] == key]
     beside = _keys(_section(location[:-1], family))
-    near = difflib.get_close_matches(key, beside, 1, 0.6)
-    if near or not elsewhere:
-        near = near or difflib.get_close_matches(key, beside, 1, 0.4)
-        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(beside)}"
-    else:
-        hint = f"did you mean `{elsewhere[0]}`?"
+    near = difflib.get_close_matches(key, beside, 1, 0.6 if elsewhere else 0.4) or elsewhere
+    hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(beside)}"
     return f"unknown key `{where}`; {hint}"
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import soundfile as sf
 
 from lincae_core.api import Model
 from lincae_core.evaluation.dataset import Audio
+from lincae_core.evaluation.metrics import rms
 from lincae_core.evaluation.protocols import Session, measure_track
-from lincae_core.evaluation.systems.lincae_model import LincaeModel
-from lincae_core.evaluation.systems.system import System
+from lincae_core.evaluation.systems import LincaeModel, System
 from lincae_core.models.codec import Autoencoder
 from lincae_core.plot import spectrogram_sheet
 from lincae_core.training.data import QUIETEST, RATE, read_mono
@@ -25,21 +26,16 @@ if TYPE_CHECKING:
 GAIN = 0.5  # of the homogeneity
 HEARD = {"recon": "decoded", "sum": "sum", "sep": "separated"}  # what is kept for listening, and its file's name
 DRAWN = 4  # tracks in the picture
+WANTED = ("recon", "sdr", "hom", "add", "sep", "enc_hom", "enc_add")  # MSS, SDR in dB, relative L2 errors
 
 Sounds = dict[str, np.ndarray]  # original, decoded, ... each [n]
 
 
 def evaluate(system: System, clips: Sequence[np.ndarray], device: str = "cpu") -> tuple[dict[str, float], list[Sounds]]:
-    """Measures a model by `lincae_core.evaluation.protocols`, with pairs of clips as the two stems of a track.
-
-    Args:
-        system: the model.
-        clips: mono audio of equal length ``[n]``.
-        device: where distances are computed.
+    """Measures a model by `evaluation.protocols`, with pairs of mono clips ``[n]`` as the two stems of a track.
 
     Returns:
-        Means over the tracks: `recon`, `hom`, `add`, `sep` (MSS), `sdr` of the reconstruction (dB), `enc_hom`,
-        `enc_add` (relative L2 errors). And what was decoded of every track.
+        Means over the tracks of what is `WANTED`, and what was decoded of every track.
     """
     values: dict[str, list[float]] = {}
     heard: list[Sounds] = []
@@ -58,18 +54,13 @@ def evaluate(system: System, clips: Sequence[np.ndarray], device: str = "cpu") -
             if name == "sdr" or m.metric in ("mss", "error"):
                 values.setdefault(name, []).extend(m.values)
         heard.append(sounds)
-    wanted = ("recon", "sdr", "hom", "add", "sep", "enc_hom", "enc_add")
-    return {k: round(float(np.mean(values[k])), 4) for k in wanted if values.get(k)}, heard
+    return {k: round(float(np.mean(values[k])), 4) for k in WANTED if values.get(k)}, heard
 
 
-def load_validation(files: Sequence[Path], count: int, seconds: float, rms: float | None) -> list[np.ndarray]:
+def load_validation(files: Sequence[Path], count: int, seconds: float, level: float | None) -> list[np.ndarray]:
     """The first ``seconds`` of up to ``count`` files that are long enough and not silent.
 
-    Args:
-        files: held-out files.
-        count: most clips.
-        seconds: length of each.
-        rms: RMS that each is scaled to; None leaves them as they are.
+    They are scaled to an RMS of `level`, or not with None.
 
     Raises:
         LincaeError: there is none.
@@ -81,11 +72,10 @@ def load_validation(files: Sequence[Path], count: int, seconds: float, rms: floa
             audio = read_mono(path)[:length]
         except LincaeError:
             continue
-        level = float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
-        if len(audio) == length and level > QUIETEST:
-            clips.append((audio * (rms / level if rms else 1)).astype(np.float32))
+        if len(audio) == length and rms(audio) > QUIETEST:
+            clips.append((audio * (level / rms(audio) if level else 1)).astype(np.float32))
         if len(clips) == count:
-            break
+            return clips
     if not clips:
         raise LincaeError(
             f"none of {len(files)} held-out files has {seconds:g} s of audio",
@@ -96,17 +86,11 @@ def load_validation(files: Sequence[Path], count: int, seconds: float, rms: floa
 
 def validate_and_write(trainer: Trainer, files: Sequence[Path]) -> dict[str, float]:
     """Measures the averaged weights; writes `validation.csv`, `samples/` and `validation.png`; returns the row."""
-    import soundfile as sf
-
-    recipe = trainer.recipe
-    report = recipe.report
+    recipe, report = trainer.recipe, trainer.recipe.report
     clips = load_validation(files, report.validation_files, report.validation_seconds, recipe.reference_rms)
     info = {"name": recipe.name, "version": recipe.version, "fingerprint": "sha256:" + "0" * 64}
     model = Model(Autoencoder(trainer.averaged(), info, trainer.device))
-    system = LincaeModel(
-        lambda: model, name=recipe.name, label=recipe.name, version=recipe.version, fingerprint=info["fingerprint"],
-        latent_rate=0,
-    )  # fmt: skip
+    system = LincaeModel(lambda: model, **info, label=recipe.name, latent_rate=0)
     figures, heard = evaluate(system, clips, str(trainer.device))
     row = {"step": trainer.state.step, "progress": round(trainer.done, 4), **figures}
     append_row(trainer.out / "validation.csv", row)

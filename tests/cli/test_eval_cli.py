@@ -116,7 +116,7 @@ def test_tracks_by_name_with_commas_or_without(lincae):
 def test_the_same_command_again_measures_nothing(lincae, monkeypatch):
     line = ["--data", "music", "--model", "identity", "--json", "-"]
     _, first, _ = lincae(*line)
-    from lincae_core.evaluation.systems import Identity
+    from lincae_core.evaluation.references import Identity
 
     def never(*_):
         raise AssertionError("measured again")
@@ -127,7 +127,7 @@ def test_the_same_command_again_measures_nothing(lincae, monkeypatch):
 
 
 def test_interrupted_it_says_so_and_goes_on(lincae, here, monkeypatch, capsys):
-    from lincae_core.evaluation.systems import Identity
+    from lincae_core.evaluation.references import Identity
 
     encode, seen = Identity.encode, []
 

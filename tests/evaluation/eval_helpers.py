@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from lincae_core.evaluation.systems import System
+from lincae_core.evaluation.protocols import System
 
 RATE = 44100
 STEMS = ("bass", "drums", "other", "vocals")

@@ -10,8 +10,8 @@ from eval_helpers import RATE, write_track
 from lincae_core.evaluation import judges as module
 from lincae_core.evaluation.dataset import find_tracks
 from lincae_core.evaluation.judges import PACKAGES, Judges
+from lincae_core.evaluation.references import Identity
 from lincae_core.evaluation.results import Settings, evaluate
-from lincae_core.evaluation.systems import Identity
 from lincae_formats.errors import LincaeError
 
 INSTALLED = all(importlib.util.find_spec(name) for name in PACKAGES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lincae_core.evaluation.systems.klt import imdct, mdct
+from lincae_core.evaluation.references import imdct, mdct
 
 
 def noise(n):

@@ -9,7 +9,7 @@ from eval_helpers import RATE, STEMS, Affine, Counting, stems
 from lincae_core.evaluation.dataset import Audio
 from lincae_core.evaluation.metrics import LIMIT_DB
 from lincae_core.evaluation.protocols import GAINS, Session, measure_track, relative_error, stereo_leaks
-from lincae_core.evaluation.systems import Identity
+from lincae_core.evaluation.references import Identity
 
 
 def track(names=STEMS, seconds=0.6):

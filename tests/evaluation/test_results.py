@@ -11,8 +11,8 @@ from eval_helpers import RATE, Affine, Counting, music, write_track
 
 from lincae_core.evaluation import results as module
 from lincae_core.evaluation.dataset import Audio, find_tracks
+from lincae_core.evaluation.references import Identity
 from lincae_core.evaluation.results import Settings, excerpt, safe_name
-from lincae_core.evaluation.systems import Identity
 from lincae_formats.errors import LincaeError
 
 PER_TRACK = {"A": 1 + 1 + 2 + 4 + 2, "B": 1 + 1 + 2 + 4 + 2}  # warm-up, mixture, stems, gains, accompaniments

@@ -5,9 +5,9 @@ import pytest
 import torch
 from eval_helpers import RATE, music
 
+from lincae_core.evaluation import references as module
+from lincae_core.evaluation.references import CONFIG, WEIGHTS, StableAudioVae
 from lincae_core.evaluation.systems import Options, choose_systems
-from lincae_core.evaluation.systems import stable_audio as module
-from lincae_core.evaluation.systems.stable_audio import CONFIG, WEIGHTS, StableAudioVae
 from lincae_formats.errors import LincaeError
 
 diffusers = pytest.importorskip("diffusers", reason="the package diffusers is not installed")

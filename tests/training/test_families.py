@@ -9,7 +9,7 @@ import torch
 
 from lincae_core.models.codec import decode_array, encode_array
 from lincae_core.models.store import load, read_info
-from lincae_core.training.start import train
+from lincae_core.training.loop import train
 
 TINY = {
     "family": "unet", "base_channels": 8, "multipliers": [1, 1, 1, 1, 1], "blocks": 1, "bottleneck_channels": 16,
@@ -63,8 +63,7 @@ def test_a_small_unet_trains_and_works(audio, tmp_path, linearity):
 
 def test_a_gpu_may_get_another_batch(audio, tmp_path):
     from lincae_core.training.data import load_clips
-    from lincae_core.training.loop import Trainer
-    from lincae_core.training.processes import Processes
+    from lincae_core.training.loop import Processes, Trainer
     from lincae_core.training.recipe import Recipe
 
     clips, _ = load_clips([(audio, 1.0)], 0.1, 34304, 0)

@@ -9,10 +9,9 @@ import yaml
 
 from lincae_core.models.store import load_weights
 from lincae_core.training.levels import on_grid
-from lincae_core.training.loop import step_for
+from lincae_core.training.loop import step_for, train
 from lincae_core.training.method import LinCaeStep
-from lincae_core.training.recipe import Recipe, load_recipe
-from lincae_core.training.start import as_yaml, train
+from lincae_core.training.recipe import Recipe, as_yaml, load_recipe
 from lincae_formats.errors import LincaeError
 
 

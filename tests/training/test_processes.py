@@ -15,10 +15,8 @@ from safetensors import safe_open
 
 from lincae_core.models.store import build
 from lincae_core.training.data import load_clips
-from lincae_core.training.loop import Trainer, step_for
-from lincae_core.training.processes import Processes, joined
+from lincae_core.training.loop import Processes, Trainer, joined, step_for, train
 from lincae_core.training.recipe import Recipe
-from lincae_core.training.start import train
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lincae_core.training.recipe import PACKAGE, load_recipe, parse_duration, parse_recipe, shipped_recipes
-from lincae_core.training.start import as_yaml
+from lincae_core.training.recipe import PACKAGE, as_yaml, load_recipe, parse_duration, parse_recipe, shipped_recipes
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]

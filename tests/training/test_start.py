@@ -22,10 +22,8 @@ from safetensors import safe_open
 
 from lincae_core.models.store import load
 from lincae_core.training.data import load_clips
-from lincae_core.training.loop import Trainer, drop_rows_after, learning_rate
-from lincae_core.training.processes import Processes
+from lincae_core.training.loop import Processes, Trainer, drop_rows_after, learning_rate, locked, train
 from lincae_core.training.recipe import load_recipe
-from lincae_core.training.start import locked, train
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +197,7 @@ def test_not_resuming_starts_anew(audio, tmp_path, trained):
 CHILD = """
 import sys
 from pathlib import Path
-from lincae_core.training.start import train
+from lincae_core.training.loop import train
 overrides = dict(a.split("=", 1) for a in sys.argv[3:])
 train(Path(sys.argv[1]), Path(sys.argv[2]), overrides=overrides, device="cpu")
 """
