@@ -3,46 +3,66 @@
 Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
 """
 
-from ._version import __version__
-from .algebra import check_compatible, requantised
-from .curve import Curve, Fade
-from .errors import (
-    ChecksumError,
-    DTypeError,
-    HeaderError,
-    IncompatibleError,
-    LatError,
-    LayoutError,
-    LincaeError,
-    NonFiniteError,
-    NotHDF5Error,
-    OverflowFloat16Error,
-    ShapeError,
-    TargetExistsError,
-    TruncatedError,
-    UnsupportedVersionError,
-    UsageError,
-    WrongFormatError,
-)
-from .files import atomic_path, check_target, remove_leftovers
-from .header import Group, Header
-from .latents import (
-    Latents,
-    collect,
-    concat,
-    crossfade,
-    fade,
-    gain,
-    mix,
-    pad,
-    read_lat,
-    remix,
-    repeat,
-    shift,
-    subtract,
-)
-from .reader import LatReader, Pool, verify
-from .writer import LatWriter, write_lat, write_lats
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .algebra import check_compatible, requantised
+    from .curve import Curve, Fade
+    from .errors import (
+        ChecksumError,
+        DTypeError,
+        HeaderError,
+        IncompatibleError,
+        LatError,
+        LayoutError,
+        LincaeError,
+        NonFiniteError,
+        NotHDF5Error,
+        OverflowFloat16Error,
+        ShapeError,
+        TargetExistsError,
+        TruncatedError,
+        UnsupportedVersionError,
+        UsageError,
+        WrongFormatError,
+    )
+    from .files import atomic_path, check_target, remove_leftovers
+    from .header import Group, Header
+    from .latents import (
+        Latents,
+        collect,
+        concat,
+        crossfade,
+        fade,
+        gain,
+        mix,
+        pad,
+        read_lat,
+        remix,
+        repeat,
+        shift,
+        subtract,
+    )
+    from .reader import LatReader, Pool, verify
+    from .writer import LatWriter, write_lat, write_lats
+
+# Modules are imported when a name of theirs is asked for: reading a header needs neither arithmetic nor the writer.
+_HOMES = {
+    "algebra": "check_compatible requantised",
+    "curve": "Curve Fade",
+    "errors": "ChecksumError DTypeError HeaderError IncompatibleError LatError LayoutError LincaeError NonFiniteError "
+    "NotHDF5Error OverflowFloat16Error ShapeError TargetExistsError TruncatedError UnsupportedVersionError UsageError "
+    "WrongFormatError",
+    "files": "atomic_path check_target remove_leftovers",
+    "header": "Group Header",
+    "latents": "Latents collect concat crossfade fade gain mix pad read_lat remix repeat shift subtract",
+    "reader": "LatReader Pool verify",
+    "writer": "LatWriter write_lat write_lats",
+}
+_MODULE = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "ChecksumError",
@@ -91,3 +111,16 @@ __all__ = [
     "write_lat",
     "write_lats",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name from its module."""
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_MODULE[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted({*globals(), *__all__})

@@ -247,18 +247,27 @@ def mix(
     def compute(start: int, stop: int) -> np.ndarray:
         total = np.zeros((*header.shape[:2], stop - start))
         for signal, factor, first, last, at in terms(start, stop):
-            total[:, :, at : at + last - first] += _times(signal.read(first, last), factor, signal.name)
+            there = total[:, :, at : at + last - first]
+            np.add(there, _times(signal.read(first, last), factor, signal.name), out=there)
         with np.errstate(over="ignore"):
             return _finite(total.astype(np.float32), label)
 
     def levels(start: int, stop: int) -> np.ndarray:
         shape = (header.channels, header.level_count, stop - start)
+        operands = [  # what is multiplied by 0 is known
+            (_levels(signal, first, last, header) * np.float32(factor), np.s_[:, :, at : at + last - first])
+            for signal, factor, first, last, at in terms(start, stop)
+            if factor != 0
+        ]
+        if all(not np.iscomplexobj(found) and (found >= 0).all() for found, _ in operands):
+            total = np.zeros(shape)  # known levels of one sign
+            for found, there in operands:
+                total[there] += np.square(found, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                return np.sqrt(total).astype(np.float32)
         added, taken, first_sign = np.zeros(shape), np.zeros(shape), np.zeros(shape)  # powers of both signs
         uncertain = np.zeros(shape, bool)
-        for signal, factor, first, last, at in terms(start, stop):
-            if factor == 0:
-                continue  # what is multiplied by 0 is known
-            found, there = _levels(signal, first, last, header) * factor, np.s_[:, :, at : at + last - first]
+        for found, there in operands:
             side = (found.real + found.imag).astype(np.float64)
             added[there] += np.square(np.where(side < 0, 0.0, side))
             taken[there] += np.square(np.where(side > 0, 0.0, side))

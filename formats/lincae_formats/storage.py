@@ -22,6 +22,7 @@ _END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}
 _HEAD = 52
 COPY_HINT = "copy or encode it again"
 MOST_DEFLATED = 1032  # deflate cannot shrink anything further
+_SAMPLE = 4096  # bytes
 _CHUNK_OVERHEAD = 64  # bytes by which a stored chunk may exceed deflate's own bound
 _HDF5_RAISES = (OSError, LookupError, RuntimeError, ValueError, TypeError, MemoryError, ArithmeticError)
 
@@ -420,9 +421,9 @@ class Chunks:
 def write_chunk(dataset: h5d.DatasetID, offset: tuple[int, ...], data: np.ndarray, cuts: Sequence[int] = ()) -> None:
     """Deflates a whole chunk and writes it as bytes; other numbers begin at the rows `cuts` of its second axis."""
     if len(data) == 1 and cuts:
-        parts = [np.ascontiguousarray(part).data for part in np.split(data[0], cuts)]
+        parts = [part.reshape(-1).view(np.uint8).data for part in np.split(data[0], cuts)]
     else:
-        parts = [np.ascontiguousarray(data).data]
+        parts = [data.reshape(-1).view(np.uint8).data]
     packed = deflated(parts)
     write_raw(dataset, offset, packed + fletcher32(packed))
 
@@ -447,15 +448,19 @@ def deflated(parts: Sequence[memoryview]) -> bytes:
 
 def _shortest(data: memoryview, end: int) -> bytes:
     best = _deflated(data, zlib.Z_HUFFMAN_ONLY, end)
-    if len(best) * 3 < data.nbytes:  # sparse: runs may be shorter
+    # Fast matches in a sample tell whether runs and the matches of level 9, which take long to find, pay.
+    short = data.nbytes <= _SAMPLE
+    sample = data if short else b"".join(data[at : at + _SAMPLE // 8] for at in range(0, data.nbytes, data.nbytes // 8))
+    plain = best if short else _deflated(sample, zlib.Z_HUFFMAN_ONLY, end)
+    matches = len(_deflated(sample, zlib.Z_DEFAULT_STRATEGY, end, level=1)) / len(plain)
+    if matches < 1.2 and len(best) * 3 < data.nbytes:
         best = min(best, _deflated(data, zlib.Z_RLE, end), key=len)
-    matches = _deflated(data, zlib.Z_DEFAULT_STRATEGY, end, level=1)  # fast, and tells whether level 9 pays
-    if len(matches) < 1.05 * len(best):
+    if matches < (1.05 if short else 0.95):
         best = min(best, _deflated(data, zlib.Z_DEFAULT_STRATEGY, end), key=len)
     return best
 
 
-def _deflated(data: memoryview, strategy: int, end: int, level: int = 9) -> bytes:
+def _deflated(data: memoryview | bytes, strategy: int, end: int, level: int = 9) -> bytes:
     packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
     return packer.compress(data) + packer.flush(end)
 

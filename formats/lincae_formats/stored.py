@@ -5,7 +5,7 @@ The rounding rule, the decoding rule and the error bound are in SPEC.md, section
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,36 +128,39 @@ class Stored:
         if self.steps is None or self.scale is None:
             return widen(self.data)
         with np.errstate(under="ignore"):
-            factors = STEPS[self.steps] * self.scale[:, None, :]
-            result = np.empty(self.data.shape, np.float32)
-            channels, _, frames = self.data.shape
-            group = dim = 0
-            for run in groups:  # no copy of the factors for every dimension
-                groups_end, dims_end = group + run.count, dim + run.count * run.size
-                shape = (channels, run.count, run.size, frames)
-                np.multiply(
-                    self.data[:, dim:dims_end].reshape(shape),
-                    factors[:, group:groups_end, None, :],
-                    out=result[:, dim:dims_end].reshape(shape),
-                    casting="unsafe",
-                    dtype=np.float32,
-                )
-                group, dim = groups_end, dims_end
+            factors = STEPS.take(self.steps) * self.scale[:, None, :]
+            result = self.data.astype(np.float32, order="C")
+            for _, numbers, own in runs(groups, result):
+                numbers *= factors[:, own, None, :]
         return result
 
     def signed_levels(self, groups: tuple[Group, ...]) -> np.ndarray:
-        """The levels, complex64 `[C, GL, n]`, see `signed`: step * scale / relative step, or as stored."""
+        """The levels `[C, GL, n]`, see `signed`: step * scale / relative step, or as stored."""
         channels, _, frames = self.data.shape
         if self.steps is None or self.scale is None:
             count = sum(run.count for run in groups if run.level)
             return signed(unknown((channels, count, frames)) if self.bands is None else self.bands)
-        found = layout(groups)
-        steps = STEPS[self.steps[:, found.level]] / found.relative[found.level, None].astype(np.float32)
+        having, at = [np.empty((channels, 0, frames), np.float32)], 0
+        for run in groups:
+            if run.level:
+                having.append((STEPS / np.float32(run.relative_step)).take(self.steps[:, at : at + run.count]))
+            at += run.count
+        levels = having[-1] if len(having) == 2 else np.concatenate(having, axis=1)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            levels = steps * self.scale[:, None, :]
+            levels *= self.scale[:, None, :]
         if self.known:
-            return levels.astype(np.complex64)
+            return levels
         return np.where(levels < 0, -1j, 1j) * np.maximum(np.abs(levels), UNHEARD).astype(np.complex64)
+
+
+def runs(groups: tuple[Group, ...], numbers: np.ndarray) -> Iterator[tuple[Group, np.ndarray, slice]]:
+    """Each run, a view `[C, count, size, n]` of its dimensions in `[C, D, n]`, and which of all groups are its own."""
+    channels, _, frames = numbers.shape
+    group = dim = 0
+    for run in groups:
+        own, end = slice(group, group + run.count), dim + run.count * run.size
+        yield run, numbers[:, dim:end].reshape(channels, run.count, run.size, frames), own
+        group, dim = own.stop, end
 
 
 def joined(parts: Sequence[Stored]) -> Stored:
@@ -191,7 +194,8 @@ def silence(header: Header, dtype: str, frames: int, known: bool = True) -> Stor
 def signed(levels: np.ndarray) -> np.ndarray:
     """Levels for arithmetic, complex64: known ones are real, uncertain ones imaginary, unknown ones NaN.
 
-    A real factor may then multiply them; its sign says that the latents are inverted.
+    A real factor may then multiply them; its sign says that the latents are inverted. Where all are known, float32
+    may stand for complex64.
 
     Args:
         levels: As signals and files tell them: known from 0 on, uncertain where negative (-0.0 too), unknown where NaN.
@@ -221,9 +225,11 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
         groups: The groups.
     """
     lay = layout(groups)
-    z = values.astype(np.float64)
-    rms = np.sqrt(np.add.reduceat(z * z, lay.starts, axis=1) / lay.sizes[:, None])  # [C, G, n]
-    peak = np.maximum.reduceat(np.abs(z), lay.starts, axis=1)
+    z = values.astype(np.float64, order="C")
+    rms, peak = np.empty((2, z.shape[0], len(lay.sizes), z.shape[2]))  # [C, G, n] each
+    for run, numbers, own in runs(groups, z):
+        np.abs(numbers).max(axis=2, out=peak[:, own])
+        rms[:, own] = np.sqrt(np.square(numbers).sum(axis=2) / run.size) if run.size > 1 else peak[:, own]
     plain = ~lay.level
     if plain.any():
         sizes = lay.sizes[plain, None]
@@ -234,22 +240,26 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     size = np.abs(levels)
     rms[:, lay.level] = np.where(np.isnan(size), rms[:, lay.level], size)
     known = np.zeros(rms.shape, bool)
-    known[:, lay.level] = ~np.isnan(size) & (levels.imag == 0)
+    known[:, lay.level] = ~np.isnan(levels) & (levels.imag == 0 if np.iscomplexobj(levels) else True)
     peak[known] = 0.0  # the step tells the level: numbers beyond 127 steps are clipped
     target, least = lay.relative[:, None] * rms, peak / LARGEST
     smallest = np.where(lay.level, _SMALLEST, np.finfo(np.float64).tiny)[:, None]
     codes, exponent = _codes(target, least, lay.grid[:, None], np.maximum(target, least) < smallest)
     steps = codes.astype(np.uint8)
     scale = np.exp2(exponent).astype(np.float32)  # [C, n]
-    factors = (STEPS[steps] * scale[:, None, :]).astype(np.float64)
+    factors = (STEPS.take(steps) * scale[:, None, :]).astype(np.float64)
     factors[steps == 0] = np.inf  # silence: 0
-    z /= np.repeat(factors, lay.sizes, axis=1)
+    for _, numbers, own in runs(groups, z):
+        numbers /= factors[:, own, None, :]
     np.rint(z, out=z)
     integers = np.clip(z, -LARGEST, LARGEST, out=z).astype(np.int8)
-    steps[plain[:, None] & ~np.logical_or.reduceat(integers != 0, lay.starts, axis=1)] = 0
-    side = levels.real + levels.imag
-    flipped = np.any(side < 0, axis=1) & ~np.any(side > 0, axis=1)  # [C, n]
-    if flipped.any():
+    for run, numbers, own in runs(groups, integers):
+        if not run.level:
+            steps[:, own] *= numbers.any(axis=2)
+    side = levels.real + levels.imag if np.iscomplexobj(levels) else levels
+    below = side < 0
+    if below.any():
+        flipped = below.any(axis=1) & ~np.any(side > 0, axis=1)  # [C, n]
         scale = np.where(flipped, -scale, scale)
         integers = np.where(flipped[:, None, :], -integers, integers)
     return Stored(integers, steps, scale, known=bool(known[:, lay.level].all()))
@@ -267,9 +277,12 @@ def _codes(
         silent: Where the code is 0.
     """
     with np.errstate(divide="ignore"):
-        wanted = np.rint((UNIT * np.log2(target) + ZERO_DB) / grid)
-        needed = np.ceil((UNIT * np.log2(least) + ZERO_DB) / grid - 1e-9)
-    codes = np.maximum(np.maximum(wanted, needed), 1) * grid
+        codes = np.rint((UNIT * np.log2(target) + ZERO_DB) / grid)
+        coarser = least > target * np.exp2(-1.5 * grid / UNIT)  # elsewhere the wanted code is large enough
+        if coarser.any():
+            needed = np.ceil((UNIT * np.log2(least) + ZERO_DB) / grid - 1e-9)
+            np.maximum(codes, needed, out=codes, where=coarser)
+    codes = np.maximum(codes, 1, out=codes) * grid
     codes[silent] = 0
     # Frames whose steps go beyond code 255 move the excess to the scale, in octaves.
     exponent = np.maximum(0, np.ceil((codes.max(axis=1) - 255) / UNIT))

@@ -6,8 +6,9 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
 from h5py import h5d, h5g, h5i, h5o, h5p, h5s
@@ -24,6 +25,7 @@ from .stored import DTYPES, SCALE_MAX, Stored, all_finite, differences, joined, 
 WRITER = f"lincae {__version__}"
 FLOAT16_MAX = 65504.0
 
+T = TypeVar("T")
 Target = str | os.PathLike[str] | BinaryIO
 
 
@@ -213,12 +215,11 @@ class LatWriter:
             raise ShapeError(f"{self.name}: levels have shape {bands.shape}, must be {shape}")
         if np.isinf(bands).any():
             raise NonFiniteError(f"{self.name}: a level is infinite")
-        bands = bands if np.iscomplexobj(bands) else signed(bands)
-        self._append(Stored(self._store(block), bands=bands if self.dtype == "int8" else unsigned(bands)))
+        self.append_signed(block, signed(bands))
 
-    def append_stored(self, block: Stored) -> None:
-        """Appends frames in the storage type, finite, that will not change; they are not rounded again."""
-        self._append(block)
+    def append_signed(self, block: np.ndarray, levels: np.ndarray) -> None:
+        """Appends frames of the header's shape, with levels as `stored.signed` gives them."""
+        self.append_stored(Stored(self._store(block), bands=levels if self.dtype == "int8" else unsigned(levels)))
 
     def copy(self, reader: LatReader, scale: signal.Read | None = None) -> None:
         """Writes all of another file's frames without inflating its chunks; only the scale may differ.
@@ -250,7 +251,8 @@ class LatWriter:
         self._levels_known = reader.levels_known
         self._appended = self._written = frames
 
-    def _append(self, block: Stored) -> None:
+    def append_stored(self, block: Stored) -> None:
+        """Appends frames in the storage type, finite, that will not change; they are not rounded again."""
         self._appended += block.frames
         if self._appended > self.header.frames:
             raise ShapeError(f"{self.name}: {self._appended} frames, but the header says {self.header.frames}")
@@ -552,14 +554,33 @@ def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool
         if len(pairs) == 1 and (found := _copyable(pairs[0][0])) is not None:
             outs[0].copy(*found)
             return
-        for start, end in signal.spans([source for source, _ in pairs]):
-            for (source, _), out in zip(pairs, outs, strict=True):
-                stop, plain = min(end, source.header.frames), signal.stored(source)
-                if start < stop and plain is not None:
-                    out.append_stored(plain(start, stop))
-                elif start < stop:
-                    block = source.read(start, stop)
-                    out.append(block, signal.signed_levels(source, start, stop))
+        sources = [source for source, _ in pairs]
+        for blocks in _ahead([_read(source, start, end) for source in sources] for start, end in signal.spans(sources)):
+            for block, out in zip(blocks, outs, strict=True):
+                if isinstance(block, Stored):
+                    out.append_stored(block)
+                elif block is not None:
+                    out.append_signed(*block)
+
+
+def _read(source: signal.Signal, start: int, end: int) -> Stored | tuple[np.ndarray, np.ndarray] | None:
+    """Frames of a signal as they are stored, or the numbers and their levels; None after its end."""
+    stop, plain = min(end, source.header.frames), signal.stored(source)
+    if start >= stop:
+        return None
+    if plain is not None:
+        return plain(start, stop)
+    return source.read(start, stop), signal.signed_levels(source, start, stop)
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each computed in a thread while the caller uses the one before it."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]
 
 
 def _copyable(source: signal.Signal) -> tuple[LatReader, signal.Read | None] | None:
