@@ -7,20 +7,26 @@ every `window` seconds; all of them are found at once from the products of stems
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.linalg import solveh_banded
+from scipy.ndimage import uniform_filter1d
 
 from lincae_formats import check_compatible
 from lincae_formats.errors import LatError
 from lincae_formats.signal import Signal, block_frames
+from lincae_formats.stored import layout
 
 MAX_STEMS = 64
 _PROJECTION = 24  # numbers per frame in which delays are searched
 CLEAR = 7.0  # how far the best delay must stand out for a stem to be found
+_AROUND = 2  # frames before and after one over which the mix's power is averaged
+_FLOOR = 1e-2  # of a frame's mean power: groups weaker than that do not count for more
+_COARSE = 0.002  # weight of groups with a level relative to the others
+_SOUNDING = 1e-3  # of a stem's greatest power around a knot: below that it does not sound there
 _FOREIGN = 0.03  # a stem whose typical gain is below this does not belong to the mix
 
 
@@ -90,14 +96,17 @@ def faders(
     if max_delay:
         reference = projected(mix)
         delays = np.array([best_delay(projected(s), reference, round(max_delay / frame))[0] for s in stems])
-    gram, cross, power = _products(mix, stems, delays)
-    return _solve(gram, cross, power, delays, frame, window, ridge, non_negative)
+    gram, cross, energies, power = _products(mix, stems, delays)
+    knots = max(2, math.ceil(mix.header.frames * frame / window) + 1)
+    place = (np.arange(mix.header.frames) + 0.5) * frame / window
+    gains = _solve(gram, cross, place, knots, ridge, non_negative)
+    del gram, cross
+    return _explained(mix, stems, delays, gains, place, window, energies, power)
 
 
-def _products(mix: Signal, stems: Sequence[Signal], delays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per frame: products of stems with each other `[K, N, N]`, with the mix `[K, N]`, and of the mix with itself."""
+def _blocks(mix: Signal, stems: Sequence[Signal], delays: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Frames from and to, and what is there in the stems and, last, in the mix: `[N + 1, channels * dimensions, n]`."""
     header, n = mix.header, len(stems)
-    gram, cross, power = np.zeros((header.frames, n, n)), np.zeros((header.frames, n)), np.zeros(header.frames)
     size = max(16, min(block_frames(mix), 2**22 // (header.channels * header.latent_dim * (n + 1))))
     for start in range(0, header.frames, size):
         stop = min(start + size, header.frames)
@@ -108,38 +117,61 @@ def _products(mix: Signal, stems: Sequence[Signal], delays: np.ndarray) -> tuple
             if first < last:
                 block = np.broadcast_to(stem.read(first, last), (header.channels, header.latent_dim, last - first))
                 row[:, first + delay - start : last + delay - start] = block.reshape(-1, last - first)
+        yield start, stop, rows
+
+
+def _products(
+    mix: Signal, stems: Sequence[Signal], delays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Per frame, weighted: products of stems with each other `[K, N, N]` and with the mix `[K, N]`; powers of both.
+
+    What is not linear (rounding, MP3, effects) is about as strong everywhere relative to the mix. So each group of
+    numbers, and each time, counts by one over the mix's power there; groups with a level less, for they are rounded
+    coarsely.
+    """
+    header, n = mix.header, len(stems)
+    lay = layout(header.groups) if header.groups else None
+    starts = np.arange(0, header.latent_dim, 32) if lay is None else lay.starts
+    sizes = np.diff([*starts, header.latent_dim])
+    gram, cross = np.zeros((header.frames, n, n)), np.zeros((header.frames, n))
+    energies, power = np.zeros((header.frames, n)), np.zeros(header.frames)
+    for start, stop, rows in _blocks(mix, stems, delays):
+        power[start:stop] = np.square(rows[n]).sum(axis=0)
+        energies[start:stop] = np.square(rows[:n]).sum(axis=1).T
+        low, high = max(0, start - _AROUND), min(stop + _AROUND, header.frames)
+        squares = np.square(mix.read(low, high), dtype=np.float64).mean(axis=0)
+        groups = np.add.reduceat(squares, starts, axis=0) / sizes[:, None]
+        near = _smoothed(groups)[:, start - low : stop - low]
+        weight = 1 / (near + _FLOOR * near.mean(axis=0) + 1e-300)
+        weight *= near.mean(axis=0)
+        if lay is not None:
+            weight[lay.level] *= _COARSE
+        rows *= np.tile(np.repeat(np.sqrt(weight), sizes, axis=0), (header.channels, 1))
         frames = rows.transpose(2, 0, 1)  # [k, N + 1, numbers]
         products = frames @ frames.transpose(0, 2, 1)
         gram[start:stop], cross[start:stop] = products[:, :n, :n], products[:, :n, n]
-        power[start:stop] = products[:, n, n]
-    return gram, cross, power
+    loud = 1 / (_smoothed(power) + 1e-3 * power.mean() + 1e-300)
+    return gram * loud[:, None, None], cross * loud[:, None], energies, power
+
+
+def _smoothed(rows: np.ndarray) -> np.ndarray:
+    """Means over a few frames."""
+    return uniform_filter1d(rows, 2 * _AROUND + 1, axis=-1, mode="nearest")
 
 
 def _solve(
-    gram: np.ndarray,
-    cross: np.ndarray,
-    power: np.ndarray,
-    delays: np.ndarray,
-    frame: float,
-    window: float,
-    ridge: float,
-    non_negative: bool,
-) -> Faders:
-    frames, n = cross.shape
-    knots = max(2, math.ceil(frames * frame / window) + 1)
-    times = np.arange(knots) * window
-    place = (np.arange(frames) + 0.5) * frame / window
-    left = np.minimum(place.astype(int), knots - 2)
-    right_weight = (place - left).clip(0, 1)
-    weights = np.stack([1 - right_weight, right_weight])  # of the knots before and after each frame
+    gram: np.ndarray, cross: np.ndarray, place: np.ndarray, knots: int, ridge: float, non_negative: bool
+) -> np.ndarray:
+    """Gains at the knots, `[J, N]`; `place` is that of each frame between the knots."""
+    n = cross.shape[1]
+    left, weights = _hats(place, knots)
     # Normal equations: blocks of the knots j with j, and j with j + 1.
     own, next_, target = np.zeros((knots, n, n)), np.zeros((knots - 1, n, n)), np.zeros((knots, n))
     for side in (0, 1):
         np.add.at(own, left + side, weights[side, :, None, None] ** 2 * gram)
         np.add.at(target, left + side, weights[side, :, None] * cross)
     np.add.at(next_, left, (weights[0] * weights[1])[:, None, None] * gram)
-    energy = np.einsum("jnn->nj", own).copy()  # einsum gives a view, and `own` changes below
-    mean = energy.mean(axis=1)
+    mean = np.einsum("jnn->nj", own).mean(axis=1)
     smooth = np.maximum(ridge * mean, 1e-12 * max(float(mean.max()), 1e-300))
     diagonal = np.arange(n)
     for j in range(knots - 1):  # gains of neighbouring knots are alike
@@ -147,18 +179,43 @@ def _solve(
         own[j + 1][diagonal, diagonal] += smooth
         next_[j][diagonal, diagonal] -= smooth
     own[:, diagonal, diagonal] += 1e-9 * smooth  # a stem that never sounds has the gain 0
-    gains = _solve_blocks(own, next_, target, non_negative)
-    at_frames = (weights[0][:, None] * gains[left] + weights[1][:, None] * gains[left + 1]) if frames else gains
-    rest = power - 2 * (at_frames * cross).sum(axis=1) + np.einsum("kn,knm,km->k", at_frames, gram, at_frames)
+    return _solve_blocks(own, next_, target, non_negative)
+
+
+def _hats(place: np.ndarray, knots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The knot before each frame, `[K]`, and the weights of it and of the next one, `[2, K]`."""
+    left = np.minimum(place.astype(int), knots - 2)
+    right = (place - left).clip(0, 1)
+    return left, np.stack([1 - right, right])
+
+
+def _explained(
+    mix: Signal,
+    stems: Sequence[Signal],
+    delays: np.ndarray,
+    gains: np.ndarray,
+    place: np.ndarray,
+    window: float,
+    energies: np.ndarray,
+    power: np.ndarray,
+) -> Faders:
+    """The gains `[J, N]` with what they explain, and what they leave."""
+    knots = len(gains)
+    left, weights = _hats(place, knots)
+    at_frames = weights[0][:, None] * gains[left] + weights[1][:, None] * gains[left + 1]
+    rest = np.zeros(len(power))
+    for start, stop, rows in _blocks(mix, stems, delays):
+        found = np.einsum("kn,ndk->dk", at_frames[start:stop], rows[:-1])
+        rest[start:stop] = np.square(rows[-1] - found).sum(axis=0)
     around = np.round(place).astype(int).clip(0, knots - 1)
-    total = np.bincount(around, power, knots)
-    left_over = np.bincount(around, np.maximum(rest, 0), knots)
+    total, left_over = np.bincount(around, power, knots), np.bincount(around, rest, knots)
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = np.where(total > 0, left_over / total, np.nan)
     whole = max(float(power.sum()), 1e-300)
-    shares = (at_frames**2 * np.einsum("knn->kn", gram)).sum(axis=0) / whole
-    sounding = energy > 1e-4 * energy.max(axis=1, keepdims=True).clip(1e-300)
-    return Faders(times, gains.T, delays, residual, float(np.maximum(rest, 0).sum()) / whole, shares, sounding)
+    near = np.stack([np.bincount(around, row, knots) for row in energies.T])  # [N, J]
+    sounding = near > _SOUNDING * near.max(axis=1, keepdims=True).clip(1e-300)
+    shares = (np.square(at_frames) * energies).sum(axis=0) / whole
+    return Faders(np.arange(knots) * window, gains.T, delays, residual, float(rest.sum()) / whole, shares, sounding)
 
 
 def _solve_blocks(own: np.ndarray, next_: np.ndarray, target: np.ndarray, non_negative: bool) -> np.ndarray:
@@ -222,7 +279,7 @@ def best_delay(stem: np.ndarray, mix: np.ndarray, most: int | None = None) -> tu
 
 def gain_at(stem: Signal, mix: Signal, delay: int) -> float:
     """The gain of a stem in a mix in which it begins after `delay` frames, if nothing else were alike."""
-    gram, cross, _ = _products(mix, [stem], np.array([delay]))
+    gram, cross, _, _ = _products(mix, [stem], np.array([delay]))
     power = float(gram.sum())
     return float(cross.sum()) / power if power else 0.0
 

@@ -120,3 +120,22 @@ def test_a_silent_stem_is_no_stranger(cli, song):
     cli.ok("gain", "a.lat", "--factor", "0", "-o", "silent.lat")
     code, _, err = cli.run("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "silent.lat", "--check")
     assert (code, err) == (0, "")
+
+
+@pytest.mark.slow
+def test_gains_of_a_mix_of_audio_with_the_shipped_model(cli):
+    import soundfile as sf
+
+    import lincae_core as lincae
+    from lincae_core import demo
+
+    gains = {"bass": 0.5, "drums": 0.3, "other": 0.4, "vocals": 0.2}
+    audio = {
+        name: sf.read(f"{demo.__path__[0]}/stems/{name}.flac", dtype="float32", always_2d=True)[0] for name in gains
+    }
+    model = lincae.load(device="cpu")
+    encoded = {name: model.encode(x.T, quality="exact") for name, x in audio.items()}
+    mix = model.encode(sum(gain * audio[name] for name, gain in gains.items()).T, quality="exact")
+    found = lincae.faders(mix, list(encoded.values()))
+    for row, sounding, wanted in zip(found.gains, found.sounding, gains.values(), strict=True):
+        assert np.abs(20 * np.log10(row[sounding] / wanted)).max() < 0.2
