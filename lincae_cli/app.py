@@ -6,13 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import Any
 
 import click
-from click.shell_completion import shell_complete
 
 from . import completion, messages
 from .options import SETTINGS, Group, example, first_example
@@ -52,6 +50,9 @@ COMMANDS = {
     "models": "models:models",
 }
 
+# From .lat to .lat nothing needs the threads of numpy's OpenBLAS, and to start them takes as long as half of h5py.
+_WITHOUT_BLAS = ("arithmetic", "editing", "inspect")
+
 # What users of other programs type, and the options of ours that are meant; the first that the command has is named.
 _MEANT = {
     "--gain": ("--db",), "--volume": ("--db",), "--level": ("--db",), "--rate": ("--sample-rate",),
@@ -76,6 +77,8 @@ class Root(Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
+        if module in _WITHOUT_BLAS:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         return getattr(import_module(f".{module}", __package__), attribute)
 
 
@@ -137,6 +140,8 @@ def _run(given: list[str]) -> int:
     try:
         instruction = os.environ.get(completion.VARIABLE)
         if instruction:
+            from click.shell_completion import shell_complete
+
             return shell_complete(root, {}, "lincae", completion.VARIABLE, instruction)
         with root.make_context("lincae", given) as context:
             root.invoke(context)
@@ -190,6 +195,8 @@ def _context(given: list[str]) -> click.Context:
 
 
 def _nearest_option(option: str, command: click.Command) -> str | None:
+    from difflib import get_close_matches
+
     known = [name for param in command.params for name in (*param.opts, *param.secondary_opts) if name[:2] == "--"]
     known += ["--help"]
     meant = [name for name in _MEANT.get(option, ()) if name in known]

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,10 +16,11 @@ from . import messages
 from .inputs import Inputs, open_source
 from .options import BATCH_PARAMETERS, BatchOptions
 from .outputs import Job, make_folder
-from .progress import Progress
-from .records import Records
 from .types import STDIO, format_time
-from .workers import cores, in_processes, in_threads, in_turn
+
+if TYPE_CHECKING:
+    from .progress import Progress
+    from .records import Records
 
 Item = TypeVar("Item")
 
@@ -79,7 +80,7 @@ def write(
     inputs: Inputs,
     *,
     kind: str,
-    progress: Progress,
+    progress: "Progress",
     processes: bool = False,
     by: Mapping[str, Any] | None = None,
 ) -> None:
@@ -99,7 +100,11 @@ def write(
         click.exceptions.Exit: with code 1, when any of several failed.
     """
     outcomes = _Outcomes(progress, options.log_json)
-    records = Records({**_made_by(), **(by or {})}) if inputs.many else None
+    records = None
+    if inputs.many:
+        from .records import Records
+
+        records = Records({**_made_by(), **(by or {})})
 
     def attempt(job: Job) -> Any:
         try:
@@ -107,13 +112,14 @@ def write(
         except Exception as e:
             return e
 
-    results: Iterator[Any]
-    if processes:
-        results = in_processes(jobs, attempt, options.jobs or cores(), _remove_leftovers)
-    elif (options.jobs or cores()) > 1 and len(jobs) > 1:
-        results = in_threads(jobs, attempt, options.jobs or cores(), progress.stop)
-    else:
-        results = in_turn(jobs, attempt)
+    results: Iterator[Any] = map(attempt, jobs)
+    if len(jobs) > 1:
+        from .workers import cores, in_processes, in_threads
+
+        if processes:
+            results = in_processes(jobs, attempt, options.jobs or cores(), _remove_leftovers)
+        elif (options.jobs or cores()) > 1:
+            results = in_threads(jobs, attempt, options.jobs or cores(), progress.stop)
     failed: list[Exception] = []
     with _closing(results), _quiet(options.log_json):
         for job, result in zip(jobs, results, strict=True):
@@ -137,7 +143,7 @@ def write(
 
 
 def _attempt(
-    job: Job, do: Callable[[Job, bool], Any], options: BatchOptions, records: Records | None, kind: str
+    job: Job, do: Callable[[Job, bool], Any], options: BatchOptions, records: "Records | None", kind: str
 ) -> "Report | Finished":
     from lincae_formats import TargetExistsError
 
@@ -165,7 +171,7 @@ def _attempt(
     return report
 
 
-def _is_finished(job: Job, records: Records, update: bool) -> bool:
+def _is_finished(job: Job, records: "Records", update: bool) -> bool:
     """Whether a target that exists is what would be made.
 
     Returns:
@@ -224,7 +230,7 @@ def _plain(value: Any) -> Any:
 class _Outcomes:
     """Reports each file: a line on a terminal, JSON with `--log json`, else only what went wrong."""
 
-    def __init__(self, progress: Progress, as_json: bool) -> None:
+    def __init__(self, progress: "Progress", as_json: bool) -> None:
         self._progress, self._json = progress, as_json
         self._began = time.monotonic()
         self._counts = {"done": 0, "finished": 0, "failed": 0}

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.shell_completion import get_completion_class
 
 from .messages import failure
 
@@ -18,6 +17,8 @@ def option(name: str, help: str, finish: Any) -> Any:
 
     def callback(context: click.Context, _param: click.Parameter, value: bool) -> None:
         if value and not context.resilient_parsing:
+            from click.shell_completion import get_completion_class
+
             shell = current_shell()
             completer = get_completion_class(shell)
             assert completer is not None, "click knows all of SHELLS"

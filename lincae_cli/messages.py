@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import sys
-import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ def show(error: BaseException) -> int:
         The exit code for it.
     """
     if debugging():
+        import traceback
+
         traceback.print_exception(error)
     say("error", describe(error))
     return exit_code(error)

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -43,6 +42,8 @@ class Group(click.Group):
         """
         typed = args[0]
         if self.get_command(ctx, typed) is None and not typed.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
             nearest = get_close_matches(typed, self.list_commands(ctx), n=1, cutoff=0.5)
             what = "command" if ctx.parent is None else f"{ctx.info_name} command"
             hint = f"did you mean: {ctx.command_path} {nearest[0]}" if nearest else None

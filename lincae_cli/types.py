@@ -8,13 +8,14 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem
 
 from .messages import say, usage_error
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 STDIO = "-"
 MARK = "\0"  # put before operands such as `-:0.5`, which click would take for options
@@ -60,8 +61,10 @@ class Text(click.ParamType):
                 f"{option} {text!r} {e}", "use a smaller number" if str(e) == "is too large" else hint
             ) from e
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """The words that begin so."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(word) for word in self._words if word.startswith(incomplete)]
 
 
@@ -75,8 +78,10 @@ class Path(click.ParamType):
         text = value.removeprefix(MARK) if isinstance(value, str) else value
         return STDIO if text in _STDOUT else text
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """File names."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(incomplete, type="file")]
 
 
@@ -89,8 +94,10 @@ class Model(Path):
         """The name as it was typed."""
         return value
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """The installed models, or file names where none begins so."""
+        from click.shell_completion import CompletionItem
+
         found = [name for name in installed_models() if name.startswith(incomplete)]
         return [CompletionItem(name) for name in found] or super().shell_complete(ctx, param, incomplete)
 
@@ -118,13 +125,17 @@ class OneOf(click.ParamType):
         text = str(value)
         if text.lower() in self._folded:
             return self._folded[text.lower()]
+        from difflib import get_close_matches
+
         option = spelling(param)
         near = get_close_matches(text.lower(), self._folded, n=1)
         hint = f"did you mean {option} {self._folded[near[0]]}" if near else f"use one of {', '.join(self.choices)}"
         raise usage_error(f"{option} {text!r} is unknown", hint)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """The words that begin so."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(choice) for choice in self.choices if choice.lower().startswith(incomplete.lower())]
 
 
@@ -176,8 +187,10 @@ class _Operand(click.ParamType):
             say("note", f"{text} inverts and amplifies: {number} is a factor; write {path}:{number}dB for decibels")
         return operand
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
         """File names."""
+        from click.shell_completion import CompletionItem
+
         return [CompletionItem(incomplete, type="file")]
 
 

@@ -3,10 +3,7 @@
 import contextlib
 import os
 import re
-import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -74,6 +71,8 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
     final = _resolve(path, overwrite)
     special = final is None
     if final is None:
+        import tempfile
+
         final = os.path.join(tempfile.gettempdir(), os.path.basename(path))
     mode = None if special else _mode(final)
     temp, lock = _create_beside(final, path, private=special or mode is not None)
@@ -81,6 +80,8 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
         yield Path(temp)
         try:
             if special:
+                import shutil
+
                 with open(temp, "rb") as source, open(_open_special(path), "wb") as sink:
                     shutil.copyfileobj(source, sink, 1 << 20)
             else:
@@ -167,7 +168,7 @@ def _open_special(path: str) -> int:
 def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | None]:
     """An empty file, and the descriptor whose lock says that it is in use; a killed process loses the lock."""
     while True:
-        temp = os.path.join(os.path.dirname(final), f".{_stem(final)}.{secrets.token_hex(6)}.tmp")
+        temp = os.path.join(os.path.dirname(final), f".{_stem(final)}.{os.urandom(6).hex()}.tmp")
         try:
             # 0o666 lets the umask decide; tempfile.mkstemp would leave 0600 on the final file.
             fd = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -120,6 +119,8 @@ def end_of_file(head: bytes, name: str, size: int | None) -> int:
 
 
 def _spool(stream: BinaryIO, name: str, stack: contextlib.ExitStack) -> Path:
+    import tempfile  # costs more than all else that a header needs
+
     head = _read(stream, _HEAD, name)
     left = end_of_file(head, name, None) - len(head)
     try:

@@ -3,10 +3,8 @@
 import contextlib
 import functools
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
@@ -504,6 +502,8 @@ def check_dtype(dtype: str, header: Header, name: str) -> None:
 
 def _nameless(name: str) -> int:
     """A temporary file without a name, for targets that HDF5 cannot seek in."""
+    import tempfile
+
     try:
         descriptor, path = tempfile.mkstemp(prefix="lincae-")
     except OSError as e:
@@ -575,6 +575,8 @@ def _read(source: signal.Signal, start: int, end: int) -> Stored | tuple[np.ndar
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
     """The items, each computed in a thread while the caller uses the one before it."""
+    from concurrent.futures import ThreadPoolExecutor
+
     end = object()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, end)
