@@ -16,38 +16,24 @@ from lincae_formats.errors import IncompatibleError
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found, over the length that both have.
+    """What was found, over the length that both have."""
 
-    Attributes:
-        num_samples: samples compared, per channel.
-        sample_rate: Hz; that of the reference.
-        channels: how channels were compared, in words, where the two have different numbers; else empty.
-        level_db: RMS of the reference over all channels, dB below full scale; minus infinity for silence.
-        other_level_db: likewise of the other.
-        equal: whether every sample is the same.
-        sdr_db: `metrics.sdr`; NaN when both are silent.
-        sound: mss, tone, octaves_db, of stereo image_db, of mono speech or music the judges' scores where they were
-            asked; each the mean over segments of 10 s, NaN when the reference is silent. See `evaluation.metrics`.
-    """
-
-    num_samples: int
-    sample_rate: int
-    channels: str
-    level_db: float
-    other_level_db: float
-    equal: bool
-    sdr_db: float
+    num_samples: int  # samples compared, per channel
+    sample_rate: int  # Hz; that of the reference
+    channels: str  # how channels were compared, in words, where the two have different numbers; else empty
+    level_db: float  # RMS of the reference over all channels, dB below full scale; minus infinity for silence
+    other_level_db: float  # likewise of the other
+    equal: bool  # whether every sample is the same
+    sdr_db: float  # `metrics.sdr`; NaN when both are silent
+    # mss, tone, octaves_db, of stereo image_db, and the judges' scores where they were asked: each the mean over
+    # segments of 10 s, NaN when the reference is silent. See `evaluation.metrics`.
     sound: dict[str, float] = field(default_factory=dict)
 
 
 def compare(
-    reference: AudioSource,
-    other: AudioSource,
-    names: tuple[str, str] = ("the first", "the second"),
-    *,
-    judges: bool = False,
-    progress: Callable[[float, float], None] | None = None,
-) -> Comparison:
+    reference: AudioSource, other: AudioSource, names: tuple[str, str] = ("the first", "the second"), *,
+    judges: bool = False, progress: Callable[[float, float], None] | None = None,
+) -> Comparison:  # fmt: skip
     """Compares audio with a reference over the length that both have; the other is resampled where its rate differs.
 
     Args:
@@ -114,13 +100,5 @@ def _sound(reference: np.ndarray, other: np.ndarray, rate: int, panel: Judges | 
 def _pieces(source: AudioSource, length: int) -> Iterator[np.ndarray]:
     """The first `length` samples of a source in stretches of 10 s, the last one shorter."""
     step = metrics.SEGMENT_SECONDS * source.sample_rate
-    held: list[np.ndarray] = []
-    have, blocks = 0, source.blocks()
-    for start in range(0, length, step):
-        size = min(step, length - start)
-        while have < size:
-            held.append(next(blocks))
-            have += held[-1].shape[1]
-        data = np.concatenate(held, axis=1)
-        yield data[:, :size]
-        held, have = [data[:, size:]], have - size
+    for start, piece in zip(range(0, length, step), metrics.regrouped(source.blocks(), step), strict=False):
+        yield piece[:, : length - start]

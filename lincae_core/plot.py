@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from lincae_core.evaluation.metrics import regrouped
 from lincae_formats import Header
 from lincae_formats.errors import LincaeError, one_line
 from lincae_formats.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from lincae_core.models.transcode import AudioSource
 
@@ -40,32 +43,20 @@ _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600
 
 @dataclass(frozen=True)
 class LatentPicture:
-    """Latents drawn small.
+    """Latents drawn small."""
 
-    Attributes:
-        level_db: ``[C, latent_dim, columns]``: of each column's frames the greatest magnitude, dB.
-        rms_db: ``[C, columns]``: RMS of each column's latents, dB.
-        seconds: length of the audio, s.
-    """
-
-    level_db: np.ndarray
-    rms_db: np.ndarray
-    seconds: float
+    level_db: np.ndarray  # [C, latent_dim, columns]: of each column's frames the greatest magnitude, dB
+    rms_db: np.ndarray  # [C, columns]: RMS of each column's latents, dB
+    seconds: float  # length of the audio
 
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """A spectrogram drawn small.
+    """A spectrogram drawn small."""
 
-    Attributes:
-        level_db: ``[ROWS, columns]``: dB below a sine of full scale, on a mel scale.
-        sample_rate: Hz.
-        seconds: length of the audio, s.
-    """
-
-    level_db: np.ndarray
-    sample_rate: int
-    seconds: float
+    level_db: np.ndarray  # [ROWS, columns]: dB below a sine of full scale, on a mel scale
+    sample_rate: int  # Hz
+    seconds: float  # length of the audio
 
 
 def spectra(audio: np.ndarray, sample_rate: int, hop: int = HOP) -> np.ndarray:
@@ -78,17 +69,20 @@ def spectra(audio: np.ndarray, sample_rate: int, hop: int = HOP) -> np.ndarray:
     return np.maximum(10 * np.log10(rows + 1e-30) - 20 * np.log10(WINDOW / 4), FLOOR_DB)
 
 
+def mel(hz: float) -> float:
+    """``2595 log10(1 + hz / 700)``."""
+    return float(2595 * np.log10(1 + hz / 700))
+
+
 def row_hz(row: np.ndarray | float, sample_rate: int) -> np.ndarray:
     """Frequency at the lower edge of a spectrogram's row, Hz."""
-    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    return np.asarray(700 * (10 ** (np.asarray(row) * top / ROWS / 2595) - 1))
+    return np.asarray(700 * (10 ** (np.asarray(row) * mel(sample_rate / 2) / ROWS / 2595) - 1))
 
 
 def latent_picture(header: Header, blocks: Iterable[np.ndarray]) -> LatentPicture:
     """Draws latents given in blocks ``[C, latent_dim, n]``."""
-    width = -(-header.frames // COLUMNS)
     peaks, powers = [], []
-    for part in _regrouped(blocks, width):
+    for part in regrouped(blocks, -(-header.frames // COLUMNS)):
         peaks.append(np.abs(part).max(2))
         powers.append(np.square(part, dtype=np.float64).mean((1, 2)))
     levels = 20 * np.log10(np.maximum(np.stack(peaks, 2), 1e-9))
@@ -96,33 +90,27 @@ def latent_picture(header: Header, blocks: Iterable[np.ndarray]) -> LatentPictur
 
 
 def spectrogram(audio: AudioSource, progress: Callable[[float, float], None] | None = None) -> Spectrogram:
-    """Draws the spectrogram of audio, its channels averaged, in constant memory."""
+    """Draws the spectrogram of audio, its channels averaged, in constant memory; `progress` gets seconds, and all."""
     seconds = audio.num_samples / audio.sample_rate
     hop = max(WINDOW // 4, audio.num_samples // (COLUMNS * _WINDOWS))
-    group = max(1, -(-audio.num_samples // (hop * COLUMNS)))  # spectra in a column
-    columns, held, done = [], np.zeros((ROWS, 0)), 0
-    for level in _stream(audio, hop):
-        held = np.concatenate([held, level], axis=1)
-        whole = held.shape[1] // group
-        columns.append(held[:, : whole * group].reshape(len(held), whole, group).mean(2))
-        held = held[:, whole * group :]
-        done += level.shape[1] * hop
-        if progress:
-            progress(min(done / audio.sample_rate, seconds), seconds)
-    if held.shape[1]:
-        columns.append(held.mean(1, keepdims=True))
+
+    def levels() -> Iterator[np.ndarray]:
+        done = 0
+        for level in _stream(audio, hop):
+            yield level
+            done += level.shape[1] * hop
+            if progress:
+                progress(min(done / audio.sample_rate, seconds), seconds)
+
+    in_a_column = max(1, -(-audio.num_samples // (hop * COLUMNS)))
+    columns = [level.mean(1, keepdims=True) for level in regrouped(levels(), in_a_column)]
     return Spectrogram(np.concatenate(columns, 1), audio.sample_rate, seconds)
 
 
 def draw(
-    title: str,
-    latents: LatentPicture,
-    spectrum: Spectrogram | None,
-    target: str | Path | BinaryIO,
-    *,
-    format: str = "png",
-    overwrite: bool = False,
-) -> None:
+    title: str, latents: LatentPicture, spectrum: Spectrogram | None, target: str | Path | BinaryIO, *,
+    format: str = "png", overwrite: bool = False,
+) -> None:  # fmt: skip
     """Draws each channel's latents, their RMS and, where there is one, the spectrogram above one time axis.
 
     Args:
@@ -158,11 +146,7 @@ def draw(
         _colour_bar(figure, image, panel, "|latent|, dB")
     _draw_rms(panels[len(maps)], latents)
     if spectrum:
-        low, high = _colours([spectrum.level_db])
-        image = panels[-1].imshow(
-            spectrum.level_db, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high,
-            extent=(0, spectrum.seconds, 0, ROWS),
-        )  # fmt: skip
+        image = _show(panels[-1], spectrum.level_db, _colours([spectrum.level_db]), spectrum.seconds)
         _frequency_axis(panels[-1], spectrum.sample_rate)
         _colour_bar(figure, image, panels[-1], "dBFS")
     _time_axis(panels[-1], latents.seconds)
@@ -175,13 +159,9 @@ def draw(
 def spectrogram_sheet(
     rows: Sequence[Sequence[tuple[str, np.ndarray]]], sample_rate: int, path: Path, title: str = ""
 ) -> None:
-    """Draws spectrograms in a grid as PNG: time in s, frequency in Hz, one colour scale of 80 dB for all.
+    """Draws rows of (caption, mono audio ``[n]``) as a grid of spectrograms with one colour scale; a PNG.
 
-    Args:
-        rows: rows of (caption, mono audio ``[n]``).
-        sample_rate: Hz.
-        path: target, replaced if it exists.
-        title: above the grid.
+    Time in s, frequency in Hz. `path` is replaced if it exists.
     """
     from matplotlib.figure import Figure
 
@@ -189,15 +169,12 @@ def spectrogram_sheet(
     figure = Figure(figsize=(4.2 * columns, 2.3 * len(rows) + 0.5), dpi=110, layout="constrained")
     grid = figure.subplots(len(rows), columns, squeeze=False, sharex=True, sharey=True)
     images = [[(caption, spectra(audio, sample_rate)) for caption, audio in row] for row in rows]
-    low, high = _colours([image for row in images for _, image in row])
+    colours = _colours([image for row in images for _, image in row])
     for axes, row in zip(grid, images, strict=True):
         for axis in axes[len(row) :]:
             axis.set_visible(False)
         for axis, (caption, image) in zip(axes, row, strict=False):
-            seconds = image.shape[1] * HOP / sample_rate
-            axis.imshow(
-                image, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high, extent=(0, seconds, 0, ROWS)
-            )
+            _show(axis, image, colours, image.shape[1] * HOP / sample_rate)
             axis.set_title(caption, fontsize=9)
             axis.tick_params(labelsize=7)
         _frequency_axis(axes[0], sample_rate)
@@ -223,14 +200,12 @@ def thumbnail(path: Path) -> bytes:
 
 def picture_of(audio: np.ndarray, sample_rate: int, columns: int = 400) -> bytes:
     """The spectrogram of mono audio ``[n]`` as PNG without axes, at most so many columns."""
-    from matplotlib import colormaps
     from matplotlib.image import imsave
 
     level = spectra(audio, sample_rate, max(HOP, len(audio) // columns))
     low, high = _colours([level])
     buffer = io.BytesIO()
-    pixels = colormaps["magma"](np.clip((level[::-1] - low) / (high - low), 0, 1), bytes=True)
-    imsave(buffer, pixels[:, :, :3], format="png")
+    imsave(buffer, level, format="png", cmap="magma", vmin=low, vmax=high, origin="lower")
     return buffer.getvalue()
 
 
@@ -247,6 +222,12 @@ def _colours(images: Sequence[np.ndarray]) -> tuple[float, float]:
     """Levels of the darkest and the brightest colour."""
     high = max(LOUD_DB, *(float(image.max()) for image in images))
     return high - RANGE_DB, high
+
+
+def _show(panel: Axes, level: np.ndarray, colours: tuple[float, float], seconds: float) -> AxesImage:
+    low, high = colours
+    extent = (0, seconds, 0, ROWS)
+    return panel.imshow(level, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=high, extent=extent)
 
 
 def _stream(audio: AudioSource, hop: int) -> Iterator[np.ndarray]:
@@ -295,16 +276,15 @@ def _draw_rms(panel: Axes, latents: LatentPicture) -> None:
 
 def _frequency_axis(panel: Axes, sample_rate: int) -> None:
     ticks = [hz for hz in _TICKS_HZ if hz <= sample_rate / 2]
-    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
-    panel.set_yticks([2595 * np.log10(1 + hz / 700) / top * ROWS for hz in ticks])
-    panel.set_yticklabels([f"{hz // 1000} k" if hz >= 1000 else str(hz) for hz in ticks], fontsize=7)
+    labels = [f"{hz // 1000} k" if hz >= 1000 else str(hz) for hz in ticks]
+    panel.set_yticks([mel(hz) / mel(sample_rate / 2) * ROWS for hz in ticks], labels, fontsize=7)
     panel.set_ylabel("Hz (mel scale)", fontsize=8)
 
 
-def _colour_bar(figure: object, image: object, panel: Axes, label: str) -> None:
+def _colour_bar(figure: Figure, image: AxesImage, panel: Axes, label: str) -> None:
     place = panel.get_position()
-    axes = figure.add_axes((place.x1 + 0.01, place.y0, 0.012, place.height))  # type: ignore[attr-defined]
-    figure.colorbar(image, cax=axes).set_label(label, fontsize=8)  # type: ignore[attr-defined]
+    axes = figure.add_axes((place.x1 + 0.01, place.y0, 0.012, place.height))
+    figure.colorbar(image, cax=axes).set_label(label, fontsize=8)
     axes.tick_params(labelsize=7)
 
 
@@ -316,19 +296,3 @@ def _time_axis(panel: Axes, seconds: float) -> None:
     panel.xaxis.set_major_locator(MultipleLocator(step))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda at, _: clock(at, step)))
     panel.set_xlabel("minutes:seconds", fontsize=8)
-
-
-def _regrouped(blocks: Iterable[np.ndarray], width: int) -> Iterator[np.ndarray]:
-    """The same data in blocks ``[..., width]``, the last one shorter."""
-    held: list[np.ndarray] = []
-    have = 0
-    for block in blocks:
-        held.append(block)
-        have += block.shape[-1]
-        if have >= width:
-            data = np.concatenate(held, axis=-1)
-            whole = have // width * width
-            yield from np.split(data[..., :whole], whole // width, axis=-1)
-            held, have = [data[..., whole:]], have - whole
-    if have:
-        yield np.concatenate(held, axis=-1)

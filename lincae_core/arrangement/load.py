@@ -33,55 +33,35 @@ _SCALAR_ERRORS = (ValueError, OverflowError, AttributeError, KeyError, IndexErro
 _SEE_HELP = "see: lincae render --help"
 # What other programs call some of the keys.
 _SYNONYMS = {"volume": "gain", "level": "gain", "at": "offset", "delay": "offset", "balance": "pan", "path": "file"}
-# pydantic words these messages for Python programmers.
-_MESSAGES = {
-    "missing": "is missing",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "dict_type": "must be a mapping, one `key: value` a line",
-    "model_type": "must be a mapping, one `key: value` a line",
-    "list_type": "must be a list",
-    "too_short": "must not be empty",
-    "literal_error": "must be {expected}",
-    "string_too_short": "must not be empty",
+_MAPPING = "must be a mapping, one `key: value` a line"
+_MESSAGES = {  # pydantic words these for Python programmers
+    "missing": "is missing", "bool_type": "must be true or false", "string_type": "must be text",
+    "int_type": "must be a whole number", "dict_type": _MAPPING, "model_type": _MAPPING, "list_type": "must be a list",
+    "too_short": "must not be empty", "literal_error": "must be {expected}", "string_too_short": "must not be empty",
     "string_too_long": "must be at most {max_length} characters",
     "string_pattern_mismatch": "must be made of letters, digits, spaces and . _ -",
-    "greater_than": "must be more than {gt:g}",
-    "greater_than_equal": "must be {ge:g} or more",
-    "less_than_equal": "must be {le:g} or less",
-    "too_long": "has more than {max_length} entries",
-}
+    "greater_than": "must be more than {gt:g}", "greater_than_equal": "must be {ge:g} or more",
+    "less_than_equal": "must be {le:g} or less", "too_long": "has more than {max_length} entries",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An arrangement and the lines of its keys.
-
-    Attributes:
-        song: The arrangement.
-        document: The parsed YAML.
-        name: The file's name in messages.
-    """
+    """An arrangement and the lines of its keys."""
 
     song: Arrangement
-    document: Document
-    name: str
+    document: Document  # the parsed YAML
+    name: str  # the file's name in messages
 
     def error(self, path: Key, message: str, hint: str | None = None) -> LincaeError:
         """Makes an error that names the file, the line and the key."""
-        return _error(self.name, self.document, path, message, hint)
+        return self.document.error(path, message, hint)
 
     def locate(self, key: Key, text: str, folder: Path, allow_outside: bool) -> Path:
         """Finds the real path of a file that the arrangement names.
 
-        Symbolic links are resolved first, so neither `..` nor a link nor an absolute path leads outside `folder`.
-
-        Args:
-            key: The key whose value names the file.
-            text: The file name, relative to `folder`.
-            folder: The arrangement's folder.
-            allow_outside: Whether files outside `folder` may be read.
+        Symbolic links are resolved first, so neither `..` nor a link nor an absolute path leads outside `folder`, which
+        `text` is relative to, unless `allow_outside`. `key` is whose value it is.
 
         Raises:
             LincaeError: the file lies outside `folder`, does not exist, or is not a regular file.
@@ -104,26 +84,19 @@ class Loaded:
 
 
 def load(source: str | Path, name: str | None = None) -> Loaded:
-    """Reads and checks an arrangement. Does not open the files it names.
-
-    Args:
-        source: A path; or, with `name`, the YAML text.
-        name: The name of the text in messages.
+    """Reads and checks an arrangement: a path; or YAML text, with a name for messages. Opens no file that it names.
 
     Raises:
         LincaeError: it cannot be read, is not YAML, or a key or value is wrong.
     """
-    if name is None:
-        name = str(source)
-        source = _read(Path(source))
-    document = Document(str(source), name)
+    text, name = (_read(Path(source)), str(source)) if name is None else (str(source), name)
+    document = Document(text, name)
     if not isinstance(document.values, dict):
         raise LincaeError(f"{name}: an arrangement is a mapping with `tracks`", _SEE_HELP)
     try:
-        song = Arrangement.model_validate(document.values)
+        loaded = Loaded(Arrangement.model_validate(document.values), document, name)
     except ValidationError as e:
-        raise _first_error(name, document, e) from None
-    loaded = Loaded(song, document, name)
+        raise _first_error(document, e) from None
     _check_names(loaded)
     _check_cycles(loaded)
     return loaded
@@ -138,25 +111,16 @@ def suggest(word: str, known: Collection[str]) -> str:
 
 
 class Document:
-    """A YAML document.
+    """A YAML document: `values` are mappings with text keys, lists and scalars; `lines` tells the line of each key.
 
-    Attributes:
-        values: Mappings with text keys, lists and scalars.
-        lines: The line of each key, by path: `("tracks", "vocals", "gain")`.
+    Keys are paths such as `("tracks", "vocals", "gain")`. `name` is the file's name in messages.
+
+    Raises:
+        LincaeError: it is not YAML, repeats a key, or is beyond the limits.
     """
 
     def __init__(self, text: str, name: str) -> None:
-        """Parses the text.
-
-        Args:
-            text: YAML, one document.
-            name: The file's name in messages.
-
-        Raises:
-            LincaeError: it is not YAML, repeats a key, or is beyond the limits.
-        """
-        self._name = name
-        self._left = MAX_VALUES
+        self._name, self._left = name, MAX_VALUES
         self.lines: dict[Key, int] = {}
         if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
             raise LincaeError(f"{name}: an arrangement of more than {MAX_BYTES // 1024} KiB", "split it into several")
@@ -171,17 +135,18 @@ class Document:
             mark = getattr(e, "problem_mark", None)
             problem = getattr(e, "problem", None) or " ".join(str(e).split())[:200]
             where = f"line {mark.line + 1}: " if mark else ""
-            raise LincaeError(
-                f"{name}: {where}not valid YAML ({problem})", "check the indentation and quotes"
-            ) from None
+            hint = "check the indentation and quotes"
+            raise LincaeError(f"{name}: {where}not valid YAML ({problem})", hint) from None
         except _LimitError as e:
             raise LincaeError(f"{name}: line {e.line}: {e.what}", "write it out, or use buses") from None
 
-    def line(self, path: Key) -> int:
-        """The line of a key, or of the nearest key that contains it."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path, 1)
+    def error(self, path: Key, message: str, hint: str | None = None) -> LincaeError:
+        """Makes an error that names the file, the line of a key (or of the nearest that contains it) and the key."""
+        near = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in self.lines), ())
+        return self._error(self.lines.get(near, 1), f"{_dotted(path)}: {message}" if path else message, hint)
+
+    def _error(self, line: int, message: str, hint: str | None) -> LincaeError:
+        return LincaeError(f"{self._name}: line {line}: {message}", hint)
 
     def _value(self, node: yaml.Node, path: Key) -> Any:
         line = node.start_mark.line + 1
@@ -192,9 +157,7 @@ class Document:
         if self._left < 0:
             raise _LimitError(f"more than {MAX_VALUES} values once its aliases are expanded", line)
         if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-            raise LincaeError(
-                f"{self._name}: line {line}: unknown tag {node.tag}", "remove the word that begins with !"
-            )
+            raise self._error(line, f"unknown tag {node.tag}", "remove the word that begins with !")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -202,18 +165,17 @@ class Document:
         try:
             return self._loader.construct_object(node)  # type: ignore[no-untyped-call]
         except _SCALAR_ERRORS:  # a number of thousands of digits, an impossible date
-            raise LincaeError(f"{self._name}: line {line}: a value that cannot be read", "put it in quotes") from None
+            raise self._error(line, "a value that cannot be read", "put it in quotes") from None
 
     def _mapping(self, node: yaml.MappingNode, path: Key) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
-                raise LincaeError(f"{self._name}: line {line}: a key must be a word", "check the indentation")
+                raise self._error(line, "a key must be a word", "check the indentation")
             key = key_node.value  # the text as written: `no` and `1` are names too
             if key in found:
-                message = f"{self._name}: line {line}: {_dotted((*path, key))} is defined twice"
-                raise LincaeError(message, "remove one")
+                raise self._error(line, f"{_dotted((*path, key))} is defined twice", "remove one")
             self.lines[(*path, key)] = line
             found[key] = self._value(value_node, (*path, key))
         return found
@@ -263,12 +225,7 @@ def _dotted(path: Key) -> str:
     return ".".join(str(part) for part in path)
 
 
-def _error(name: str, document: Document, path: Key, message: str, hint: str | None = None) -> LincaeError:
-    dotted = _dotted(path)
-    return LincaeError(f"{name}: line {document.line(path)}: {dotted + ': ' if dotted else ''}{message}", hint)
-
-
-def _first_error(name: str, document: Document, error: ValidationError) -> LincaeError:
+def _first_error(document: Document, error: ValidationError) -> LincaeError:
     # Unknown keys first: a misspelt key is often why another one is missing.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path, kind = tuple(first["loc"]), first["type"]
@@ -280,11 +237,11 @@ def _first_error(name: str, document: Document, error: ValidationError) -> Linca
         path = (*path, reason.key)
     if kind == "extra_forbidden":
         known = _section(path[:-1]).model_fields
-        return _error(name, document, path, f"unknown key{more}", suggest(str(path[-1]), known))
+        return document.error(path, f"unknown key{more}", suggest(str(path[-1]), known))
     template = _MESSAGES.get(kind)
     message = template.format(**first.get("ctx", {})) if template else first["msg"].removeprefix("Value error, ")
     words, _, hint = message.partition("; ")
-    return _error(name, document, path, words + more, hint or _SEE_HELP)
+    return document.error(path, words + more, hint or _SEE_HELP)
 
 
 def _section(path: Key) -> type[BaseModel]:

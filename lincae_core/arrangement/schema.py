@@ -20,10 +20,9 @@ FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
 
 
 class ConflictError(ValueError):
-    """A value that contradicts another one of the same section; `key` names it."""
+    """A value that contradicts another one of the same section; `key` names it, relative to the section."""
 
     def __init__(self, key: str, message: str) -> None:
-        """Takes the key relative to its section."""
         super().__init__(message)
         self.key = key
 

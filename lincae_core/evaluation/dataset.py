@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,32 +24,20 @@ _PREFERRED = (".wav", ".flac")  # where a stem is there twice; then by name
 
 @dataclass(frozen=True)
 class Audio:
-    """A track in memory at 44.1 kHz, float32; all signals have one length.
+    """A track in memory at 44.1 kHz, float32; all signals have one length."""
 
-    Args:
-        stems: mono ``[n]`` by name, in the order bass, drums, other, vocals; those that the track has.
-        mixture: mono ``[n]``: the sum of the stems; of a track without stems, its mixture file.
-        stereo: the mixture in stereo ``[2, n]``; None where a file has not two channels.
-    """
-
-    stems: dict[str, np.ndarray]
-    mixture: np.ndarray
-    stereo: np.ndarray | None = None
+    stems: dict[str, np.ndarray]  # mono [n], those that the track has, in the order of STEMS
+    mixture: np.ndarray  # mono [n]: the sum of the stems; of a track without stems, its mixture file
+    stereo: np.ndarray | None = None  # the mixture [2, n]; None where a file has not two channels
 
 
 @dataclass(frozen=True)
 class Track:
-    """A track on disk.
+    """A track on disk."""
 
-    Args:
-        name: name of its folder, or of its `.stem.mp4`.
-        files: audio file of each stem, or of the mixture where there are no stems; or the `.stem.mp4` as "packed".
-        unknown: audio files in its folder that are no stem and not the mixture; they are not used.
-    """
-
-    name: str
-    files: dict[str, Path]
-    unknown: tuple[Path, ...] = ()
+    name: str  # of its folder, or of its `.stem.mp4`
+    files: dict[str, Path]  # of each stem, or of the mixture where there are no stems; or the `.stem.mp4` as "packed"
+    unknown: tuple[Path, ...] = ()  # audio files in its folder that are no stem and not the mixture; they are not used
 
     def key(self) -> list[list[str | int]]:
         """Name, size and modification time of every file: differs when the track may have changed.
@@ -63,10 +52,7 @@ class Track:
         return [[name, fact.st_size, fact.st_mtime_ns] for name, fact in facts]
 
     def load(self, seconds: float | None = None) -> Audio:
-        """Reads the track; other sample rates are resampled by soxr.
-
-        Args:
-            seconds: only the first so many; all of it by default.
+        """Reads the track, or its first seconds; other sample rates are resampled by soxr.
 
         Raises:
             LincaeError: a file cannot be read, or the files have different lengths.
@@ -75,31 +61,34 @@ class Track:
             files = {name: _read_packed(self.files["packed"], i, seconds) for name, i in _PACKED_STREAMS.items()}
         else:
             files = {name: _read(path, seconds) for name, path in self.files.items()}
-        files = {name: files[name] for name in (*STEMS, "mixture") if name in files}
+        files = _ordered(files)
         if len({x.shape[1] for x in files.values()}) > 1:
             shown = ", ".join(f"{name} {x.shape[1]}" for name, x in files.items())
             raise LincaeError(
                 f"{next(iter(self.files.values())).parent}: its stems have different lengths ({shown} samples)",
                 "make them equally long, or leave the track out with --tracks",
             )
-        stereo = None
-        if all(len(x) == 2 for x in files.values()):
-            stereo = np.asarray(np.sum(list(files.values()), axis=0, dtype=np.float32))
         mono = {name: x.mean(0, dtype=np.float32) for name, x in files.items()}
-        if "mixture" in mono:
-            return Audio({}, mono["mixture"], stereo)
-        return Audio(mono, np.asarray(np.sum(list(mono.values()), axis=0, dtype=np.float32)), stereo)
+        stereo = _sum(files) if all(len(x) == 2 for x in files.values()) else None
+        return Audio({} if "mixture" in mono else mono, _sum(mono), stereo)
+
+
+T = TypeVar("T")
+
+
+def _ordered(files: dict[str, T]) -> dict[str, T]:
+    return {name: files[name] for name in (*STEMS, "mixture") if name in files}
+
+
+def _sum(signals: dict[str, np.ndarray]) -> np.ndarray:
+    return np.asarray(np.sum(list(signals.values()), axis=0, dtype=np.float32))
 
 
 def find_tracks(folder: Path, names: Sequence[str] = ()) -> list[Track]:
-    """The tracks of a folder by name: `TRACK/{bass,drums,other,vocals,mixture}.*` or `TRACK.stem.mp4`.
+    """The tracks of a folder, or those of the given names: `TRACK/{bass,drums,other,vocals,mixture}.*`, or `.stem.mp4`.
 
     Stems may be in any audio format, upper or lower case. A folder that holds `test` (and `train`), as MUSDB18 does,
     stands for its `test`. A folder may itself be a track. Of a track in both forms the folder is used.
-
-    Args:
-        folder: where to look.
-        names: only these tracks.
 
     Raises:
         LincaeError: there is no such folder, or no track in it.
@@ -109,9 +98,8 @@ def find_tracks(folder: Path, names: Sequence[str] = ()) -> list[Track]:
         what = "a file, not a folder" if folder.exists() else "no such folder"
         raise LincaeError(f"{folder}: {what}", "give --data a folder of tracks, each a folder of stems")
     found = _tracks_in(folder) or _tracks_in(folder / "test") or _tracks_in(folder / "train")
-    if not found:
-        itself = _track(folder)
-        found = [itself] if itself else []
+    if not found and (itself := _track(folder)):
+        found = [itself]
     if not found:
         raise LincaeError(
             f"{folder}: no tracks in it",
@@ -160,10 +148,15 @@ def _tracks_in(folder: Path) -> list[Track]:
 def _track(folder: Path) -> Track | None:
     if not folder.is_dir():
         return None
+    from lincae_core.audio import AUDIO_EXTENSIONS
+
+    def rank(path: Path) -> tuple[int, str]:
+        return [*_PREFERRED, path.suffix.lower()].index(path.suffix.lower()), path.name
+
+    found = (p for p in folder.iterdir() if p.suffix.lower() in AUDIO_EXTENSIONS and p.is_file())
     files: dict[str, Path] = {}
     unknown = []
-    order = sorted((p for p in folder.iterdir() if _is_audio(p)), key=lambda p: (_rank(p), p.name))
-    for path in order:
+    for path in sorted((p for p in found if not p.name.startswith(".")), key=rank):
         name = path.stem.lower()
         if name in (*STEMS, "mixture"):
             files.setdefault(name, path)
@@ -171,19 +164,7 @@ def _track(folder: Path) -> Track | None:
             unknown.append(path)
     if len(files) > 1:
         files.pop("mixture", None)
-    files = {name: files[name] for name in (*STEMS, "mixture") if name in files}
-    return Track(folder.resolve().name, files, tuple(unknown)) if files else None
-
-
-def _rank(path: Path) -> int:
-    extension = path.suffix.lower()
-    return _PREFERRED.index(extension) if extension in _PREFERRED else len(_PREFERRED)
-
-
-def _is_audio(path: Path) -> bool:
-    from lincae_core.audio import AUDIO_EXTENSIONS
-
-    return path.suffix.lower() in AUDIO_EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    return Track(folder.resolve().name, _ordered(files), tuple(unknown)) if files else None
 
 
 def _read(path: Path, seconds: float | None) -> np.ndarray:

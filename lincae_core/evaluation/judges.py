@@ -45,23 +45,12 @@ class Judges:
     def scores(
         self, estimate: np.ndarray, target: np.ndarray, sample_rate: int, *, speech: bool = False
     ) -> dict[str, float]:
-        """All scores of a segment of mono audio.
+        """visqol, zimtohrli, notes and, for voices alone, stoi of a segment ``[n]`` at a rate in Hz.
 
-        Args:
-            estimate: ``[n]``.
-            target: ``[n]``.
-            sample_rate: Hz.
-            speech: whether to compute STOI, which is for voices alone.
-
-        Returns:
-            visqol, zimtohrli, notes and, of speech, stoi. NaN where a judge has nothing to say of the segment.
+        NaN where a judge has nothing to say of the segment.
         """
-        found = {
-            "visqol": self.visqol(estimate, target, sample_rate),
-            "zimtohrli": self.zimtohrli(estimate, target, sample_rate),
-            "notes": self.notes(estimate, target, sample_rate),
-        }
-        return {**found, "stoi": self.stoi(estimate, target, sample_rate)} if speech else found
+        judges = [self.visqol, self.zimtohrli, self.notes, *([self.stoi] if speech else [])]
+        return {judge.__name__: judge(estimate, target, sample_rate) for judge in judges}
 
     def visqol(self, estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
         """ViSQOL's MOS-LQO in audio mode, 1 to 5 (Chinen et al., 2020); NaN for segments too short for it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,22 @@ def spans(num_samples: int, sample_rate: int) -> list[slice]:
     """Segments of 10 s. A rest of up to 5 s after the last whole segment is left out; short audio is one segment."""
     step = SEGMENT_SECONDS * sample_rate
     return [slice(start, start + step) for start in range(0, max(1, num_samples - step // 2), step)]
+
+
+def regrouped(blocks: Iterable[np.ndarray], width: int) -> Iterator[np.ndarray]:
+    """The same data in blocks ``[..., width]``, the last one shorter, in constant memory."""
+    held: list[np.ndarray] = []
+    have = 0
+    for block in blocks:
+        held.append(block)
+        have += block.shape[-1]
+        if have >= width:
+            data = np.concatenate(held, axis=-1)
+            whole = have // width * width
+            yield from np.split(data[..., :whole], whole // width, axis=-1)
+            held, have = [data[..., whole:]], have - whole
+    if have:
+        yield np.concatenate(held, axis=-1)
 
 
 def is_silent(signal: np.ndarray) -> bool:
@@ -122,7 +138,7 @@ def mss_segments(
 def by_segments(
     measure: Callable[[np.ndarray, np.ndarray], float], estimate: np.ndarray, target: np.ndarray, sample_rate: int
 ) -> np.ndarray:
-    """A measure of (estimate, target) ``[..., n]`` for every segment, ``[segments]``; NaN where the target is silent."""
+    """A measure of (estimate, target) ``[..., n]`` of every segment, ``[segments]``; NaN where the target is silent."""
     values = [
         math.nan if is_silent(target[..., s]) else measure(estimate[..., s], target[..., s])
         for s in spans(target.shape[-1], sample_rate)

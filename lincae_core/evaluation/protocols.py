@@ -264,8 +264,8 @@ def stereo(session: Session) -> Iterator[Measure]:
     The image is `metrics.stereo_image`; the cases are those of `stereo_leaks`.
     """
     audio = session.audio.stereo
-    spans = [] if audio is None else metrics.spans(audio.shape[1], SAMPLE_RATE)
-    part = next((audio[:, s] for s in spans if not metrics.is_silent(audio[:, s])), None)
+    parts = [] if audio is None else [audio[:, s] for s in metrics.spans(audio.shape[1], SAMPLE_RATE)]
+    part = next((p for p in parts if not metrics.is_silent(p)), None)
     if part is not None:
         image = metrics.stereo_image(session.system.roundtrip(part), part, SAMPLE_RATE)
         for case, level in {"image": image, **stereo_leaks(session.system, part.mean(0))}.items():

@@ -45,65 +45,43 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Args:
-        title: heading.
-        digits: after the point.
-        better: whether lower or higher figures are better; None where neither.
-        interval: whether the mean's confidence interval is shown.
-    """
+    """A column of a table."""
 
     title: str
-    digits: int = 3
-    better: Better | None = "lower"
-    interval: bool = True
+    digits: int = 3  # after the point
+    better: Better | None = "lower"  # which figures are; None where neither
+    interval: bool = True  # whether the mean's confidence interval is shown
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure.
+    """One figure."""
 
-    Args:
-        value: mean; None where nothing was measured.
-        low: lower end of the mean's 95 % confidence interval.
-        high: upper end.
-        n: values behind the mean; 0 where that is not known.
-        digits: after the point, where they are not the column's.
-    """
-
-    value: float | None = None
-    low: float | None = None
+    value: float | None = None  # mean; None where nothing was measured
+    low: float | None = None  # ends of the mean's 95 % confidence interval
     high: float | None = None
-    n: int = 0
-    digits: int | None = None
+    n: int = 0  # values behind the mean; 0 where that is not known
+    digits: int | None = None  # after the point, where they are not the column's
 
     def text(self, column: Column) -> tuple[str, str]:
         """The figure and half the width of its interval: `1.467`, `±0.166`; the latter may be empty."""
         if self.value is None:
             return MISSING, ""
         digits = column.digits if self.digits is None else self.digits
-        margin = None
-        if column.interval and self.low is not None and self.high is not None:
-            margin = (self.high - self.low) / 2
-        return f"{self.value:.{digits}f}", "" if margin is None else f"±{margin:.{digits}f}"
+        shown = f"{self.value:.{digits}f}"
+        if not column.interval or self.low is None or self.high is None:
+            return shown, ""
+        return shown, f"±{(self.high - self.low) / 2:.{digits}f}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A system in a table.
-
-    Args:
-        label: what the table calls it.
-        source: whether its figures were measured in this run or are the paper's.
-        cells: one for each column.
-        system: its name in the results; None for the paper's.
-    """
+    """A system in a table."""
 
     label: str
-    source: Literal["measured", "paper"]
-    cells: tuple[Cell, ...]
-    system: str | None = None
+    source: Literal["measured", "paper"]  # measured in this run, or the paper's figures
+    cells: tuple[Cell, ...]  # one for each column
+    system: str | None = None  # its name in the results; None for the paper's
 
     @property
     def marked(self) -> str:
@@ -113,21 +91,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Args:
-        name: short, for files and anchors.
-        title: above it.
-        columns: without that of the systems.
-        rows: ours first, then the paper's.
-        note: below it.
-    """
-
-    name: str
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    note: str
+    name: str  # short, for files and anchors
+    title: str  # above it
+    columns: tuple[Column, ...]  # without that of the systems
+    rows: tuple[Row, ...]  # ours first, then the paper's
+    note: str  # below it
 
     @property
     def heading(self) -> str:
@@ -136,13 +106,19 @@ class Table:
         (way,) = ways if len(ways) == 1 else (None,)
         return f"{self.title}, {way} is better" if way else self.title
 
+    def texts(self, row: Row) -> list[tuple[str, str]]:
+        """The figures of a row as text, and their intervals."""
+        return [cell.text(column) for cell, column in zip(row.cells, self.columns, strict=True)]
+
+    @property
+    def margins(self) -> list[int]:
+        """Width of the longest interval of each column: with it the figures of a column stand below each other."""
+        shown = [self.texts(row) for row in self.rows]
+        return [max((len(row[i][1]) for row in shown), default=0) for i in range(len(self.columns))]
+
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """The tables of a comparison; tables, and columns, without any figure are left out.
-
-    Args:
-        results: from `results.evaluate`.
-    """
+    """The tables of what `results.evaluate` gave; tables, and columns, without any figure are left out."""
     stems = [s for s in STEMS if any(m["target"] == s for m in results["measures"])]
     on, gains = scope(results), ", ".join(f"{g:g}" for g in results["settings"]["gains"])
     paper = f"Rows marked paper are the paper's figures ({PAPER})"
@@ -243,12 +219,9 @@ def render(results: dict[str, Any], kind: str) -> str:
 
 
 def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
-    """Writes the tables and players of the excerpts as one page that needs nothing beside it.
+    """Writes the tables and players of the excerpts as one page that needs nothing beside it; replaces `path`.
 
-    Args:
-        results: from `results.evaluate`.
-        base: folder that the examples' paths are relative to.
-        path: target, replaced if it exists.
+    The examples' paths in the results of `results.evaluate` are relative to `base`.
 
     Raises:
         LincaeError: an excerpt is gone.
@@ -263,8 +236,7 @@ def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
     ]
     every = len(results["data"]["tracks"])
     write_page(
-        "report.html.j2", path, title="lincae eval", data=results["data"], settings=results["settings"],
-        systems=results["systems"], writer=results["writer"], scope=scope(results),
+        "report.html.j2", path, title="lincae eval", **results, scope=scope(results),
         gains=", ".join(f"{g:g}" for g in results["settings"]["gains"]),
         links=[(t.name, re.split(r", MSS|, dB| \(", t.title)[0]) for t in shown] + [("systems", "Systems")]
         + [(song["anchor"], song["name"]) for song in songs],
@@ -319,15 +291,13 @@ def _terminal(found: Sequence[Table]) -> str:
     out = io.StringIO()
     console = Console(file=out, width=200, color_system=None, highlight=False)
     for table in found:
-        grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        grid.add_column("")
+        grid = Grid("", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in table.columns:
             grid.add_column(column.title, justify="right", no_wrap=True)
-        widths = _margins(table)
+        widths = table.margins
         for row in table.rows:
-            texts = [cell.text(column) for cell, column in zip(row.cells, table.columns, strict=True)]
-            # figures of a column are aligned whether an interval follows or not
-            grid.add_row(row.marked, *(f"{v} {m:{w}}" if w else v for (v, m), w in zip(texts, widths, strict=True)))
+            cells = zip(table.texts(row), widths, strict=True)
+            grid.add_row(row.marked, *(f"{v} {m:{width}}" if width else v for (v, m), width in cells))
         out.write(table.heading + "\n")
         console.print(grid)
         out.write("\n".join(textwrap.wrap(table.note, 110)) + "\n\n")
@@ -342,7 +312,7 @@ def _markdown(found: Sequence[Table]) -> str:
         lines.append("| --- | --- |" + " ---: |" * len(table.columns))
         for row in table.rows:
             source = "measured here" if row.source == "measured" else "the paper's"
-            cells = " | ".join(" ".join(c.text(k)).rstrip() for c, k in zip(row.cells, table.columns, strict=True))
+            cells = " | ".join(" ".join(text).rstrip() for text in table.texts(row))
             lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
         parts.append("\n".join([*lines, "", table.note]))
     return "\n\n".join(parts)
@@ -371,16 +341,12 @@ def _latex(found: Sequence[Table]) -> str:
             rf"\label{{tab:lincae-{table.name}}}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule",
             " & ".join(["", *(_tex(c.title) for c in table.columns)]) + r" \\", r"\midrule",
         ]  # fmt: skip
-        last = None
-        for row in table.rows:
-            if last == "measured" and row.source == "paper":
+        for last, row in zip((None, *table.rows), table.rows, strict=False):
+            if last and last.source != row.source:
                 lines.append(r"\midrule")
-            last = row.source
-            texts = [cell.text(column) for cell, column in zip(row.cells, table.columns, strict=True)]
-            figures = (_tex(v) + (rf" {{\scriptsize$\pm${m[1:]}}}" if m else "") for v, m in texts)
+            figures = (_tex(v) + (rf" {{\scriptsize$\pm${m[1:]}}}" if m else "") for v, m in table.texts(row))
             lines.append(" & ".join([_tex(row.marked), *figures]) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-        parts.append("\n".join(lines))
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
     return "\n\n".join(parts)
 
 
@@ -397,28 +363,21 @@ def _tex(text: str) -> str:
     return re.sub(r"[\\&%$#_{}~^±]", lambda m: _SPECIAL[m[0]], text)
 
 
-def _margins(table: Table) -> list[int]:
-    """Width of the longest interval of each column."""
-    return [max((len(row.cells[i].text(c)[1]) for row in table.rows), default=0) for i, c in enumerate(table.columns)]
-
-
 def _page_table(table: Table) -> dict[str, Any]:
     """A table as the template takes it, with the best measured figures marked."""
-    best = [_best(table, i) for i in range(len(table.columns))]
-    widths = _margins(table)
+    best, widths = [_best(table, i) for i in range(len(table.columns))], table.margins
 
     def line(row: Row) -> dict[str, Any]:
-        cells = []
-        for cell, column, top, width in zip(row.cells, table.columns, best, widths, strict=True):
-            value, margin = cell.text(column)
-            cells.append({"value": value, "margin": margin, "width": width, "best": _competes(row) and value == top})
+        cells = [
+            {"value": value, "margin": margin, "width": width, "best": _competes(row) and value == top}
+            for (value, margin), top, width in zip(table.texts(row), best, widths, strict=True)
+        ]
         return {"label": row.label, "source": row.source, "cells": cells}
 
     titles = {"measured": "measured in this run", "paper": f"the paper's figures, on its own data ({PAPER})"}
     groups = []
     for source, title in titles.items():
-        rows = [line(row) for row in table.rows if row.source == source]
-        if rows:
+        if rows := [line(row) for row in table.rows if row.source == source]:
             groups.append({"title": title if len(rows) < len(table.rows) else "", "rows": rows})
     columns = [column.title for column in table.columns]
     return {"name": table.name, "title": table.heading, "columns": columns, "groups": groups, "note": table.note}

@@ -29,6 +29,7 @@ from lincae_core.training.data import RATE, Clips, equalise, load_clips
 from lincae_core.training.levels import LevelsStep
 from lincae_core.training.method import LinCaeStep, Step
 from lincae_core.training.recipe import OptimiserSection, Recipe, as_yaml, load_recipe, parse_duration
+from lincae_core.training.validation import validate, write_sounds
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
 from lincae_formats.text import clock
@@ -85,19 +86,19 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report
         for name in ("metrics.csv", "validation.csv"):
             drop_rows_after(out / name, trainer.state.step)
 
-    def validate() -> None:
+    def measure() -> None:
+        step = trainer.state.step
         try:
-            from lincae_core.training.validation import validate_and_write
-
-            figures = validate_and_write(trainer, held_out)
+            figures, heard = validate(recipe, trainer.averaged(), held_out)
+            append_row(out / "validation.csv", {"step": step, "progress": round(trainer.done, 4), **figures})
+            write_sounds(heard, out, f"{recipe.name}, step {step}, MSS {figures['recon']:.2f}")
         except Exception as e:  # hours of training must not be lost to a picture
             log.warning("validation failed, training goes on: %s: %s", type(e).__name__, e)
             return
-        shown = ", ".join(f"{k} {v:.3f}" for k, v in figures.items() if k not in ("step", "progress"))
-        log.info("validation at step %d: %s", trainer.state.step, shown)
+        log.info("validation at step %d: %s", step, ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
 
     try:
-        return trainer.run(validate if held_out else None, report)
+        return trainer.run(measure if held_out else None, report)
     except (KeyboardInterrupt, SystemExit):
         if trainer.consistent and trainer.state.step and processes.rank == 0:
             trainer.save()
@@ -164,7 +165,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, clips: Clips, out: Path, processes: Processes) -> None:
         self.recipe, self.out, self.processes, self.device = recipe, out, processes, processes.device
         self.checkpoint, self.exported = out / "checkpoint.safetensors", out / f"{recipe.name}.safetensors"
-        device = processes.device
+        device, self.seconds = processes.device, recipe.budget.seconds
         if self.batch % processes.count:
             raise LincaeError(
                 f"a batch of {self.batch} cannot be shared by {processes.count} processes",
@@ -187,10 +188,9 @@ class Trainer:
     @property
     def done(self) -> float:
         """Progress in [0, 1], by time or by steps."""
-        budget = self.recipe.budget
-        if budget.seconds is not None:
-            return min(self.state.elapsed / budget.seconds, 1.0)
-        return min(self.state.step / (budget.steps or 1), 1.0)
+        if self.seconds is not None:
+            return min(self.state.elapsed / self.seconds, 1.0)
+        return min(self.state.step / (self.recipe.budget.steps or 1), 1.0)
 
     @property
     def batch(self) -> int:
@@ -312,11 +312,11 @@ class Trainer:
         config = {**self.model.config.to_dict(), **self.how.measured(self.averaged(), self.clips)}
         save_weights(self.ema, config, self.exported, name=recipe.name, version=recipe.version, license=recipe.license)
 
-    def run(self, validate: Callable[[], None] | None = None, report: Report | None = None) -> Path:
+    def run(self, measure: Callable[[], None] | None = None, report: Report | None = None) -> Path:
         """Trains until the budget is spent, then exports the weights and returns their file.
 
         Args:
-            validate: called `report.validate_times` times during the training and once at its end.
+            measure: called `report.validate_times` times during the training and once at its end.
             report: called about once a second with progress and the latest figures.
 
         Raises:
@@ -347,14 +347,14 @@ class Trainer:
                 saved = last = time.monotonic()
             if times and self.done < 1 and self.done * times >= self.state.validations + 1:
                 self.state.validations += 1
-                if validate and first:
-                    validate()
+                if measure and first:
+                    measure()
                 reported = last = time.monotonic()
         if first:
             self.save()
             self.export()
-            if validate:
-                validate()
+            if measure:
+                measure()
         return self.exported
 
     def _agree(self, figures: dict[str, float], seconds: float) -> dict[str, float]:

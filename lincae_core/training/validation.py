@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -17,11 +17,8 @@ from lincae_core.evaluation.systems import LincaeModel, System
 from lincae_core.models.codec import Autoencoder
 from lincae_core.plot import spectrogram_sheet
 from lincae_core.training.data import QUIETEST, RATE, read_mono
-from lincae_core.training.loop import append_row
+from lincae_core.training.recipe import Recipe
 from lincae_formats.errors import LincaeError
-
-if TYPE_CHECKING:
-    from lincae_core.training.loop import Trainer
 
 GAIN = 0.5  # of the homogeneity
 HEARD = {"recon": "decoded", "sum": "sum", "sep": "separated"}  # what is kept for listening, and its file's name
@@ -84,21 +81,24 @@ def load_validation(files: Sequence[Path], count: int, seconds: float, level: fl
     return clips
 
 
-def validate_and_write(trainer: Trainer, files: Sequence[Path]) -> dict[str, float]:
-    """Measures the averaged weights; writes `validation.csv`, `samples/` and `validation.png`; returns the row."""
-    recipe, report = trainer.recipe, trainer.recipe.report
+def validate(recipe: Recipe, network: Any, files: Sequence[Path]) -> tuple[dict[str, float], list[Sounds]]:
+    """`evaluate` of a network on held-out files."""
+    report = recipe.report
     clips = load_validation(files, report.validation_files, report.validation_seconds, recipe.reference_rms)
     info = {"name": recipe.name, "version": recipe.version, "fingerprint": "sha256:" + "0" * 64}
-    model = Model(Autoencoder(trainer.averaged(), info, trainer.device))
-    system = LincaeModel(lambda: model, **info, label=recipe.name, latent_rate=0)
-    figures, heard = evaluate(system, clips, str(trainer.device))
-    row = {"step": trainer.state.step, "progress": round(trainer.done, 4), **figures}
-    append_row(trainer.out / "validation.csv", row)
-    folder = trainer.out / "samples"
-    folder.mkdir(exist_ok=True)
+    device = next(network.parameters()).device
+    model = Model(Autoencoder(network, info, device))
+    system = LincaeModel(
+        lambda: model, name=model.name, label=model.name, version=recipe.version, fingerprint=model.fingerprint,
+        latent_rate=0,
+    )  # fmt: skip
+    return evaluate(system, clips, str(device))
+
+
+def write_sounds(heard: Sequence[Sounds], out: Path, title: str) -> None:
+    """Writes what was decoded, to `samples/`, and the spectrograms of the first tracks, `validation.png`."""
+    (out / "samples").mkdir(exist_ok=True)
     for i, sounds in enumerate(heard):
         for name, audio in sounds.items():
-            sf.write(folder / f"{i}_{name}.wav", audio, RATE)
-    title = f"{recipe.name}, step {trainer.state.step}, MSS {figures['recon']:.2f}"
-    spectrogram_sheet([list(s.items()) for s in heard[:DRAWN]], RATE, trainer.out / "validation.png", title)
-    return row
+            sf.write(out / "samples" / f"{i}_{name}.wav", audio, RATE)
+    spectrogram_sheet([list(s.items()) for s in heard[:DRAWN]], RATE, out / "validation.png", title)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import lincae_core.demo as demonstration
 from lincae_cli.app import main
-from lincae_core.demo import demonstration
-from lincae_core.demo.demonstration import SCORES
+from lincae_core.demo import SCORES
 
 LENGTH = 2 * 44100
 ORIGINALS = ("mixture", "bass", "drums", "other", "vocals")

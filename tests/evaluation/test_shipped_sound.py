@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from lincae_core.demo.demonstration import NAMES, STEMS
+from lincae_core.demo import NAMES, STEMS
 from lincae_core.evaluation.metrics import LIMIT_DB, octave_levels, sdr, stereo_image, tone
 from lincae_core.evaluation.protocols import stereo_leaks
 from lincae_core.evaluation.systems import Options, choose_systems
