@@ -452,17 +452,17 @@ def _shortest(data: memoryview, end: int) -> bytes:
     # Fast matches in a sample tell whether runs and the matches of level 9, which take long to find, pay.
     short = data.nbytes <= _SAMPLE
     sample = data if short else b"".join(data[at : at + _SAMPLE // 8] for at in range(0, data.nbytes, data.nbytes // 8))
-    plain = best if short else _deflated(sample, zlib.Z_HUFFMAN_ONLY, end)
-    matches = len(_deflated(sample, zlib.Z_DEFAULT_STRATEGY, end, level=1)) / len(plain)
-    if matches < 1.2 and len(best) * 3 < data.nbytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, -12, 8)
+    matches = len(packer.compress(sample) + packer.flush()) / len(sample) * data.nbytes / len(best)
+    if matches < 1.3 and len(best) * 3 < data.nbytes:
         best = min(best, _deflated(data, zlib.Z_RLE, end), key=len)
-    if matches < (1.05 if short else 0.95):
+    if matches < (1.05 if short else 0.97):
         best = min(best, _deflated(data, zlib.Z_DEFAULT_STRATEGY, end), key=len)
     return best
 
 
-def _deflated(data: memoryview | bytes, strategy: int, end: int, level: int = 9) -> bytes:
-    packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+def _deflated(data: memoryview, strategy: int, end: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
     return packer.compress(data) + packer.flush(end)
 
 

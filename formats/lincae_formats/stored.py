@@ -5,7 +5,7 @@ The rounding rule, the decoding rule and the error bound are in SPEC.md, section
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -228,7 +228,7 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     z = values.astype(np.float64, order="C")
     rms, peak = np.empty((2, z.shape[0], len(lay.sizes), z.shape[2]))  # [C, G, n] each
     for run, numbers, own in runs(groups, z):
-        np.abs(numbers).max(axis=2, out=peak[:, own])
+        np.maximum(numbers.max(axis=2), -numbers.min(axis=2), out=peak[:, own])
         rms[:, own] = np.sqrt(np.square(numbers).sum(axis=2) / run.size) if run.size > 1 else peak[:, own]
     plain = ~lay.level
     if plain.any():
@@ -296,27 +296,29 @@ def differences(codes: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
 
     In time the slots of a frame come one after the other, then those of the next frame.
     """
-    return _in_time(
-        codes, groups, lambda rows: np.diff(rows, axis=-1, prepend=np.zeros((*rows.shape[:2], 1), np.uint8))
-    )
+    result = codes.copy()
+    for now, stored in zip(_slots(codes, groups), _slots(result, groups), strict=True):
+        stored[:, :, 1:] -= now[:, :, :-1]
+        stored[:, :, 0, 1:] -= now[:, :, -1, :-1]
+    return result
 
 
 def accumulated(stored: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
     """The step codes `[C, G, n]` of stored differences."""
-    return _in_time(stored, groups, lambda rows: np.cumsum(rows, axis=-1, dtype=np.uint8))
+    result = stored.copy()
+    for codes in _slots(result, groups):
+        for slot in range(1, codes.shape[2]):
+            codes[:, :, slot] += codes[:, :, slot - 1]
+        codes[..., 1:] += np.cumsum(codes[:, :, -1:, :-1], axis=-1, dtype=np.uint8)
+    return result
 
 
-def _in_time(codes: np.ndarray, groups: tuple[Group, ...], change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    channels, _, frames = codes.shape
-    result = np.empty_like(codes)
+def _slots(codes: np.ndarray, groups: tuple[Group, ...]) -> Iterator[np.ndarray]:
+    """Views `[C, count / slots, slots, n]` of the codes `[C, G, n]` of each run."""
     at = 0
     for run in groups:
-        shape = (channels, run.count // run.slots, run.slots, frames)
-        rows = codes[:, at : at + run.count].reshape(shape).swapaxes(2, 3).reshape(*shape[:2], -1)
-        changed = change(rows).reshape(*shape[:2], frames, run.slots).swapaxes(2, 3)
-        result[:, at : at + run.count] = changed.reshape(channels, run.count, frames)
+        yield codes[:, at : at + run.count].reshape(len(codes), run.count // run.slots, run.slots, codes.shape[2])
         at += run.count
-    return result
 
 
 def widen(stored: np.ndarray) -> np.ndarray:
