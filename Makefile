@@ -67,6 +67,7 @@ $(STAMP): pyproject.toml formats/lincae_formats/_version.py
 	  { echo "lincae needs Python 3.11 or newer; try: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(BIN)/python -m compileall -q lincae_cli lincae_core formats/lincae_formats  # a first command is as fast as the next
 	@touch $@
 
 # Other people's networks, as oracles: without their pins, which would change numpy and torch. Their tests skip without
