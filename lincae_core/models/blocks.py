@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lincae_core.models.cpu_layout import with_mlp
+
 
 class TimeConv(nn.Module):
     """Depthwise convolution along time, ``[B, T, C] -> [B, T, C]``, zero-padded at the ends.
@@ -63,7 +65,7 @@ class Block(nn.Module):
             h = h * (1 + scale) + shift
         if self.condition is not None and features is not None:
             h = h + self.condition(features)
-        return x + self.down(F.gelu(self.up(h), approximate="tanh"))
+        return with_mlp(x, h, self.up, self.down)
 
 
 class NoiseLevel(nn.Module):

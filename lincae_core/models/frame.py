@@ -17,6 +17,7 @@ own, ``D(-z) = -D(z)`` and ``D(g z) = g D(z)``.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lincae_core.models.cpu_layout import with_mlp
 from lincae_formats.header import Group
 
 SAMPLE_RATE = 44100  # Hz
@@ -40,6 +42,11 @@ STEPS = FRAME // HOP  # STFT frames in a latent frame
 FINE = 3  # parts of a band whose energies the decoder estimates separately
 LATENT_DIM = 2 * LOW_BINS + BANDS * SLOTS
 EDGE_BIN = LOW_BINS * WINDOW // (2 * LOW_HOP)  # STFT bin at which the bands begin
+LOW_STFT = EDGE_BIN + 8  # STFT bins that the low band reaches into
+OCTAVE = EDGE_BIN // 2  # STFT bins of the low band's upper octave
+REPEATS = -(-(WINDOW // 2 + 1) // OCTAVE)  # of the octave, to cover the whole STFT
+CACHED = 256  # STFT frames computed at once, so that they stay in the CPU's cache
+LEAD = WINDOW // 2 - HOP // 2  # samples before a signal from which its first STFT frame begins
 LEAST = 1e-4  # of the mean energy: where levels are unknown, bands are first taken to be at least that
 TINY = 1e-20
 
@@ -79,7 +86,7 @@ def mdct_basis(hop: int, bins: int) -> Tensor:
 LOW_GROUPS, LOW_RUNS = 12, 4
 QUALITIES = {
     "low": (0.6, 1.8, 8.0, 4),
-    "medium": (0.27, 0.9, 2.0, 2),
+    "medium": (0.17, 1.3, 2.8, 2),
     "high": (0.12, 0.4, 0.7, 1),
     "exact": (0.12, 0.4, 0.7, 1),  # float32: the steps are those of results that are stored as integers
 }
@@ -135,32 +142,50 @@ class Filterbank(nn.Module):
 
     def analyse_low(self, audio: Tensor) -> Tensor:
         """Audio ``[B, 4096 K + 2048]``, from 1024 samples before, to MDCT numbers ``[B, K, 384]`` (bin, time)."""
-        x = audio.unfold(-1, 2 * LOW_HOP, LOW_HOP) @ self.low
-        b, n, _ = x.shape
-        return x.view(b, n // 2, 2, LOW_BINS).transpose(2, 3).reshape(b, n // 2, 2 * LOW_BINS)
+        x = framed(audio, self.low, LOW_HOP)
+        return x.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2)
 
     def synthesise_low(self, z: Tensor) -> Tensor:
         """MDCT numbers ``[B, K, 384]`` to audio ``[B, 4096 K + 2048]``, from 1024 samples before."""
-        b, k, _ = z.shape
-        x = z.view(b, k, LOW_BINS, 2).transpose(2, 3).reshape(b, 2 * k, LOW_BINS) @ self.low.T
-        first, second = x.chunk(2, -1)
-        return F.pad(first.reshape(b, -1), (0, LOW_HOP)) + F.pad(second.reshape(b, -1), (LOW_HOP, 0))
+        x = z.unflatten(2, (LOW_BINS, 2)).transpose(2, 3).flatten(1, 2)
+        both = torch.cat([F.pad(x, (0, 0, 0, 1)), F.pad(x, (0, 0, 1, 0))], 2)  # the frames that overlap in each hop
+        return (both @ torch.cat(self.low.split(LOW_HOP), 1).T).flatten(1)
 
     def analyse_probes(self, rest: Tensor) -> Tensor:
         """What the low band leaves out ``[B, 4096 K + 512]``, from 256 samples before, to probes ``[B, K, 16, 8]``."""
-        p = rest.unfold(-1, 2 * SLOT, SLOT) @ self.probe
-        return p.view(len(p), -1, SLOTS, BANDS).transpose(2, 3)
+        return framed(rest, self.probe, SLOT).unflatten(1, (-1, SLOTS)).transpose(2, 3)
 
-    def stft(self, audio: Tensor) -> Tensor:
-        """Audio ``[B, 256 T + 768]``, from 384 samples before, to its STFT ``[B, T, 513]``, unitary for white noise."""
-        return torch.fft.rfft(audio.unfold(-1, WINDOW, HOP) * self.window)
+    def stft(self, audio: Tensor) -> Iterator[Tensor]:
+        """STFT ``[B, T, 513]`` of audio ``[B, 256 T + 768]`` from 384 samples before, `CACHED` frames at a time.
+
+        It is unitary for white noise.
+        """
+        for frames in audio.unfold(-1, WINDOW, HOP).split(CACHED, 1):
+            yield torch.fft.rfft(frames * self.window)
 
     def istft(self, x: Tensor) -> Tensor:
         """STFT ``[B, T, 513]`` to audio ``[B, 256 T + 768]``, from 384 samples before."""
-        frames = torch.fft.irfft(x, n=WINDOW) * self.window  # sum of squared windows: 2 / 512 * 512 = 2
-        b, t, _ = frames.shape
-        out = F.fold(frames.transpose(1, 2), (1, HOP * t + WINDOW - HOP), (1, WINDOW), stride=(1, HOP))
-        return out.view(b, -1) * (WINDOW / 2 / 2)
+        frames = torch.fft.irfft(x, n=WINDOW).unflatten(2, (-1, HOP))
+        window = (self.window * (WINDOW / 2 / 2)).view(-1, HOP)  # sum of squared windows: 2 / 512 * 512 = 2
+        count, more = x.shape[1], len(window) - 1
+        out = F.pad(frames[:, :, 0] * window[0], (0, 0, 0, more))
+        for i in range(1, more + 1):
+            out[:, i : i + count].addcmul_(frames[:, :, i], window[i])
+        return out.flatten(1)
+
+
+def framed(audio: Tensor, basis: Tensor, hop: int) -> Tensor:
+    """Overlapping frames times a basis: ``[B, n]``, ``[m hop, N]`` to ``[B, n / hop - m + 1, N]``.
+
+    Every hop of audio is multiplied once by the parts of the basis that it meets; no frame is copied.
+    """
+    parts = basis.split(hop)
+    count = audio.shape[1] // hop - len(parts) + 1
+    products = torch.bmm(audio.unflatten(1, (-1, hop)), torch.cat(parts, 1).expand(len(audio), -1, -1))
+    total, *others = (x[:, i : i + count] for i, x in enumerate(products.split(basis.shape[1], 2)))
+    for x in others:
+        total = total + x
+    return total
 
 
 class Block(nn.Module):
@@ -175,8 +200,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, width]`` to the same shape."""
-        h = self.norm(self.conv(x.transpose(1, 2)).transpose(1, 2))
-        return x + self.down(F.gelu(self.up(h), approximate="tanh"))
+        image, kernel = x.transpose(1, 2).unsqueeze(2), self.conv.weight.unsqueeze(2)
+        # [B, C, 1, T] with channels innermost: on a CPU many times as fast as conv1d
+        h = F.conv2d(image, kernel, self.conv.bias, padding=(0, kernel.shape[3] // 2), groups=len(kernel))
+        h = self.norm(h.squeeze(2).transpose(1, 2))
+        return with_mlp(x, h, self.up, self.down)
 
 
 REFERENCE = 33  # slots over which the reference energy is averaged
@@ -203,10 +231,9 @@ class Network(nn.Module):
         return self.output(self.norm(h)).float().view(*h.shape[:2], 2, BANDS * FINE)
 
 
-def _power(x: Tensor) -> Tensor:
-    """Squared magnitude of complex numbers; on a CPU three times as fast as by `abs`."""
-    parts = torch.view_as_real(x).square()
-    return parts[..., 0] + parts[..., 1]
+def low_power(x: Tensor) -> Tensor:
+    """Energies of the low band's bins ``[B, T, 48]`` from its STFT ``[B, T, 56]``; faster than by `abs`."""
+    return x.real[..., :EDGE_BIN].square() + x.imag[..., :EDGE_BIN].square()
 
 
 def _ln(power: Tensor, reference: Tensor) -> Tensor:
@@ -234,15 +261,15 @@ class FrameModel(nn.Module):
         self.edges, self.fine = edges, fine
         widths = torch.tensor([b - a for a, b in pairwise(fine)])
         part_of = torch.tensor([i for i, (a, b) in enumerate(pairwise(fine)) for _ in range(b - a)])
-        self.register_buffer("part_of", part_of, persistent=False)
         self.register_buffer("widths", widths.float(), persistent=False)
         membership = (part_of[:, None] == torch.arange(BANDS * FINE)).float()
-        self.register_buffer("membership", membership, persistent=False)
+        membership = F.pad(membership, (0, 0, EDGE_BIN, REPEATS * OCTAVE - fine[-1]))
+        self.register_buffer("membership", membership.repeat_interleave(2, 0), persistent=False)
         generator = torch.Generator().manual_seed(1)
         phase = torch.rand(64 * STEPS, fine[-1] - EDGE_BIN, generator=generator) * (2 * math.pi)
-        self.register_buffer("noise", torch.polar(torch.ones_like(phase), phase), persistent=False)
+        noise = F.pad(torch.stack([phase.cos(), phase.sin()], 2), (0, 0, EDGE_BIN, REPEATS * OCTAVE - fine[-1]))
+        self.register_buffer("noise", noise.flatten(1), persistent=False)
 
-    part_of: Tensor
     widths: Tensor
     membership: Tensor
     noise: Tensor
@@ -267,12 +294,9 @@ class FrameModel(nn.Module):
 
     def measure(self, rest: Tensor) -> Tensor:
         """Energies of the bands' parts in every STFT frame: rest ``[B, 256 T + 768]`` to ``[B, T, 48]``."""
-        power = _power(self.bank.stft(rest)[..., EDGE_BIN : self.fine[-1]])
-        return self.parts(power)
-
-    def parts(self, power: Tensor) -> Tensor:
-        """Sums powers of bins ``[..., bins]`` over the bands' parts ``[..., 48]``."""
-        return power @ self.membership
+        edges = slice(EDGE_BIN, self.fine[-1])
+        bins = (torch.view_as_real(x[..., edges]).square().flatten(2) for x in self.bank.stft(rest))
+        return torch.cat([power @ self.membership[2 * edges.start : 2 * edges.stop] for power in bins], 1)
 
     def coarse(self, parts: Tensor) -> Tensor:
         """Energies ``[B, T, 48]`` of STFT frames to those of bands and slots ``[B, T / 2, 16]``."""
@@ -284,15 +308,19 @@ class FrameModel(nn.Module):
         low, rest = self.split(audio)
         side = FRAME - LOW_HOP // 2
         probes = self.bank.analyse_probes(rest[:, side - SLOT // 2 : rest.shape[1] - side + SLOT // 2])
-        lead = WINDOW // 2 - HOP // 2
-        return low, probes, self.measure(rest[:, side - lead : rest.shape[1] - side + lead])
+        return low, probes, self.measure(rest[:, side - LEAD : rest.shape[1] - side + LEAD])
 
-    def read(self, low: Tensor, audio: Tensor, probes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    def low_stft(self, audio: Tensor) -> Tensor:
+        """The low band's audio ``[B, 4096 K + 2048]``, from 1024 samples before, to its STFT ``[B, 16 K, 56]``."""
+        side = LOW_HOP // 2 - LEAD
+        return torch.cat([x[..., :LOW_STFT] for x in self.bank.stft(audio[:, side : audio.shape[1] - side])], 1)
+
+    def read(self, low: Tensor, x: Tensor, probes: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
         """What the network reads, and a first estimate of the energies of the bands' parts.
 
         Args:
             low: ``[B, K, 384]``.
-            audio: the low band's audio, ``[B, 4096 K + 768]``, from 384 samples before.
+            x: the low band's STFT, ``[B, 16 K, 56]``.
             probes: ``[B, K, 16, 8]``.
             levels: ``[B, K, 16, 8]``; negative where they are uncertain (of a difference), NaN where unknown.
 
@@ -301,7 +329,7 @@ class FrameModel(nn.Module):
         """
         b, k, _ = low.shape
         t = k * SLOTS
-        power = _power(self.bank.stft(audio)[..., :EDGE_BIN])
+        power = low_power(x)
         p = probes.transpose(2, 3).reshape(b, t, BANDS).square()
         v = levels.transpose(2, 3).reshape(b, t, BANDS)
         known, uncertain = v >= 0, v < 0  # neither: unknown
@@ -330,60 +358,69 @@ class FrameModel(nn.Module):
         start = base.repeat_interleave(FINE, -1) * share
         return features / 4, start[:, :, None]
 
-    def energies(self, low: Tensor, audio: Tensor, probes: Tensor, levels: Tensor) -> Tensor:
-        """Energies of the bands' parts that the decoder aims at, ``[B, 16 K, 48]``; arguments as of `read`."""
-        features, start = self.read(low, audio, probes, levels)
-        return self.corrected(start, self.network(features))
-
     @staticmethod
     def corrected(start: Tensor, change: Tensor) -> Tensor:
         """First estimates ``[B, T, 1, 48]`` with the network's corrections ``[B, T, 2, 48]``: ``[B, 2 T, 48]``."""
         return (start * change.clamp(-12, 12).exp()).flatten(1, 2)
 
-    def carrier(self, x: Tensor, first: int) -> Tensor:
-        """The bands' content before it is shaped: about 1 in every bin.
+    def bands(self, x: Tensor, aim: Tensor, first: int) -> Tensor:
+        """What is above the low band: the low band's upper octave, whitened, repeated upwards and shaped.
+
+        Copies are moved by multiples of 4 bins, so that a steady tone stays one (``2 pi 4 HOP / WINDOW`` is a whole
+        turn). Where the octave is empty, fixed noise whose sign follows the low band's.
 
         Args:
-            x: STFT of the low band ``[B, T, 513]``.
+            x: STFT of the low band ``[B, T, 56]``.
+            aim: energies of the bands' parts ``[B, T, 48]``.
             first: absolute STFT frame of the first.
 
         Returns:
-            ``[B, T, bins]``: the upper octave of the low band, whitened, repeated upwards. Copies are moved by
-            multiples of 4 bins, so that a steady tone stays one (``2 pi 4 HOP / WINDOW`` is a whole turn). Where the
-            octave is empty, fixed noise whose sign follows the low band's.
+            STFT ``[B, T, 513]``.
         """
-        count = self.fine[-1] - EDGE_BIN
-        source = x[..., EDGE_BIN // 2 : EDGE_BIN]
-        power = _power(source)
-        smooth = F.avg_pool1d(F.pad(power, (2, 2)), 5, 1) * 1.0
-        overall = _power(x[..., :EDGE_BIN]).mean(-1, keepdim=True)
-        smooth = smooth + 1e-7 * overall + TINY
-        whitened = source / smooth.sqrt()
-        missing = (1 - power / smooth).clamp_min(0)
-        missing = F.avg_pool1d(missing, 5, 1, 2)
-        repeats = -(-count // source.shape[-1])
-        copies = whitened.repeat(1, 1, repeats)[..., :count]
-        empty = (missing.repeat(1, 1, repeats)[..., :count] > 0.9).float()
-        strongest = x.real.gather(-1, x.real.abs().argmax(-1, keepdim=True))
-        sign = torch.where(strongest < 0, -1.0, 1.0)
-        at = (torch.arange(x.shape[1], device=x.device) + first) % len(self.noise)
-        return copies + empty * sign * self.noise[at][None, :, :count]
+        low = low_power(x)
+        power = low[..., OCTAVE:]
+        smooth = F.avg_pool1d(F.pad(power, (2, 2)), 5, 1) + 1e-7 * low.mean(-1, keepdim=True) + TINY
+        whitened = torch.view_as_real(x[..., OCTAVE:EDGE_BIN] * smooth.rsqrt()).flatten(2)
+        power = power / smooth
+        empty = F.avg_pool1d((1 - power).clamp_min(0), 5, 1, 2) > 0.9
+        have = power @ self.membership[::2].unflatten(0, (REPEATS, OCTAVE)).sum(0)
+        item, time = empty.any(2).nonzero(as_tuple=True)
+        if len(item):
+            real = x.real[item, time]
+            sign = torch.where(real.gather(1, real.abs().argmax(1, keepdim=True)) < 0, -1.0, 1.0)
+            noise = self.noise[(time + first) % len(self.noise)]
+            noise = noise * (sign * empty[item, time]).repeat_interleave(2, 1).repeat(1, REPEATS)
+            have[item, time] = (whitened[item, time].repeat(1, REPEATS) + noise).square() @ self.membership
+        gain = aim / self.widths
+        have, want = self.coarse(have * gain), self.coarse(aim)
+        scale = want / (have + 1e-4 * want + TINY)  # every band and slot has the energy aimed at
+        gain = (gain * scale.repeat_interleave(2, 1).repeat_interleave(FINE, 2)).sqrt() @ self.membership.T
+        bins = (gain.unflatten(2, (REPEATS, -1)) * whitened[:, :, None]).flatten(2)
+        if len(item):
+            bins[item, time] += noise * gain[item, time]
+        return torch.view_as_complex(bins.unflatten(2, (-1, 2)))[..., : WINDOW // 2 + 1]
 
-    def decode_parts(self, low: Tensor, probes: Tensor, levels: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Low band's audio ``[B, 4096 K + 2048]``, the bands' STFT ``[B, 16 K, 513]`` and the energies aimed at."""
+    def decode_parts(self, low: Tensor, probes: Tensor, levels: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Audio of the low band, ``[B, 4096 K + 2048]`` from 1024 samples before, and of the bands above it.
+
+        The bands' audio begins 384 samples before and has ``[B, 4096 K + 4096]``.
+
+        Args:
+            low: ``[B, K, 384]``.
+            probes: ``[B, K, 16, 8]``.
+            levels: ``[B, K, 16, 8]``.
+            first: absolute latent frame of the first.
+        """
         audio = self.bank.synthesise_low(low)
-        lead = WINDOW // 2 - HOP // 2
-        cut = audio[:, LOW_HOP // 2 - lead : audio.shape[1] - LOW_HOP // 2 + lead]
-        aim = self.energies(low, cut, probes, levels)
-        carrier = self.carrier(self.bank.stft(cut), first * STEPS)
-        gains = (aim / self.widths).sqrt()[..., self.part_of]  # per bin
-        shaped = carrier * gains
-        have, want = self.coarse(self.parts(_power(shaped))), self.coarse(aim)
-        scale = (want / (have + 1e-4 * want + TINY)).sqrt()  # every band and slot has the energy aimed at
-        scale = scale.repeat_interleave(2, 1)
-        parts_of_band = self.part_of // FINE
-        bins = F.pad(shaped * scale[..., parts_of_band], (EDGE_BIN, WINDOW // 2 + 1 - self.fine[-1]))
-        return audio, bins, aim
+        x = self.low_stft(audio)
+        features, start = self.read(low, x, probes, levels)
+        aim = self.corrected(start, self.network(features))
+        high = audio.new_zeros(len(x), x.shape[1] + STEPS, HOP)
+        for a in range(0, x.shape[1], CACHED):
+            b = min(a + CACHED, x.shape[1])
+            part = self.bank.istft(self.bands(x[:, a:b], aim[:, a:b], first * STEPS + a)).unflatten(1, (-1, HOP))
+            high[:, a : a + part.shape[1]] += part
+        return audio, high.flatten(1)
 
     def decode(
         self, z: Tensor, levels: Tensor | None, first: int = 0, ends: tuple[bool, bool] = (False, False)
@@ -403,7 +440,7 @@ class FrameModel(nn.Module):
         low = z[:, : 2 * LOW_BINS].transpose(1, 2)
         probes = z[:, 2 * LOW_BINS :].transpose(1, 2).reshape(b, k, BANDS, SLOTS)
         v = torch.full_like(probes, math.nan) if levels is None else levels.transpose(1, 2).reshape(b, k, BANDS, SLOTS)
-        audio, bins, _ = self.decode_parts(low, probes, v, first - self.reach)
+        audio, high = self.decode_parts(low, probes, v, first - self.reach)
         start, count = self.reach * FRAME, (k - 2 * self.reach) * FRAME
         kept = audio[:, LOW_HOP // 2 + start : LOW_HOP // 2 + start + count].clone()
         half = torch.sin(
@@ -413,9 +450,7 @@ class FrameModel(nn.Module):
             kept[:, : LOW_HOP // 2] /= half
         if ends[1]:
             kept[:, -LOW_HOP // 2 :] /= half.flip(0)
-        high = self.bank.istft(bins)
-        lead = WINDOW // 2 - HOP // 2
-        return kept + high[:, lead + start : lead + start + count]
+        return kept + high[:, LEAD + start : LEAD + start + count]
 
     def encode(self, audio: Tensor, quality: str = "medium") -> tuple[Tensor, Tensor | None]:
         """Audio ``[B, 4096 K + 2 margin]`` to latents ``[B, 512, K]`` and levels ``[B, 128, K]`` (None: `exact`)."""

@@ -57,8 +57,7 @@ class LevelsStep(Step):
             latents, rest, whole = self._heard(model, crops, draws)
             low, probes, levels = latents
             audio = model.bank.synthesise_low(low)
-            audio = audio[:, 1024 - LEAD : audio.shape[1] - 1024 + LEAD]
-            features, start = model.read(low, audio, probes, levels)
+            features, start = model.read(low, model.low_stft(audio), probes, levels)
             cut = slice(SIDE - LEAD, rest.shape[1] - SIDE + LEAD)
             truth = model.measure(rest[:, cut])
             energy = truth.mean((1, 2), keepdim=True) * truth.shape[2] + audio.square().mean(1)[:, None, None]
