@@ -37,7 +37,7 @@ COLUMNS = 1200  # most points along the time axis
 MAPS = 8  # most channels drawn
 LATENT_RANGE_DB = 60
 _WINDOWS = 4  # most spectra averaged in a column
-_TICKS_HZ = (0, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+_TICKS_HZ = (0, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 _STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)  # s between ticks
 
 
@@ -143,6 +143,7 @@ def draw(
             image.set_clim(top, top + LATENT_RANGE_DB)
         of = f", channel {number} of {channels}" if channels > 1 else ""
         panel.set_ylabel(f"latents{of}", fontsize=8)
+        panel.tick_params(labelsize=7)
         _colour_bar(figure, image, panel, "|latent|, dB")
     _draw_rms(panels[len(maps)], latents)
     if spectrum:
@@ -258,7 +259,7 @@ def _write(target: str | Path | BinaryIO, picture: bytes, overwrite: bool) -> No
         raise
     except OSError as e:
         name = target if isinstance(target, (str, os.PathLike)) else "the picture"
-        raise LincaeError(f"cannot write {name}: {e.strerror or e}", "free some space or choose another -o") from e
+        raise LincaeError(f"cannot write {name}: {e.strerror or e}", "free some space, or write elsewhere") from e
 
 
 def _draw_rms(panel: Axes, latents: LatentPicture) -> None:
@@ -269,6 +270,7 @@ def _draw_rms(panel: Axes, latents: LatentPicture) -> None:
     top = float(latents.rms_db.max())
     panel.set_ylim(max(float(latents.rms_db.min()), top - RANGE_DB) - 3, top + 3)
     panel.set_ylabel("latents' RMS, dB", fontsize=8)
+    panel.tick_params(labelsize=7)
     panel.grid(alpha=0.3)
     if 1 < channels <= MAPS:
         panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.05), fontsize=7, frameon=False)
@@ -296,3 +298,4 @@ def _time_axis(panel: Axes, seconds: float) -> None:
     panel.xaxis.set_major_locator(MultipleLocator(step))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda at, _: clock(at, step)))
     panel.set_xlabel("minutes:seconds", fontsize=8)
+    panel.tick_params(labelsize=7)

@@ -212,11 +212,11 @@ def _opus(work: _Work, name: str, kbps: float, original: str) -> tuple[float, di
         system = Opus(max(kbps / len(audio), LOWEST / 1000))
     except LincaeError:
         return None
-    packets = system.encode(audio)
-    (work.folder / f"{name}.opus").write_bytes(packets.data)
+    file = system.encode(audio)
+    (work.folder / f"{name}.opus").write_bytes(file)
     wav = work.folder / f"{name}_opus.wav"
-    _write_wav(wav, system.decoded(packets, audio.shape[1]), work.rate)
-    return 8 * len(packets.data) / 1000 / work.seconds, _scores(work, wav, original)
+    _write_wav(wav, system.decoded(file, audio.shape[1]), work.rate)
+    return 8 * len(file) / 1000 / work.seconds, _scores(work, wav, original)
 
 
 def _judges() -> Judges | None:

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -50,12 +50,6 @@ class Identity(System):
         return latent[:num_samples].astype(np.float32)
 
 
-class Packets(NamedTuple):
-    """Encoded audio."""
-
-    data: bytes  # an Ogg/Opus file
-
-
 class Opus(System):
     """Opus by libsndfile, the codec to beat at equal bytes. Its files cannot be added.
 
@@ -80,24 +74,24 @@ class Opus(System):
         self.fingerprint = f"opus:2:{kbps:g}:{self.version}"
         self.notes = f"Ogg/Opus by {self.version}, encoded twice to meet the bitrate; bytes are those of the files"
 
-    def encode(self, audio: np.ndarray) -> Packets:
+    def encode(self, audio: np.ndarray) -> bytes:
         """Audio ``[n]`` or ``[C, n]`` to an Ogg/Opus file in memory."""
         channels = np.atleast_2d(audio).astype(np.float32)
         channels = np.pad(channels, ((0, 0), (0, max(0, SAMPLE_RATE // 50 - channels.shape[1]))))  # one packet
         wanted = self.kbps * 1000
         came = 8 * len(_opus(channels, wanted)) * SAMPLE_RATE / channels.size
-        return Packets(_opus(channels, wanted * min(max(wanted / came, 2 / 3), 4 / 3)))
+        return _opus(channels, wanted * min(max(wanted / came, 2 / 3), 4 / 3))
 
-    def decode(self, latent: Packets, num_samples: int) -> np.ndarray:
+    def decode(self, latent: bytes, num_samples: int) -> np.ndarray:
         """An Ogg/Opus file to mono audio ``[num_samples]``."""
         return self.decoded(latent, num_samples)[0]
 
-    def decoded(self, packets: Packets, num_samples: int) -> np.ndarray:
+    def decoded(self, file: bytes, num_samples: int) -> np.ndarray:
         """An Ogg/Opus file to audio ``[C, num_samples]``."""
         import soundfile
 
         # all at once: libsndfile's Opus decoder loses its state when it seeks
-        audio, rate = soundfile.read(io.BytesIO(packets.data), dtype="float32", always_2d=True)
+        audio, rate = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
         audio = _resample(audio.T, rate, SAMPLE_RATE)[:, :num_samples]
         return np.pad(audio, ((0, 0), (0, num_samples - audio.shape[1])))
 
@@ -105,9 +99,9 @@ class Opus(System):
         """Audio ``[C, n]`` as one file with the bitrate of its channels together, decoded."""
         return self.decoded(self.encode(audio), audio.shape[1])
 
-    def size(self, latent: Packets) -> int:
+    def size(self, latent: bytes) -> int:
         """Bytes of the file."""
-        return len(latent.data)
+        return len(latent)
 
 
 def opus_available() -> bool:
@@ -143,9 +137,9 @@ class Klt(System):
     to float32 rounding. Bytes are counted as float16.
     """
 
-    name, label, kind, version = "klt", "KLT (exactly linear)", "anchor", "2"
+    name, label, kind, version = "klt", "KLT", "anchor", "2"
     fingerprint = f"klt:2:{HOP}:{NUMBERS}:{FIT_SECONDS:g}"
-    notes = f"{NUMBERS} principal components of {SPAN // HOP} MDCT frames of {HOP} samples"
+    notes = f"exactly linear: {NUMBERS} principal components of {SPAN // HOP} MDCT frames of {HOP} samples"
     latent_rate = NUMBERS * SAMPLE_RATE / SPAN
     bytes_per_second = 2 * latent_rate
 

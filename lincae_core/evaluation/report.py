@@ -121,8 +121,9 @@ def tables(results: dict[str, Any]) -> list[Table]:
     """The tables of what `results.evaluate` gave; tables, and columns, without any figure are left out."""
     stems = [s for s in STEMS if any(m["target"] == s for m in results["measures"])]
     on, gains = scope(results), ", ".join(f"{g:g}" for g in results["settings"]["gains"])
-    paper = f"Rows marked paper are the paper's figures ({PAPER})"
+    paper = f"The paper's rows are its own figures ({PAPER})"
     known = _figures(results)
+    measured = {key[1:] for key in known}
 
     def mss(*pairs: tuple[str, str, str]) -> list[tuple[Column, Key]]:
         return [(Column(title), (measure, "mss", target)) for title, measure, target in pairs]
@@ -132,12 +133,22 @@ def tables(results: dict[str, Any]) -> list[Table]:
         keys += [(f"Sep. {s}", "sep", s) for s in stems]
         return [(Column(title, 2, "higher"), (measure, metric, target)) for title, measure, target in keys]
 
+    def sound(measure: str, target: str) -> tuple[list[tuple[Column, Key]], str]:
+        """Columns of a table of sound, with what it costs in front; and what they mean."""
+        found = {metric: facts for metric, facts in _SOUND.items() if (measure, metric, target) in measured}
+        columns = [(Column("kbit/s", 1, None), ("cost", "kbps", ""))]
+        for metric, (title, digits, better, _) in found.items():
+            columns.append((Column(title, digits, better, interval=False), (measure, metric, target)))
+        meanings = ["kbit/s: of the mixtures' files, headers included", *(facts[3] for facts in found.values())]
+        more = "" if results["settings"]["judges"] else " More figures: --judges."
+        return columns, "; ".join(filter(None, meanings)) + "." + more
+
     def table(
         name: str, title: str, keys: Sequence[tuple[Column, Key]], note: str,
         published: Mapping[str, tuple[float, ...]] | None = None,
     ) -> Table:  # fmt: skip
         if published is None:
-            keys = [(c, key) for c, key in keys if any(found[1:] == key for found in known)]
+            keys = [(c, key) for c, key in keys if key in measured]
         rows = []
         for system in results["systems"]:
             cells = tuple(known.get((system["name"], *key), Cell()) for _, key in keys)
@@ -148,16 +159,10 @@ def tables(results: dict[str, Any]) -> list[Table]:
         return Table(name, title, tuple(column for column, _ in keys), tuple(rows), note)
 
     found = [
+        table("sound", f"Sound of mixtures ({on})", *sound("recon", "mixture")),
+        table("vocals", f"Sound of vocals ({on})", *sound("recon", "vocals")),
         table(
-            "sound", f"Sound of mixtures ({on})", _sound("recon", "mixture"),
-            "kbit/s: of the mixtures' files, headers included. ViSQOL, Zimtohrli: mean opinion scores, 1 to 5, "
-            "higher is better. Notes: F1 of what basic-pitch hears. Tone: buzz at the decoder's frame rate, 1 is none. "
-            "Octaves: error of octave levels from 500 Hz, dB, lower is better. Without --judges only the last four are "
-            "measured.",
-        ),
-        table("vocals", f"Sound of vocals ({on})", _sound("recon", "vocals"), "STOI: intelligibility, 0 to 1."),
-        table(
-            "separated", f"Sound of vocals by subtraction ({on})", _sound("sep", "vocals"),
+            "separated", f"Sound of vocals by subtraction ({on})", sound("sep", "vocals")[0],
             "The mixture's latents less those of the accompaniment, decoded, against the vocals.",
         ),
         table(
@@ -245,11 +250,16 @@ def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
     )  # fmt: skip
 
 
-_JUDGED: tuple[tuple[str, str, int, Better | None], ...] = (  # heading, metric, digits, which way is better
-    ("ViSQOL", "visqol", 2, "higher"), ("Zimtohrli", "zimtohrli", 2, "higher"), ("Notes", "notes", 2, "higher"),
-    ("STOI", "stoi", 2, "higher"), ("SDR, dB", "sdr", 1, "higher"), ("Tone", "tone", 2, None),
-    ("Octaves, dB", "octaves", 1, "lower"), ("MSS", "mss", 2, "lower"),
-)  # fmt: skip
+_SOUND: dict[str, tuple[str, int, Better | None, str]] = {  # heading, digits, which way is better, meaning
+    "visqol": ("ViSQOL", 2, "higher", "ViSQOL, Zimtohrli: mean opinion scores, 1 to 5, higher is better"),
+    "zimtohrli": ("Zimtohrli", 2, "higher", ""),
+    "notes": ("Notes", 2, "higher", "Notes: F1 of what basic-pitch hears, 0 to 1"),
+    "stoi": ("STOI", 2, "higher", "STOI: intelligibility, 0 to 1"),
+    "sdr": ("SDR, dB", 1, "higher", "SDR: signal-to-distortion ratio, higher is better"),
+    "tone": ("Tone", 2, None, "Tone: buzz at the decoder's frame rate, 1 is none"),
+    "octaves": ("Octaves, dB", 1, "lower", "Octaves: error of octave levels from 500 Hz, lower is better"),
+    "mss": ("MSS", 2, "lower", "MSS: multi-scale spectral distance, 0 is equal"),
+}
 _STEREO = (
     ("Image", "image"), ("Dual mono", "dual_mono"), ("Hard-panned", "hard_panned"), ("Antiphase", "antiphase"),
 )  # fmt: skip
@@ -257,15 +267,6 @@ _SPEED = (
     ("Numbers a second", "numbers"), ("kbit/s", "kbps"), ("Encode, x real time", "encode"),
     ("Decode, x real time", "decode"),
 )  # fmt: skip
-
-
-def _sound(measure: str, target: str) -> list[tuple[Column, Key]]:
-    """The columns of a table of sound, with what it costs in front."""
-    columns = [
-        (Column(title, digits, better, interval=False), (measure, metric, target))
-        for title, metric, digits, better in _JUDGED
-    ]
-    return [(Column("kbit/s", 1, None), ("cost", "kbps", "")), *columns]
 
 
 def _figures(results: dict[str, Any]) -> dict[tuple[str, str, str, str], Cell]:

@@ -78,8 +78,8 @@ def test_model(tiny, n):
 @pytest.mark.parametrize("n", LENGTHS)
 def test_opus(n):
     opus = Opus()
-    _, packets, _ = check_shapes(opus, n)
-    assert opus.size(packets) == len(packets.data)
+    _, file, _ = check_shapes(opus, n)
+    assert opus.size(file) == len(file)
     assert not opus.linear
 
 
@@ -181,6 +181,20 @@ def test_a_model_gives_what_the_command_line_gives(tiny, tiny_model, tmp_path):
     decode_file(model, tmp_path / "a.lat", tmp_path / "c.wav")  # as it is written by default
     written = as_written(audio, Settings().subtype, "tiny")
     assert np.mean(sf.read(tmp_path / "c.wav", dtype="float32")[0] != written) < 0.01
+
+
+def test_quality_low_is_as_small_as_the_files_of_encode(tmp_path):
+    """Noise takes so many bits that the file is rounded more coarsely, to 1/64 of 16-bit PCM."""
+    from lincae_core.models.store import load
+    from lincae_core.models.transcode import encode_file
+
+    (system,) = choose("frame:low")
+    x = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE).astype(np.float32)
+    latent = system.encode(x)
+    assert system.size(latent) <= 2 * len(x) / 64
+    sf.write(tmp_path / "audio.wav", x, RATE, subtype="FLOAT")
+    encode_file(load("frame", "cpu"), tmp_path / "audio.wav", tmp_path / "a.lat", quality="low")
+    assert np.array_equal(latent.data, read_lat(tmp_path / "a.lat").data)
 
 
 @pytest.mark.parametrize(("subtype", "step"), [("PCM_16", 2**-15), ("PCM_24", 2**-23), ("FLOAT", 0)])
