@@ -20,6 +20,7 @@ from lincae_core.evaluation.metrics import regrouped
 from lincae_formats import Header
 from lincae_formats.errors import LincaeError, one_line
 from lincae_formats.files import atomic_path
+from lincae_formats.text import clock
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,15 +211,6 @@ def picture_of(audio: np.ndarray, sample_rate: int, columns: int = 400) -> bytes
     return buffer.getvalue()
 
 
-def clock(seconds: float, step: float = 1.0) -> str:
-    """`1:05`; with tenths where ticks are closer than a second apart; `1:02:05` from an hour on."""
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    shown = f"{rest // 10:02d}" + (f".{rest % 10}" if step < 1 else "")
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{shown}" if hours else f"{minutes}:{shown}"
-
-
 def _colours(images: Sequence[np.ndarray]) -> tuple[float, float]:
     """Levels of the darkest and the brightest colour."""
     high = max(LOUD_DB, *(float(image.max()) for image in images))
@@ -296,6 +288,6 @@ def _time_axis(panel: Axes, seconds: float) -> None:
     step = next((s for s in _STEPS if seconds / s <= 12), seconds / 10)
     panel.set_xlim(0, seconds)
     panel.xaxis.set_major_locator(MultipleLocator(step))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda at, _: clock(at, step)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda at, _: clock(round(at, 1))))
     panel.set_xlabel("minutes:seconds", fontsize=8)
     panel.tick_params(labelsize=7)

@@ -12,7 +12,7 @@ from cli_helpers import make_lat
 
 from lincae_cli.app import main
 from lincae_core.models.transcode import AudioArray
-from lincae_core.plot import COLUMNS, ROWS, clock, draw, latent_picture, row_hz, spectrogram
+from lincae_core.plot import COLUMNS, ROWS, draw, latent_picture, row_hz, spectrogram
 from lincae_formats import Header
 
 
@@ -139,11 +139,6 @@ def test_half_a_minute_of_stereo_is_drawn_in_three_seconds():
     began = time.process_time()
     draw("title", latent_picture(header, blocks), spectrogram(AudioArray(audio, 44100)), io.BytesIO())
     assert time.process_time() - began < 3
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 5, 65, 3600, 3725)] == ["0:00", "0:05", "1:05", "1:00:00", "1:02:05"]
-    assert clock(59.96, 0.2) == "1:00.0"
 
 
 @pytest.mark.parametrize(
