@@ -133,15 +133,12 @@ def tables(results: dict[str, Any]) -> list[Table]:
         keys += [(f"Sep. {s}", "sep", s) for s in stems]
         return [(Column(title, 2, "higher"), (measure, metric, target)) for title, measure, target in keys]
 
-    def sound(measure: str, target: str) -> tuple[list[tuple[Column, Key]], str]:
-        """Columns of a table of sound, with what it costs in front; and what they mean."""
-        found = {metric: facts for metric, facts in _SOUND.items() if (measure, metric, target) in measured}
+    def sound(measure: str, target: str) -> list[tuple[Column, Key]]:
+        """Columns of a table of sound, with what it costs in front."""
         columns = [(Column("kbit/s", 1, None), ("cost", "kbps", ""))]
-        for metric, (title, digits, better, _) in found.items():
+        for metric, (title, digits, better, _) in _SOUND.items():
             columns.append((Column(title, digits, better, interval=False), (measure, metric, target)))
-        meanings = ["kbit/s: of the mixtures' files, headers included", *(facts[3] for facts in found.values())]
-        more = "" if results["settings"]["judges"] else " More figures: --judges."
-        return columns, "; ".join(filter(None, meanings)) + "." + more
+        return columns
 
     def table(
         name: str, title: str, keys: Sequence[tuple[Column, Key]], note: str,
@@ -158,11 +155,17 @@ def tables(results: dict[str, Any]) -> list[Table]:
             rows.append(Row(label, "paper", tuple(Cell(v, digits=2) for v in values)))
         return Table(name, title, tuple(column for column, _ in keys), tuple(rows), note)
 
+    judged = results["settings"]["judges"]
+    meanings = [facts[3] for metric, facts in _SOUND.items() if judged or ("recon", metric, "mixture") in measured]
+    more = "." if judged else ". More figures: --judges."
     found = [
-        table("sound", f"Sound of mixtures ({on})", *sound("recon", "mixture")),
-        table("vocals", f"Sound of vocals ({on})", *sound("recon", "vocals")),
         table(
-            "separated", f"Sound of vocals by subtraction ({on})", sound("sep", "vocals")[0],
+            "sound", f"Sound of mixtures ({on})", sound("recon", "mixture"),
+            "; ".join(["kbit/s: of the mixtures' files, headers included", *filter(None, meanings)]) + more,
+        ),
+        table("vocals", f"Sound of vocals ({on})", sound("recon", "vocals"), "kbit/s: of the mixtures' files."),
+        table(
+            "separated", f"Sound of vocals by subtraction ({on})", sound("sep", "vocals"),
             "The mixture's latents less those of the accompaniment, decoded, against the vocals.",
         ),
         table(
