@@ -37,6 +37,7 @@ COMMANDS = {
     "shift": "editing:shift",
     "fade": "editing:fade",
     "render": "render:render",
+    "desk": "desk:desk",
     "info": "inspect:info",
     "stats": "stats:stats",
     "faders": "faders:faders",
@@ -143,8 +144,12 @@ def _run(given: list[str]) -> int:
             from click.shell_completion import shell_complete
 
             return shell_complete(root, {}, "lincae", completion.VARIABLE, instruction)
-        with root.make_context("lincae", given) as context:
-            root.invoke(context)
+        with messages.libraries_captured(), root.make_context("lincae", given) as context:
+            try:
+                root.invoke(context)
+            finally:
+                if said := messages.library_says():
+                    messages.say("warning", f"a library reports: {said}")
         sys.stdout.flush()
         code = 0
     except click.exceptions.Exit as e:

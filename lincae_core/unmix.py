@@ -35,7 +35,7 @@ class Faders:
     """The gains that make a mix from its stems.
 
     Attributes:
-        times: Times of the knots, s, `[J]`; between them gains are straight lines.
+        times: Times of the knots, s, `[J]`, the last at the end of the mix; between them gains are straight lines.
         gains: A factor for each stem and knot, `[N, J]`.
         delays: By how many frames each stem begins later than the mix, `[N]`.
         residual: Power of what the stems do not explain relative to the mix's, around each knot, `[J]`; NaN in silence.
@@ -215,7 +215,13 @@ def _explained(
     near = np.stack([np.bincount(around, row, knots) for row in energies.T])  # [N, J]
     sounding = near > _SOUNDING * near.max(axis=1, keepdims=True).clip(1e-300)
     shares = (np.square(at_frames) * energies).sum(axis=0) / whole
-    return Faders(np.arange(knots) * window, gains.T, delays, residual, float(rest.sum()) / whole, shares, sounding)
+    times, end = np.arange(knots) * window, mix.header.duration
+    if knots > 2 and times[-2] >= end:  # the last latent frame reaches beyond the audio
+        times, gains, residual, sounding = times[:-1], gains[:-1], residual[:-1], sounding[:, :-1]
+    elif knots > 2 and end < times[-1]:  # along its line
+        gains[-1] = gains[-2] + (end - times[-2]) / window * (gains[-1] - gains[-2])
+        times[-1] = end
+    return Faders(times, gains.T, delays, residual, float(rest.sum()) / whole, shares, sounding)
 
 
 def _solve_blocks(own: np.ndarray, next_: np.ndarray, target: np.ndarray, non_negative: bool) -> np.ndarray:
@@ -304,7 +310,7 @@ def arrangement(found: Faders, names: Sequence[str], frame: float, name: str | N
             track["offset"] = round(float(found.delays[i]) * frame, 6)
         if sign < 0:
             track["invert"] = True
-        points = _simplified(found.times, gains)
+        points = simplified(found.times, gains)
         if len(points) == 1:
             track["gain"] = float(f"{points[0][1]:.6g}")
         else:
@@ -313,7 +319,7 @@ def arrangement(found: Faders, names: Sequence[str], frame: float, name: str | N
     return {**({"name": name} if name else {}), "tracks": tracks}
 
 
-def _simplified(times: np.ndarray, gains: np.ndarray, most: int = 1000) -> list[tuple[float, float]]:
+def simplified(times: np.ndarray, gains: np.ndarray, most: int = 1000) -> list[tuple[float, float]]:
     """As few points as follow the gains within 0.02 dB of the largest, or more loosely for at most `most` points."""
     tolerance = 0.0023 * float(gains.max(initial=0.0))
     if float(np.ptp(gains)) <= 2 * tolerance:

@@ -73,7 +73,7 @@ class Song:
         if name is not None and name not in variants:
             raise self._loaded.error(("variants",), f"there is no variant {name!r}", suggest(name, variants))
         chosen = Variant() if name is None else variants[name]
-        audible = _Audible(self._song.tracks, self._song.buses, chosen)
+        audible = Audible(self._song.tracks, self._song.buses, chosen)
         entry = {"op": "render", "arrangement": Path(self._loaded.name).name, **({"variant": name} if name else {})}
         result = self._sum(MASTER, self._song.master, chosen, audible, entry)
         if result is None:
@@ -84,6 +84,11 @@ class Song:
         title = f"{self._song.name or Path(self._loaded.name).stem}{f', {name}' if name else ''}"
         children = list(self._outlines(MASTER, chosen, audible))
         return result, Outline(f"{title}  ({', '.join([facts, *words])})", children)
+
+    def track(self, name: str) -> tuple[Signal, int]:
+        """A track's latents before its volume, and the frame of the song at which they begin."""
+        placed = self._placed[name]
+        return placed.signal, placed.begin.frame
 
     def _place(self, name: str, track: Track) -> _PlacedTrack:
         """Cuts the part of a track's file that is used, minus what is subtracted from it."""
@@ -124,7 +129,7 @@ class Song:
             ) from None
 
     def _sum(
-        self, name: str, volume: Volume, variant: Variant, audible: _Audible, entry: dict[str, str] | None = None
+        self, name: str, volume: Volume, variant: Variant, audible: Audible, entry: dict[str, str] | None = None
     ) -> Signal | None:
         """The sum of the inputs of a bus, with its volume applied; None if all of them are muted."""
         signals: list[Signal] = []
@@ -151,7 +156,7 @@ class Song:
         factor = self._factor(MASTER, variant) if name == MASTER else 1.0
         return _shaped(total if factor == 1.0 else algebra.gain(total, factor), volume, 0)
 
-    def _outlines(self, name: str, variant: Variant, audible: _Audible) -> Iterator[Outline]:
+    def _outlines(self, name: str, variant: Variant, audible: Audible) -> Iterator[Outline]:
         for track_name, track in self._song.tracks.items():
             if (track.bus or MASTER) == name:
                 factor, muted = self._factor(track_name, variant), not audible.track(track_name)
@@ -207,7 +212,7 @@ class Song:
         return self._loaded.error(key, error.message, hint)
 
 
-class _Audible:
+class Audible:
     """Which tracks and buses are audible in a variant."""
 
     def __init__(self, tracks: dict[str, Track], buses: dict[str, Bus], variant: Variant) -> None:
@@ -218,9 +223,11 @@ class _Audible:
         self._tracks, self._buses = tracks, buses
 
     def bus(self, name: str) -> bool:
+        """Whether a bus is not muted."""
         return name not in self._muted
 
     def track(self, name: str) -> bool:
+        """Whether a track is not muted, and soloed where any is."""
         return name not in self._muted and (
             not self._solo or name in self._solo or self._in_solo(self._tracks[name].bus)
         )

@@ -1,0 +1,1 @@
+"""A mixing desk in the browser on compressed stems: `lincae desk`."""
