@@ -16,11 +16,13 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anyio import create_task_group, to_thread
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -29,7 +31,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from lincae_core.models.codec import Autoencoder
 from lincae_formats import LincaeError
@@ -188,7 +190,7 @@ class Server:
             try:
                 target = scratch / f"export.{kind}"
                 args = (desk.now, desk.folder, desk.allow_outside, self.model, target, scratch)
-                await asyncio.to_thread(write, *args)
+                await to_thread.run_sync(write, *args)
             except LincaeError as e:
                 shutil.rmtree(scratch, ignore_errors=True)
                 return PlainTextResponse(str(e), 409, SECURITY)
@@ -245,22 +247,21 @@ class Page:
 
     async def run(self) -> None:
         """Serves the page until it goes away."""
-        self._player = await asyncio.to_thread(self._server.player)
+        self._player = await to_thread.run_sync(self._server.player)
         try:
             self._revision = self._desk.revision
             self.tell(self._welcome())
-            tasks = [asyncio.create_task(work) for work in (self._listen(), self._speak(), self._sound())]
-            try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                found = await asyncio.gather(*tasks, return_exceptions=True)
-            self._punch_out()
-            for error in found:
-                if isinstance(error, Exception) and not isinstance(error, (WebSocketDisconnect, RuntimeError, OSError)):
-                    raise error
+            async with create_task_group() as group:
+
+                async def until_closed(work: Callable[[], Awaitable[None]]) -> None:
+                    with contextlib.suppress(WebSocketDisconnect):
+                        await work()
+                    group.cancel_scope.cancel()
+
+                for work in (self._listen, self._speak, self._sound):
+                    group.start_soon(until_closed, work)
         finally:
+            self._punch_out()
             self._player.close()
 
     def _welcome(self) -> dict[str, Any]:
@@ -368,13 +369,15 @@ class Page:
     async def _speak(self) -> None:
         while True:
             word = await self._words.get()
+            if self._words.full():
+                await self._socket.close(1013)
+                return
+            if self._socket.application_state is not WebSocketState.CONNECTED:
+                continue  # it is being closed
             if isinstance(word, bytes):
                 await self._socket.send_bytes(word)
             else:
                 await self._socket.send_text(json.dumps(word))
-            if self._words.full():
-                await self._socket.close(1013)
-                return
 
     # --- sound
 
@@ -397,14 +400,14 @@ class Page:
                 self._apply(frame) if self._moves else None
                 written = bool(self._desk.takes) and self._recording
                 self._revision, song = self._desk.revision, self._desk.song
-                await asyncio.to_thread(player.change, song, frame if self._playing else 0, ramp=not written)
+                await to_thread.run_sync(partial(player.change, song, frame if self._playing else 0, ramp=not written))
                 fresh = FIRST_FRAMES
             if not self._playing or (player.stream - self._estimate(0.0)) / rate >= LEAD:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), 0.02 if self._playing else None)
                 continue
             generation, move = self._generation, self._move
-            chunk = await asyncio.to_thread(player.next, fresh)
+            chunk = await to_thread.run_sync(player.next, fresh)
             if generation != self._generation or not self._playing:
                 continue
             took = time.monotonic() - began
