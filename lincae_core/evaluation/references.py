@@ -22,9 +22,9 @@ LOWEST, HIGHEST = 6000, 256000  # bit/s per channel that libsndfile can be asked
 _OPUS_RATE = 48000  # Hz
 _BLOCK = 1 << 16
 # KLT
-SPAN = 4096  # samples per latent frame
-NUMBERS = 64  # per latent frame
-HOP = 1024  # samples of an MDCT frame; four are stacked. Sizes from 128 to 4096 gave much the same MSS
+SAMPLES_PER_FRAME = 4096
+NUMBERS = 64  # per frame of that many samples
+MDCT_HOP = 1024  # samples of an MDCT frame; four are stacked. Sizes from 128 to 4096 gave much the same MSS
 FIT_SECONDS = 60.0  # of each track, enough for a covariance
 # Stable Audio
 STABLE_AUDIO = "stable-audio-vae"
@@ -138,9 +138,9 @@ class Klt(System):
     """
 
     name, label, kind, version = "klt", "KLT", "anchor", "2"
-    fingerprint = f"klt:2:{HOP}:{NUMBERS}:{FIT_SECONDS:g}"
-    notes = f"exactly linear: {NUMBERS} principal components of {SPAN // HOP} MDCT frames of {HOP} samples"
-    latent_rate = NUMBERS * SAMPLE_RATE / SPAN
+    fingerprint = f"klt:2:{MDCT_HOP}:{NUMBERS}:{FIT_SECONDS:g}"
+    notes = f"exactly linear: {NUMBERS} principal components of four MDCT frames of {MDCT_HOP} samples"
+    latent_rate = NUMBERS * SAMPLE_RATE / SAMPLES_PER_FRAME
     bytes_per_second = 2 * latent_rate
 
     def __init__(self, basis: np.ndarray) -> None:
@@ -152,7 +152,7 @@ class Klt(System):
 
     def decode(self, latent: np.ndarray, num_samples: int) -> np.ndarray:
         """``[frames, 64]`` to audio ``[num_samples]``."""
-        return imdct((latent @ self.basis.T).reshape(-1, HOP), num_samples)
+        return imdct((latent @ self.basis.T).reshape(-1, MDCT_HOP), num_samples)
 
 
 class KltOfOthers(Klt):
@@ -214,15 +214,15 @@ def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
 
 def stacked(audio: np.ndarray) -> np.ndarray:
     """Audio ``[n]`` to vectors of 4096 MDCT coefficients each, ``[frames, 4096]``; zeros follow the end."""
-    frames = mdct(audio, HOP)
-    return np.pad(frames, ((0, -len(frames) % (SPAN // HOP)), (0, 0))).reshape(-1, SPAN)
+    frames = mdct(audio, MDCT_HOP)
+    return np.pad(frames, ((0, -len(frames) % (SAMPLES_PER_FRAME // MDCT_HOP)), (0, 0))).reshape(-1, SAMPLES_PER_FRAME)
 
 
 def covariance(signals: Iterable[np.ndarray]) -> np.ndarray:
     """Sum of ``v v^T`` over the vectors of all signals, at two offsets, ``[4096, 4096]`` float64; no mean removed."""
-    total = np.zeros((SPAN, SPAN))
+    total = np.zeros((SAMPLES_PER_FRAME, SAMPLES_PER_FRAME))
     for audio in signals:
-        for offset in (0, SPAN // 2):
+        for offset in (0, SAMPLES_PER_FRAME // 2):
             if len(audio) > offset:
                 vectors = stacked(audio[offset:])
                 total += vectors.T @ vectors

@@ -74,8 +74,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report
     shortest = math.ceil(step_for(recipe).crop_samples * recipe.augment.speed)
     folders = [(f.path, f.fraction) for f in recipe.data.folders]
     clips, held_out = load_clips(folders, recipe.reference_rms, shortest, recipe.data.held_out)
-    n = len(clips.names)
-    files = (f"{k} file{'s'[: k != 1]}" for k in (n, len(held_out)))
+    files = (f"{n} file{'s'[: n != 1]}" for n in (len(clips.names), len(held_out)))
     log.info("%s of audio in %s; %s held out", clock(round(clips.seconds)), *files)
     trainer = Trainer(recipe, clips, out, processes)
     if resume and trainer.checkpoint.exists():
@@ -105,7 +104,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report
             log.info("stopped at step %d; run the same command to go on", trainer.state.step)
         raise
     except OSError as e:
-        raise LincaeError(f"{out}: cannot write there ({e.strerror})", "free some space; rerun to go on") from None
+        raise LincaeError(f"cannot write {out}: {e.strerror}", "free some space, and run it again to go on") from None
     except FloatingPointError as e:
         raise LincaeError(
             f"{out}: training failed at step {trainer.state.step}: {e}",

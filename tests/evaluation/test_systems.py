@@ -12,7 +12,7 @@ from lincae_core.evaluation.metrics import sdr
 from lincae_core.evaluation.protocols import SUBTYPES, System, as_written, relative_error
 from lincae_core.evaluation.references import (
     NUMBERS,
-    SPAN,
+    SAMPLES_PER_FRAME,
     Identity,
     Klt,
     Opus,
@@ -64,7 +64,7 @@ def test_identity(n):
 def test_klt_has_our_latent_rate(klt, n):
     _, latent, _ = check_shapes(klt, n)
     assert latent.shape[1] == NUMBERS
-    assert 0 <= len(latent) - -(-n // SPAN) <= 1
+    assert 0 <= len(latent) - -(-n // SAMPLES_PER_FRAME) <= 1
     assert (klt.latent_rate, klt.bytes_per_second) == (64 * RATE / 4096, 2 * 64 * RATE / 4096)
 
 
