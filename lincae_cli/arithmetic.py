@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from lincae_formats import LatReader
-    from lincae_formats.curve import Gain
+    from lincae_formats.algebra import Gain
+    from lincae_formats.header import Position
     from lincae_formats.signal import Signal
-    from lincae_formats.timeline import Position
 
 parts = argument(
     "parts",
@@ -199,8 +199,6 @@ def _subtract_folders(
     gains = [part.gain for part in parts]
 
     from lincae_formats import LatReader, algebra
-    from lincae_formats.stored import Fingerprint
-    from lincae_formats.timeline import offset
 
     def parts_of(mixture: str) -> list[str]:
         below = os.path.relpath(mixture, whole)
@@ -210,8 +208,8 @@ def _subtract_folders(
         paths = parts_of(mixture.name)
         readers = [stack.enter_context(LatReader(open_source(path, "a .lat file"))) for path in paths]
         for reader in (mixture, *readers):
-            reader.follow(Fingerprint(reader.header))  # computed while it is read, for the history
-        places = [offset(r.header, part.offset, r.name) for r, part in zip(readers, parts, strict=True)]
+            reader.follow()  # computed while it is read, for the history
+        places = [r.header.offset(part.offset, r.name) for r, part in zip(readers, parts, strict=True)]
         offsets = [place.frame for place in places]
         result = algebra.subtract(mixture, readers, gains, offsets=offsets, sample_rate=sample_rate)
         notes = [
@@ -401,9 +399,7 @@ def _chosen_gain(
 
 def _places(signals: list[Signal], operands: tuple[Operand, ...]) -> list[Position]:
     """The frames at which operands begin."""
-    from lincae_formats.timeline import offset
-
-    return [offset(s.header, operand.offset, s.name) for s, operand in zip(signals, operands, strict=True)]
+    return [s.header.offset(operand.offset, s.name) for s, operand in zip(signals, operands, strict=True)]
 
 
 def _note_rounding(signals: list[Signal], places: list[Position]) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +33,8 @@ class Report:
         elapsed: The time it took, s.
         channels, sample_rate: Of the audio.
         notes: What the user should know.
-        clipped: Samples above full scale.
+        warnings: What may be wrong with the source.
+        clipped, kept: Samples above full scale, and whether the file holds them all the same.
     """
 
     seconds: float
@@ -42,7 +42,15 @@ class Report:
     channels: int
     sample_rate: int
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     clipped: int = 0
+    kept: bool = False
+
+    @classmethod
+    def of(cls, found: Any, *notes: str) -> "Report":
+        """From the report of `encode_file` or `decode_file`."""
+        facts = found.seconds, found.elapsed, found.channels, found.sample_rate
+        return cls(*facts, notes, found.warnings, found.clipped, found.kept)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def write(
     Raises:
         click.exceptions.Exit: with code 1, when any of several failed.
     """
-    outcomes = _Outcomes(progress, options.log_json)
+    outcomes = _Outcomes(progress, options.log_json, alone=len(jobs) == 1 or options.jobs == 1)
     records = None
     if inputs.many:
         from .records import Records
@@ -121,7 +129,7 @@ def write(
         elif (options.jobs or cores()) > 1:
             results = in_threads(jobs, attempt, options.jobs or cores(), progress.stop)
     failed: list[Exception] = []
-    with _closing(results), _quiet(options.log_json):
+    with _closing(results):
         for job, result in zip(jobs, results, strict=True):
             if not isinstance(result, Exception):
                 outcomes.add(job, result)
@@ -230,8 +238,9 @@ def _plain(value: Any) -> Any:
 class _Outcomes:
     """Reports each file: a line on a terminal, JSON with `--log json`, else only what went wrong."""
 
-    def __init__(self, progress: "Progress", as_json: bool) -> None:
+    def __init__(self, progress: "Progress", as_json: bool, alone: bool) -> None:
         self._progress, self._json = progress, as_json
+        self._alone = alone  # whether files are done in turn, so that what a library says is about the last one
         self._began = time.monotonic()
         self._counts = {"done": 0, "finished": 0, "failed": 0}
         self._seconds = 0.0
@@ -252,18 +261,19 @@ class _Outcomes:
         self._progress.note(f"{job.source} -> {job.target}  {took}")
         facts = {"seconds": result.seconds, "elapsed": round(result.elapsed, 4), "speed": round(speed, 2)}
         facts |= {"channels": result.channels, "sample_rate": result.sample_rate, "clipped": result.clipped}
-        facts["notes"] = [*getattr(result, "notes", ()), *getattr(result, "warnings", ())]
+        said = messages.library_says() if self._alone else ""
+        told = (*result.warnings, *([f"{job.source}: its decoder reports: {said}"] if said else []))
+        facts["notes"] = [*result.notes, *told]
         self._log(job, "done", **facts)
         if self._json:
             return
-        for kind, texts in (("note", getattr(result, "notes", ())), ("warning", getattr(result, "warnings", ()))):
+        for kind, texts in (("note", result.notes), ("warning", told)):
             for text in texts:
                 if text not in self._said:
                     messages.say(kind, text)
                 self._said.add(text)
         if result.clipped:
-            hint = "turn it down with: lincae gain, or write a .wav with --subtype FLOAT"
-            messages.say("warning", f"{job.target}: {result.clipped} samples above full scale were clipped; {hint}")
+            messages.say_clipped(job.target, result, "lincae gain")
 
     def failed(self, job: Job, error: Exception) -> None:
         """A target could not be written."""
@@ -281,6 +291,7 @@ class _Outcomes:
         """The last line of the JSON log."""
         for error in failures:
             _print_json({"file": None, "output": None, "status": "failed", "error": messages.describe(error)})
+        messages.library_says()  # is no JSON
         counts = {**self._counts, "failed": len(failed) + len(failures)}
         elapsed = round(time.monotonic() - self._began, 4)
         _print_json({"status": "summary", **counts, "seconds": self._seconds, "elapsed": elapsed})
@@ -292,33 +303,6 @@ class _Outcomes:
 
 def _print_json(line: Mapping[str, Any]) -> None:
     print(json.dumps(line), file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _quiet(on: bool) -> Iterator[None]:
-    """Keeps what C libraries and Python's warnings write to stderr out of the JSON log."""
-    try:
-        ours = on and sys.stderr.fileno() == 2
-    except (OSError, ValueError):
-        ours = False
-    if not ours:
-        yield
-        return
-    stderr = sys.stderr
-    stderr.flush()
-    copy = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-    try:
-        with warnings.catch_warnings(), open(copy, "w", errors="backslashreplace", closefd=False) as log:
-            warnings.simplefilter("ignore")
-            sys.stderr = log
-            yield
-    finally:
-        sys.stderr = stderr
-        os.dup2(copy, 2)
-        os.close(copy)
 
 
 def _list_failures(found: Sequence[Exception], files: int, inputs: Inputs) -> None:

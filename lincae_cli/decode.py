@@ -7,7 +7,7 @@ import click
 
 from . import batch as batches
 from .inputs import ModelCache, gather, open_source
-from .latfiles import AUDIO, LAT, split_output
+from .latfiles import AUDIO, LAT, beyond, split_output
 from .messages import usage_error
 from .options import BatchOptions, batch_options, command, device, lats, model, output
 from .outputs import Job, open_target, plan
@@ -86,16 +86,14 @@ def decode(
 
     def seconds(path: str) -> float:
         from lincae_formats import LatReader
-        from lincae_formats.timeline import absolute
 
         with LatReader(path) as reader:
-            begin, finish = absolute(reader.header, start, end, duration)
+            begin, finish = reader.header.absolute(start, end, duration)
             length = reader.header.duration
             return max(0.0, min(finish or length, length) - (begin or 0.0))
 
     def do(job: Job, overwrite: bool) -> Any:
         from lincae_formats import LatReader
-        from lincae_formats.timeline import absolute
 
         target = open_target(job.target)
         with LatReader(open_source(job.source, "a .lat file")) as reader:
@@ -103,8 +101,8 @@ def decode(
 
             from lincae_core.models.transcode import decode_file
 
-            begin, finish = absolute(reader.header, start, end, duration, reader.name)
-            return decode_file(
+            begin, finish = reader.header.absolute(start, end, duration, reader.name)
+            made = decode_file(
                 loaded,
                 reader,
                 target,
@@ -117,6 +115,9 @@ def decode(
                 sample_rate=sample_rate,
                 overwrite=overwrite,
                 progress=progress.bar(job.source),
+            )
+            return batches.Report.of(
+                made, *beyond("--end" if duration is None else "--duration", reader.header, finish)
             )
 
     with Progress([job.source for job in jobs], seconds, quiet=batch.log_json) as progress:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .latfiles import check_output, each, note_position, opened, rounded, write
+from .latfiles import beyond, check_output, each, note_position, opened, rounded, write
 from .messages import say, usage_error
 from .options import BatchOptions, argument, batch_options, command, force, lat_output, lats, quality, sample_rate
 from .types import DURATION, OFFSET, TIME, OneOf, Whole
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from lincae_formats import LatReader
-    from lincae_formats.header import Header
+    from lincae_formats.header import Header, Position
     from lincae_formats.signal import Signal
-    from lincae_formats.timeline import Position
 
     Made = tuple[Signal, list[str]]
 
@@ -64,15 +63,16 @@ def slice_(
     if start is not None and end is not None and (start < 0) == (end < 0) and end <= start:
         raise usage_error(f"--end {end:g} is not after --start {start:g}", "give a later --end")
 
-    from lincae_formats import algebra, timeline
+    from lincae_formats import algebra
 
     def make(reader: LatReader, _: ExitStack) -> Made:
         header, name = reader.header, reader.name
-        first, last = timeline.absolute(header, start, end, duration, name)
-        span = timeline.span(header, first, last, name, beyond=True)
-        notes = [] if first is None else _note("--start", timeline.nearest(header, first, name))
+        first, last = header.absolute(start, end, duration, name)
+        span = header.span(first, last, name, beyond=True)
+        notes = [] if first is None else _note("--start", header.nearest(first, name))
         if last is not None and last < header.duration:
-            notes += _note("--end" if duration is None else "the end", timeline.nearest(header, last, name))
+            notes += _note("--end" if duration is None else "the end", header.nearest(last, name))
+        notes += beyond("--end" if duration is None else "--duration", header, last)
         return algebra.cut(reader, *span), notes
 
     each(make, lats, output, batch)
@@ -103,12 +103,12 @@ def pad(
     if after and to is not None:
         raise usage_error("--after and --to both set the end", "keep one")
 
-    from lincae_formats import splice, timeline
+    from lincae_formats import algebra
 
     def make(reader: LatReader, _: ExitStack) -> Made:
-        position = timeline.offset(reader.header, before, reader.name)
+        position = reader.header.offset(before, reader.name)
         rest = after if to is None else max(0.0, to - reader.header.duration - position.seconds)
-        return splice.pad(reader, position.frame, rest), _note("--before", position)
+        return algebra.pad(reader, position.frame, rest), _note("--before", position)
 
     each(make, lats, output, batch)
 
@@ -127,10 +127,10 @@ def repeat(lats: tuple[str, ...], times: int | None, output: str | None, batch: 
     if times is None:
         raise usage_error("lincae repeat: --times is missing", "add --times 8")
 
-    from lincae_formats import splice
+    from lincae_formats import algebra
 
     def make(reader: LatReader, _: ExitStack) -> Made:
-        return splice.repeat(reader, times), _gap_notes([(reader.name, reader.header)]) if times > 1 else []
+        return algebra.repeat(reader, times), _gap_notes([(reader.name, reader.header)]) if times > 1 else []
 
     each(make, lats, output, batch)
 
@@ -190,12 +190,12 @@ def crossfade(
         raise usage_error("lincae crossfade: only one file is given", "name two or more")
     target = check_output(lats, output, force, "crossfade")
 
-    from lincae_formats import splice
+    from lincae_formats import algebra
 
     from .arithmetic import stored_as
 
     with opened(lats) as signals:
-        result, positions = splice.crossfade(signals, over, shape, sample_rate=sample_rate)
+        result, positions = algebra.crossfade(signals, over, shape, sample_rate=sample_rate)
         for signal, position in zip(signals[1:], positions, strict=True):
             note_position(f"{signal.name} at", position)
         write(stored_as(result, quality), target, force)
@@ -219,10 +219,10 @@ def shift(lats: tuple[str, ...], by: float | None, output: str | None, batch: Ba
     if by is None:
         raise usage_error("lincae shift: no time is given", "add --by 1:23.5, or --by -2.5")
 
-    from lincae_formats import algebra, timeline
+    from lincae_formats import algebra
 
     def make(reader: LatReader, _: ExitStack) -> Made:
-        position = timeline.offset(reader.header, by, reader.name)
+        position = reader.header.offset(by, reader.name)
         return algebra.shift(reader, position.frame), _note("--by", position)
 
     each(make, lats, output, batch)
@@ -280,9 +280,7 @@ def _fade_notes(header: Header, fades: dict[str, float]) -> list[str]:
 
 def _gap_notes(parts: list[tuple[str, Header]]) -> list[str]:
     """Notes about files that are followed by silence of half a millisecond or more."""
-    from lincae_formats.timeline import silence_after
-
-    gaps = [(name, silence) for name, header in parts if (silence := silence_after(header)) >= 0.0005]
+    gaps = [(name, silence) for name, header in parts if (silence := header.silence_after) >= 0.0005]
     if not gaps:
         return []
     name, silence = max(gaps, key=lambda gap: gap[1])

@@ -72,7 +72,9 @@ def encode(
 
         source, target = open_source(job.source, "audio"), open_target(job.target)
         bar = progress.bar(job.source)
-        return encode_file(loaded, source, target, mono=mono, overwrite=overwrite, progress=bar, **storage)
+        return batches.Report.of(
+            encode_file(loaded, source, target, mono=mono, overwrite=overwrite, progress=bar, **storage)
+        )
 
     by = {"model": f"{info.name} {info.fingerprint.removeprefix('sha256:')[:12]}", "dtype": None, **storage}
     with Progress([job.source for job in jobs], _duration, quiet=batch.log_json) as progress:

@@ -67,7 +67,8 @@ def faders(
 
     Prints the gain of each stem in dB over time, and the residual: the power of what the stems do not explain (effects,
     missing tracks) relative to the mix. Nothing is decoded. Delays are whole latent frames (93 ms); gains are straight
-    lines between points one window apart. A mix of latents gives its gains within 0.05 dB where a stem sounds; a mix of
+    lines between points one window apart, so a sudden step comes out as a slope of one window: a smaller --window
+    follows it more closely. A mix of latents gives its gains within 0.05 dB where a stem sounds; a mix of
     audio that was encoded apart within 0.1 dB (--quality exact), 0.2 dB (high) or 0.6 dB (medium). A compressor on the
     mix shows as gains that move together and as a large residual.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 import click
@@ -15,7 +16,7 @@ from .messages import dumps
 from .options import as_json, command, files_from, lats, null
 from .types import format_time
 
-_COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "bytes", "model")
+_COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "quality", "bytes", "model")
 _MAX_POINTS = 6  # points of a curve that a history shows
 
 Entry = dict[str, Any]
@@ -105,6 +106,7 @@ def _facts(path: str, level: bool) -> dict[str, Any]:
             "frames": header.frames,
             "latent_dim": header.latent_dim,
             "dtype": reader.dtype,
+            "quality": _quality(header, reader.dtype),
             "bytes": None if path == STDIO else os.path.getsize(path),
             "model": header.model,
             "model_fingerprint": header.model_fingerprint,
@@ -116,6 +118,29 @@ def _facts(path: str, level: bool) -> dict[str, Any]:
             "tags": reader.tags,
             "history": list(reader.history),
         }
+
+
+def _quality(header: Any, dtype: str) -> str | None:
+    """The quality that a file was encoded with; None for that of a sum, and where its model is not installed."""
+    if not header.groups:
+        return None
+    from lincae_core.models.store import qualities
+    from lincae_formats.errors import LincaeError
+
+    try:
+        table = qualities(header.model_fingerprint)
+    except LincaeError:
+        return None
+    if dtype != "int8":
+        return "exact" if table else None
+    for quality in ("low", "medium", "high"):
+        pairs = [(a, b) for a, b in zip(header.groups, table.get(quality, ()), strict=False) if not a.level]
+        alike = all(a == replace(b, relative_step=a.relative_step) for a, b in pairs)
+        ratios = {round(a.relative_step / b.relative_step, 6) for a, b in pairs if alike}
+        # Files of low are rounded as coarsely as their size needs.
+        if ratios == {1.0} or (quality == "low" and len(ratios) == 1 and min(ratios) > 1):
+            return quality
+    return None
 
 
 def _text(key: str, value: Any) -> str:

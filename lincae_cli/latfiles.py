@@ -21,7 +21,7 @@ from .types import STDIO
 
 if TYPE_CHECKING:
     from lincae_formats import LatReader
-    from lincae_formats.timeline import Position
+    from lincae_formats.header import Position
 
 Make = Callable[["LatReader", ExitStack], "tuple[Any, list[str]]"]
 
@@ -135,7 +135,15 @@ def note_position(option: str, position: "Position") -> None:
 
 def rounded(option: str, position: "Position") -> str:
     """`--start 12.5 s lies between two frames; 12.539 s is used`."""
-    return f"{option} {position.asked:.6g} s lies between two frames; {position.seconds:.3f} s is used"
+    digits = next((n for n in (3, 4, 5) if f"{position.asked:.{n}f}" != f"{position.seconds:.{n}f}"), 6)
+    return f"{option} {position.asked:.6g} s lies between two frames; {position.seconds:.{digits}f} s is used"
+
+
+def beyond(option: str, header: Any, last: float | None) -> list[str]:
+    """A note where an end lies beyond that of the audio."""
+    if last is None or last <= header.duration + 0.5 / header.sample_rate:
+        return []
+    return [f"{option} reaches beyond the end of the audio; {header.duration:.3f} s is used"]
 
 
 def duration(path: str) -> float:

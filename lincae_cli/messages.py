@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
 
 FAILURE = 1
 USAGE = 2
+FULL = "free some space, or write elsewhere"
 
 # How Python, C++, the dynamic linker and torch report that an allocation failed.
 _NO_MEMORY = ("bad_alloc", "can't allocate memory", "cannot allocate memory", "failed to map segment", "new thread")
@@ -37,6 +42,21 @@ def say(kind: str, text: str) -> None:
     print(f"lincae: {kind}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
+def say_clipped(target: str, report: Any, how: str) -> None:
+    """Warns of samples above full scale.
+
+    Args:
+        target: The file that was written.
+        report: Of `decode_file`.
+        how: What turns it down.
+    """
+    are = "are above full scale: the file keeps them, most players clip them" if report.kept else (
+        "above full scale were clipped"
+    )  # fmt: skip
+    say("warning", f"{target}: {report.clipped} samples {are}; turn it down with: {how}, or write a .wav with "
+        "--subtype FLOAT")  # fmt: skip
+
+
 def one_line(text: str) -> str:
     """Escapes line breaks and control characters."""
     if text.isprintable():
@@ -57,20 +77,61 @@ def debugging() -> bool:
     return os.environ.get("LINCAE_DEBUG", "") not in ("", "0")
 
 
+_captured: list[int] = []  # descriptor of what libraries wrote, and how much of it was told
+
+
+@contextlib.contextmanager
+def libraries_captured() -> Iterator[None]:
+    """Keeps what C libraries and Python's warnings write to stderr out of it, for `library_says`; not in debugging."""
+    try:
+        ours = not debugging() and not _captured and sys.stderr.fileno() == 2 and hasattr(os, "memfd_create")
+    except (AttributeError, OSError, ValueError):
+        ours = False
+    if not ours:
+        yield
+        return
+    stderr = sys.stderr
+    stderr.flush()
+    copy, memory = os.dup(2), os.memfd_create("lincae")
+    os.dup2(memory, 2)
+    _captured[:] = memory, 0
+    try:
+        with warnings.catch_warnings(), open(copy, "w", 1, errors="backslashreplace", closefd=False) as sys.stderr:
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.stderr = stderr
+        os.dup2(copy, 2)
+        os.close(copy)
+
+
+def library_says() -> str:
+    """What libraries wrote to stderr since this was last asked: its first line, and how many more; mostly empty."""
+    if not _captured:
+        return ""
+    text = os.pread(_captured[0], 1 << 16, _captured[1]).decode(errors="replace")
+    _captured[1] = os.lseek(_captured[0], 0, os.SEEK_END)
+    lines = [re.sub(r"^\s*(\[[^]]*\]|note:|warning:|error:)[\s:]*", "", line, flags=re.I) for line in text.splitlines()]
+    lines = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    more = f" (and {len(lines) - 1} more; add --debug to see all)" if len(lines) > 1 else ""
+    return f"{lines[0][:200]}{more}" if lines else ""
+
+
 def describe(error: BaseException) -> str:
     """The line that a user sees for an error, without its prefix."""
     from lincae_formats.errors import LincaeError
 
     if isinstance(error, LincaeError):
-        return str(error)
+        return str(error).replace("pass overwrite=True", "add --force")
     if is_out_of_memory(error):
         if "CUDA" in str(error):
             return "not enough GPU memory; add --device cpu, or close other programs that use the GPU"
         return "not enough memory; close other programs, or use shorter files"
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        hint = "free some space" if error.errno == errno.ENOSPC else "add --debug to see where"
-        return f"{where}{error.strerror}; {hint}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{'cannot write ' if where else ''}{where}{error.strerror}; {FULL}"
+        return f"{where}{error.strerror}; add --debug to see where"
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     return f"unexpected {what}; add --debug and report what it prints"
 

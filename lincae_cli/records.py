@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .messages import failure
+from .messages import FULL, failure
 
 LIST = ".lincae-batch.jsonl"
 
@@ -115,7 +115,7 @@ def _append(target: str, line: dict[str, Any]) -> None:
         finally:
             os.close(descriptor)
     except OSError as e:
-        raise failure(f"cannot write {target}: {e.strerror}", "free some space, or choose another -o") from e
+        raise failure(f"cannot write {target}: {e.strerror}", FULL) from e
 
 
 def _stamp(path: str) -> _Stamp:

@@ -17,7 +17,7 @@ from .arithmetic import stored_as
 from .inputs import STDIO, ModelCache, nearest
 from .inspect import draw
 from .latfiles import open_files
-from .messages import failure, say, usage_error
+from .messages import failure, say, say_clipped, usage_error
 from .options import argument, command, device, force, model, output, quality
 from .outputs import check_targets, open_target
 from .progress import Progress
@@ -228,5 +228,4 @@ def _decode(pairs: list[tuple[str, str]], model: Any, subtype: str | None, force
             report = decode_file(model, lat, target, subtype=subtype, overwrite=force, progress=bar)
             progress.end(target, True)
             if report.clipped:
-                hint = "turn it down with master: {gain: -3dB}, or add --subtype FLOAT"
-                say("warning", f"{target}: {report.clipped} samples were clipped; {hint}")
+                say_clipped(target, report, "master: {gain: -3dB}")

@@ -155,6 +155,8 @@ def _missing(declared: int, there: int) -> str:
 
 
 def _wav(file: BinaryIO, size: int, found: Survey) -> None:
+    found.parts = _split(size, _joined_wavs(file))
+    size = found.parts[0][1]
     long_at = long_size = 0
     for name, at, length in _chunks(file, size, 12, "<4sI", 2):
         if name == b"ds64":
@@ -170,6 +172,16 @@ def _wav(file: BinaryIO, size: int, found: Survey) -> None:
         elif declared > there and not (_streaming(declared) and not wide) and declared < 1 << 62:
             found.cut_short = _missing(declared, there)
         return
+
+
+def _joined_wavs(file: BinaryIO) -> list[int]:
+    """Where further WAV files begin that were written after the first: `cat a.wav b.wav`."""
+    starts, at = [], 0
+    while (head := _at(file, at, 12))[:4] == b"RIFF" and head[8:] == b"WAVE":
+        starts.append(at)
+        at += 8 + struct.unpack("<I", head[4:8])[0]
+        at += at % 2 and _at(file, at, 4) != b"RIFF"
+    return starts[1:]
 
 
 def _w64(file: BinaryIO, size: int, found: Survey) -> None:

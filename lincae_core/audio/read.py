@@ -40,6 +40,7 @@ Source = str | os.PathLike[str] | BinaryIO
 _EXACT = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "ALAC")
 _IMPLAUSIBLE = 1 << 44  # samples: FLAC from a pipe says "unknown" as the largest integer
 _COUNT_BLOCK = 1 << 16
+_FLAC_FRAME = 4096  # samples, of usual FLAC files
 _HEAD = 1 << 20  # bytes of a pipe after which it must be recognised
 _UNRECOGNISED = 1  # libsndfile's SF_ERR_UNRECOGNISED_FORMAT
 
@@ -363,10 +364,14 @@ class AudioReader:
 
     def _differs(self, file: soundfile.SoundFile) -> LincaeError:
         source = shlex.quote(self.name)
+        if file.format in ("WAV", "WAVEX"):  # of which ffmpeg would read the first alone
+            hint = "join the originals: ffmpeg -i A.wav -i B.wav -filter_complex concat=n=2:v=0:a=1 joined.wav"
+        else:
+            hint = f"make them one: ffmpeg -i {source} {shlex.quote(os.path.splitext(self.name)[0] + '-one.wav')}"
         return LincaeError(
             f"{self.name} holds joined streams that differ: {self.sample_rate} Hz and {self._file_channels} channels, "
             f"then {file.samplerate} Hz and {file.channels}",
-            f"make them one: ffmpeg -i {source} {shlex.quote(os.path.splitext(self.name)[0] + '-one.wav')}",
+            hint,
         )
 
     @contextlib.contextmanager
@@ -410,13 +415,18 @@ class AudioReader:
         return sum(len(data) for data in self._decoded(max(1, _COUNT_BLOCK // self._file_channels)))
 
     def _read(self, file: soundfile.SoundFile, n: int, at: int) -> np.ndarray:
+        out, got = np.empty((n, file.channels), np.float32), 0
+        step = _FLAC_FRAME if file.format == "FLAC" else n  # libsndfile drops what it read before an error
         try:
-            out = np.empty((n, file.channels), np.float32)
-            return cast(np.ndarray, file.read(out=out))
+            while got < n and (count := len(file.read(out=out[got : got + step]))):
+                got += count
         except soundfile.LibsndfileError as e:
+            of = f" of {file.frames}" if 0 < file.frames < _IMPLAUSIBLE else ""
             raise LincaeError(
-                f"{self.name} is damaged after sample {at}: {_reason(e)}", "replace it by a whole copy"
+                f"{self.name} is damaged: it can be read up to sample {at + got}{of} ({_reason(e)})",
+                "replace it by a whole copy",
             ) from e
+        return out[:got]
 
     def _check_finite(self, data: np.ndarray, offset: int) -> None:
         finite = np.isfinite(data)

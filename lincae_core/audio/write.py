@@ -7,6 +7,7 @@ Vorbis beyond its rates and channels, ends the process.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -276,7 +277,7 @@ class AudioWriter:
         if written != self.num_samples:
             raise LincaeError(
                 f"cannot write {self.name}: {written} of {self.num_samples} samples arrived",
-                "free some room or choose another -o",
+                "free some space, or write elsewhere",
             )
 
     def _check_size(self, num_samples: int) -> None:
@@ -315,8 +316,9 @@ class AudioWriter:
             raise
         except (soundfile.LibsndfileError, OSError, AssertionError) as e:
             # soundfile asserts that libsndfile wrote everything; the system's reason is lost on the way.
-            reason = (isinstance(e, OSError) and e.strerror) or "the disk is full or the write failed"
-            raise LincaeError(f"cannot write {self.name}: {reason}", "free some room or choose another -o") from e
+            full = self._path is not None and shutil.disk_usage(self._path.parent).free < 1 << 16
+            reason = (isinstance(e, OSError) and e.strerror) or (os.strerror(errno.ENOSPC) if full else "it failed")
+            raise LincaeError(f"cannot write {self.name}: {reason}", "free some space, or write elsewhere") from e
 
     def _close_quietly(self) -> None:
         with contextlib.suppress(soundfile.LibsndfileError):

@@ -23,6 +23,7 @@ from lincae_core.audio import (
     resample_context,
     resampled_length,
 )
+from lincae_core.audio.write import INTEGER_SUBTYPES
 from lincae_core.models.codec import (
     DEFAULT_QUALITY,
     QUALITIES,
@@ -294,7 +295,8 @@ class Report:
         num_samples: length of the audio, samples.
         channels: channels.
         sample_rate: rate of the audio, Hz.
-        clipped: samples above full scale (decode to formats that cannot hold them).
+        clipped: samples above full scale (decode to formats that are not made for them).
+        kept: whether the file holds those samples all the same (MP3, Vorbis, Opus), so that players will clip them.
         warnings: what the user should know of the source, such as that the file was cut short.
     """
 
@@ -304,6 +306,7 @@ class Report:
     channels: int
     sample_rate: int
     clipped: int = 0
+    kept: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -407,4 +410,5 @@ def decode_file(
             writer.write(block)
             if progress:
                 progress(writer.num_samples / span.rate, seconds)
-    return Report(seconds, time.monotonic() - began, span.num_samples, channels, span.rate, writer.clipped)
+    return Report(seconds, time.monotonic() - began, span.num_samples, channels, span.rate, writer.clipped,
+                  writer.subtype not in INTEGER_SUBTYPES)  # fmt: skip

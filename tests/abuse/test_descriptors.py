@@ -135,6 +135,29 @@ def test_the_json_log_holds_nothing_but_json_and_ends_with_a_summary(here):
     assert (done.returncode, done.stdout) == (1, b"")
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has files in memory")
+def test_what_libraries_write_to_stderr_is_one_warning(here):
+    """A damaged MP3 is decoded; what mpg123 says of it names the file, or is said at the end."""
+    soundfile.write(here / "x.mp3", 0.1 * np.random.default_rng(0).standard_normal(44100 * 2), 44100)
+    data = bytearray((here / "x.mp3").read_bytes())
+    data[8000:8400] = bytes(400)
+    (here / "x.mp3").write_bytes(data)
+    for command, begin in (
+        (
+            "encode x.mp3 -o x.lat --model tiny",
+            "lincae: warning: x.mp3: its decoder reports: Illegal Audio-MPEG",
+        ),
+        ("stats x.mp3", "lincae: warning: a library reports: Illegal Audio-MPEG-Header"),
+    ):
+        done = bash(f"L {command}", here)
+        (line,) = done.stderr.decode().splitlines()
+        assert done.returncode == 0
+        assert line.startswith(begin)
+    done = bash("L --debug encode x.mp3 -o y.lat --model tiny", here)
+    assert "Illegal Audio-MPEG-Header" in done.stderr.decode()
+    assert "lincae:" not in done.stderr.decode()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
 def test_too_little_address_space_is_the_memory_line(here):

@@ -111,7 +111,7 @@ def test_a_read_only_target(here, record, lincae, disk, read_only):
     ):
         code, _, (complaint,) = lincae(*line.split())
         assert code == 1
-        assert "is not writable; choose another -o" in complaint
+        assert "is not writable; " in complaint
     assert names(disk) == []
 
 
@@ -124,4 +124,4 @@ def test_sources_on_a_read_only_disk(here, record, lincae, disk, read_only):
     assert lincae("encode", disk, "-o", "out", "--model", "tiny") == (0, "", [])
     code, _, (line,) = lincae("encode", disk / "a.wav", "--model", "tiny")
     assert code == 1
-    assert "is not writable; choose another -o" in line
+    assert "is not writable; write elsewhere" in line

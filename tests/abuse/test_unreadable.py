@@ -62,7 +62,7 @@ def test_an_unreadable_lat_or_list(forbidden, lincae):
 def test_a_folder_that_may_not_be_written(forbidden, lincae):
     code, _, (line,) = lincae("gain", "x.lat", "--db", "1", "-o", "in/y.lat")
     assert code == 1
-    assert "in is not writable" in line or "in/y.lat: Permission denied; choose another -o" in line
+    assert "in is not writable" in line or "in/y.lat: Permission denied; write elsewhere" in line
 
 
 def test_a_models_folder_that_may_not_be_read(forbidden, lincae, monkeypatch):

@@ -33,7 +33,9 @@ def joined(target, *parts):
     return target
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("ogg", 44100), ("opus", 48000), ("mp3", 44100), ("flac", 44100)])
+@pytest.mark.parametrize(
+    ("kind", "rate"), [("ogg", 44100), ("opus", 48000), ("mp3", 44100), ("flac", 44100), ("wav", 44100)]
+)
 def test_joined_streams_are_read_to_the_end(tmp_path, kind, rate):
     parts = [write(tmp_path / f"{i}.{kind}", noise(20_000 + 7000 * i, seed=i), rate) for i in range(3)]
     apart = [read_audio(path) for path in parts]
@@ -49,6 +51,24 @@ def test_joined_streams_that_differ_come_with_the_command_of_ffmpeg(tmp_path):
     with pytest.raises(LincaeError, match="joined streams that differ") as caught:
         read_audio(joined(tmp_path / "all.ogg", *parts))
     assert caught.value.hint == f"make them one: ffmpeg -i {tmp_path}/all.ogg {tmp_path}/all-one.wav"
+
+
+def test_joined_wavs_that_differ_say_how_to_join_the_originals(tmp_path):
+    parts = [write(tmp_path / "1.wav", noise(9001, 1)), write(tmp_path / "2.wav", noise(9000, 1), 48000)]
+    with pytest.raises(LincaeError, match="joined streams that differ: 44100 Hz and 1 channels, then 48000") as caught:
+        read_audio(joined(tmp_path / "all.wav", *parts))
+    assert "ffmpeg -i A.wav -i B.wav" in caught.value.hint  # it would read the first alone of all.wav
+
+
+@pytest.mark.parametrize("there", [0.05, 0.5])
+def test_a_flac_cut_short_tells_how_far_it_can_be_read(tmp_path, there):
+    path = write(tmp_path / "a.flac", noise(300_000))
+    data = path.read_bytes()
+    path.write_bytes(data[: round(there * len(data))])
+    with pytest.raises(LincaeError, match=r"it can be read up to sample \d+ of 300000 ") as caught:
+        read_audio(path)
+    told = int(str(caught.value).partition("sample ")[2].split()[0])
+    assert 300_000 * there - 8192 < told < 300_000 * there + 4096
 
 
 @pytest.mark.parametrize("kind", ["wav", "aiff", "au", "rf64", "w64", "caf", "ogg", "opus", "mp3"])

@@ -31,8 +31,15 @@ def test_a_slice_is_rounded_to_frames_with_notes(cli, song):
 def test_a_slice_on_frames_or_to_the_end_has_no_note(cli, song):
     cli.ok("slice", "song.lat", "--start", f"{27 * FRAME:.6f}", "-o", "tail.lat")
     assert read_lat("tail.lat").num_samples == 441_000 - 27 * 4096
-    cli.ok("slice", "song.lat", "--end", "1:00:00", "-o", "all.lat")
+    cli.ok("slice", "song.lat", "--end", "10", "-o", "all.lat")
     assert read_lat("all.lat").header == song.header
+
+
+def test_an_end_beyond_the_file_is_noted(cli, song):
+    for options, name in ((["--end", "1:00:00"], "--end"), (["--start", "0", "--duration", "30"], "--duration")):
+        notes = cli.noted("slice", "song.lat", *options, "-o", "all.lat", "-f")
+        assert notes == [f"{name} reaches beyond the end of the audio; 10.000 s is used"]
+        assert read_lat("all.lat").header == song.header
 
 
 def test_parts_put_together_again_are_the_whole(cli, song):
@@ -57,7 +64,7 @@ def test_concat_notes_the_silence_after_a_part(cli, song):
 
 def test_shifted_there_and_back(cli, song):
     assert cli.noted("shift", "song.lat", "--by", "1:00", "-o", "later.lat") == [
-        "--by 60 s lies between two frames; 60.000 s is used"
+        "--by 60 s lies between two frames; 60.0004 s is used"
     ]
     later = read_lat("later.lat")
     assert later.num_samples == 441_000 + 646 * 4096

@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import soundfile
 from cli_helpers import lincae, make_lat, ok, refused
 
 
@@ -23,6 +25,18 @@ def test_many_files_are_rows(tmp_path):
     assert head.split()[:2] == ["file", "duration"]
     assert [row.split()[0] for row in rows] == ["a.lat", "sub/b.lat"]
     assert "float32" in rows[1]
+
+
+def test_the_quality_is_shown(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(40_000), 44100)
+    for quality in ("low", "high", "exact"):
+        ok("encode", "a.wav", "--quality", quality, "-o", f"{quality}.lat", cwd=tmp_path)
+    ok("mix", "low.lat", "high.lat", "-o", "sum.lat", cwd=tmp_path)
+    make_lat(tmp_path / "floats.lat")
+    names = ("low", "high", "exact", "sum", "floats")
+    rows = json.loads(ok("info", *(f"{name}.lat" for name in names), "--json", cwd=tmp_path))
+    assert [row["quality"] for row in rows] == ["low", "high", "exact", None, None]
+    assert "high" in ok("info", "high.lat", "low.lat", cwd=tmp_path).decode().splitlines()[1].split()
 
 
 def test_json_is_always_a_list(tmp_path):
