@@ -292,12 +292,12 @@ class LatFile(LatReader):
         Raises:
             LatError: the part is empty, or not within the audio.
         """
-        from lincae_formats import algebra, collect, timeline
+        from lincae_formats import algebra, collect
         from lincae_formats.errors import LatError
 
         if not isinstance(span, slice) or span.step is not None:
             raise LatError(f"{self.name}: slice by seconds, for example [12.5:20.0]")
-        return collect(algebra.cut(self, *timeline.span(self.header, span.start, span.stop, self.name)))
+        return collect(algebra.cut(self, *self.header.span(span.start, span.stop, self.name)))
 
 
 def open_lat(path: PathLike) -> LatFile:

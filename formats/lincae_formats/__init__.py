@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from .algebra import check_compatible, requantised
-    from .curve import Curve, Fade
+    from .algebra import Curve, Fade, check_compatible, requantised
     from .errors import (
         ChecksumError,
         DTypeError,
@@ -51,8 +50,7 @@ if TYPE_CHECKING:
 
 # Modules are imported when a name of theirs is asked for: reading a header needs neither arithmetic nor the writer.
 _HOMES = {
-    "algebra": "check_compatible requantised",
-    "curve": "Curve Fade",
+    "algebra": "Curve Fade check_compatible requantised",
     "errors": "ChecksumError DTypeError HeaderError IncompatibleError LatError LayoutError LincaeError NonFiniteError "
     "NotHDF5Error OverflowFloat16Error ShapeError TargetExistsError TruncatedError UnsupportedVersionError UsageError "
     "WrongFormatError",

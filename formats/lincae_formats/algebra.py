@@ -1,30 +1,157 @@
-"""Arithmetic on latents, computed as it is read: gain, mix, subtract, cut, shift, concat, over files of any length.
+"""Arithmetic on latents, computed as it is read: gains, sums, and edits in time, over files of any length.
 
 Every function takes signals (open files, latents in memory, other results) and gives a `Lazy`; times are in frames.
-`write_lat` writes one in constant memory. Gain, cut, shift and concat of integers are exact; sums are rounded once,
-when they are written.
+`write_lat` writes one in constant memory. Gains and edits in time of integers are exact; sums are rounded once, when
+they are written.
 """
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, pairwise
+from numbers import Real
+from typing import Any, Protocol
 
 import numpy as np
 
-from . import curve, timeline
-from .curve import Gain
+from . import header as headers
 from .errors import IncompatibleError, LatError, NonFiniteError
-from .header import Group, Header
-from .history import Entry, common_tags, without_gain_tags
-from .signal import Lazy, Read, Signal, signed_levels, source_record, stored, width
-from .stored import SCALE_MAX, UNHEARD, Stored, joined, layout, signed, silence, unknown
+from .header import Entry, Group, Header, Position, common_tags, without_gain_tags
+from .signal import UNHEARD, Block, Lazy, Signal, joined, layout, source_record, width
 
 LENGTHS = ("longest", "shortest", "first")
 FINER = 4.0  # by this much the steps of a sum are finer than those of its operands
 FINEST = 1 / 16, 1 / 8  # relative steps of a sum are not made finer than this: groups without a level, with a level
+MAX_POINTS = 1000  # of a curve
+SHAPES = ("linear", "sine", "log", "exp", "s-curve")
+_LARGEST = 3.4e38  # of a gain
+
+
+# --- gains that change over time
+
+
+class Gain(Protocol):
+    """A factor as a function of time."""
+
+    def at(self, seconds: np.ndarray) -> np.ndarray:
+        """The factors at those times, float64."""
+
+    def entry(self) -> dict[str, Any]:
+        """Its entry in a history."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A gain curve: straight lines between points, constant before the first and after the last.
+
+    Two points at the same time make a step. The curve is evaluated in the middle of each frame.
+
+    Attributes:
+        points: Times, s, never decreasing, and factors.
+        decibels: Whether the lines are straight in decibels instead of in the factor; every factor is then above 0.
+
+    Raises:
+        LatError: no points, too many, decreasing times, or decibels of a factor that is not above 0.
+        NonFiniteError: a time or factor is NaN or infinite, or beyond float32.
+    """
+
+    points: Sequence[tuple[float, float]]
+    decibels: bool = False
+
+    def __post_init__(self) -> None:
+        """Checks the points."""
+        points = tuple((float(t), float(f)) for t, f in self.points)
+        if not 1 <= len(points) <= MAX_POINTS:
+            raise LatError(f"a curve has {len(points)} points, must have 1 to {MAX_POINTS}")
+        for t, f in points:
+            if not math.isfinite(t) or not abs(f) <= _LARGEST:
+                raise NonFiniteError(f"a curve's point is {t:g}:{f:g}", "use finite numbers")
+            if self.decibels and f <= 0:
+                raise LatError(f"a curve straight in decibels cannot reach the factor {f:g}", "end it at -80dB")
+        for (a, _), (b, _) in pairwise(points):
+            if b < a:
+                raise LatError(f"a curve goes back from {a:g} s to {b:g} s", "put its points in the order of time")
+        object.__setattr__(self, "points", points)
+
+    def at(self, seconds: np.ndarray) -> np.ndarray:
+        """The factors at those times, float64."""
+        times, factors = np.array(self.points).T
+        if not self.decibels:
+            return np.interp(seconds, times, factors)
+        return np.exp(np.interp(seconds, times, np.log(factors)))
+
+    def entry(self) -> dict[str, Any]:
+        """`{"op": "gain", "curve": [[s, factor], ...]}`, with `"straight_in": "dB"` where it is."""
+        points = [list(point) for point in self.points]
+        return {"op": "gain", "curve": points, **({"straight_in": "dB"} if self.decibels else {})}
+
+
+@dataclass(frozen=True)
+class Fade:
+    """From silence at the beginning, and to silence at the end.
+
+    Attributes:
+        duration: Length of what is faded, s.
+        fade_in: How long it rises, s; 0 for not at all.
+        fade_out: How long it falls, s.
+        shape: One of `SHAPES`; see `shaped`.
+
+    Raises:
+        LatError: a negative or endless time, or an unknown shape.
+    """
+
+    duration: float
+    fade_in: float = 0.0
+    fade_out: float = 0.0
+    shape: str = "linear"
+
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        for name, value in (("in", self.fade_in), ("out", self.fade_out)):
+            if not 0 <= value < math.inf:
+                raise LatError(f"a fade {name} of {value!r} s", "use seconds, 0 or more")
+        if self.shape not in SHAPES:
+            raise LatError(f"a fade's shape is {self.shape!r}", f"use one of {', '.join(SHAPES)}")
+
+    def at(self, seconds: np.ndarray) -> np.ndarray:
+        """The factors at those times, float64."""
+        factors = np.ones_like(seconds)
+        for length, since in ((self.fade_in, seconds), (self.fade_out, self.duration - seconds)):
+            if length > 0:
+                with np.errstate(over="ignore"):
+                    factors *= shaped(np.clip(since / length, 0.0, 1.0), self.shape)
+        return factors
+
+    def entry(self) -> dict[str, Any]:
+        """`{"op": "fade", "in": s, "out": s, "shape"}`."""
+        return {"op": "fade", "in": self.fade_in, "out": self.fade_out, "shape": self.shape}
+
+
+def factors(gain: Gain, header: Header, start: int, stop: int) -> np.ndarray:
+    """The float32 factors of the frames `[start, stop)`: those in the middle of each."""
+    return gain.at((np.arange(start, stop) + 0.5) * float(header.frame_seconds)).astype(np.float32)
+
+
+def shaped(part: np.ndarray, shape: str) -> np.ndarray:
+    """The factor of a fade at a part of its length, both from 0 to 1.
+
+    `linear`; `sine`: a quarter of a sine, equal power in a crossfade; `s-curve`: half a cosine; `exp`: even in decibels
+    from -60 dB; `log`: the same upside down, fast at first.
+    """
+    if shape == "sine":
+        return np.sin(part * (np.pi / 2))
+    if shape == "s-curve":
+        return 0.5 - 0.5 * np.cos(part * np.pi)
+    if shape == "exp":
+        return np.where(part > 0, 10.0 ** (3 * (part - 1)), 0.0)
+    if shape == "log":
+        return 1 - np.where(part < 1, 10.0 ** (-3 * part), 0.0)
+    return part
+
+
+# --- one signal
 
 
 def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
@@ -37,47 +164,39 @@ def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
 
     Raises:
         NonFiniteError: the factor is NaN or infinite; on reading: the result is beyond float32.
+        LatError: it is neither a number nor a `Gain`.
     """
-    if isinstance(by, (int, float, np.number)):
+    curve: Any = by
+    if not hasattr(by, "entry"):
         factor = check_gain(by, signal)
         entry: Entry = {"op": "gain", "factor": factor}
 
-        def factors(start: int, stop: int) -> np.ndarray | float:
+        def found(start: int, stop: int) -> np.ndarray | float:
             return factor
     else:
-        entry = {**by.entry(), **({"offset_frames": offset} if offset else {})}
+        entry = {**curve.entry(), **({"offset_frames": offset} if offset else {})}
 
-        def factors(start: int, stop: int) -> np.ndarray | float:
-            return curve.factors(by, signal.header, start + offset, stop + offset)
+        def found(start: int, stop: int) -> np.ndarray | float:
+            return factors(curve, signal.header, start + offset, stop + offset)
 
-    def compute(start: int, stop: int) -> np.ndarray:
-        return _times(signal.read(start, stop), factors(start, stop), signal.name)
-
-    def levels(start: int, stop: int) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            return signed_levels(signal, start, stop) * np.float32(factors(start, stop))
-
-    plain = stored(signal) if signal.dtype == "int8" else None
-    result = _step(signal, entry, compute, levels)
-    if entry.get("factor") not in (1.0, -1.0):
-        result = replace(result, tags=without_gain_tags(result.tags))
-    if plain is None:
+    integers = signal.dtype == "int8"
+    result = step(
+        signal,
+        entry,
+        lambda start, stop: signal.block(start, stop).scaled(found(start, stop), signal.name),
+        rounded=integers and _is_rounded(signal),
+        tags=signal.tags if entry.get("factor") in (1.0, -1.0) else without_gain_tags(signal.tags),
+    )
+    file = signal.copies if isinstance(signal, Lazy) else signal
+    scale = getattr(signal, "scale", None)
+    if not integers or file is None or scale is None:
         return result
-    file, scale = (signal.copies, signal.scale) if isinstance(signal, Lazy) else (signal, None)
-    if scale is None:
-        scale = getattr(file, "scale", None)
-    read_stored, read_scale = plain, scale
-
-    def scaled(start: int, stop: int) -> Stored:
-        return _scaled(read_stored(start, stop), factors(start, stop), signal.name)
 
     def scales(start: int, stop: int) -> np.ndarray:
-        assert read_scale is not None
         with np.errstate(over="ignore"):
-            return read_scale(start, stop) * np.float32(factors(start, stop))
+            return np.asarray(scale(start, stop) * np.float32(found(start, stop)))
 
-    exact = replace(result, compute=lambda start, stop: scaled(start, stop).values(signal.header.groups), stored=scaled)
-    return exact if read_scale is None else replace(exact, copies=file, scale=scales)
+    return replace(result, copies=file, scale=scales)
 
 
 def cut(signal: Signal, start: int, stop: int) -> Lazy:
@@ -89,16 +208,7 @@ def cut(signal: Signal, start: int, stop: int) -> Lazy:
     if not 0 <= start < stop <= signal.header.frames:
         raise LatError(f"{signal.name}: frames {start} to {stop} are not within 0 to {signal.header.frames}")
     entry = {"op": "slice", "start_frame": start, "stop_frame": stop}
-    header = timeline.cut(signal.header, start, stop)
-    result = _step(
-        signal,
-        entry,
-        lambda a, b: signal.read(a + start, b + start),
-        lambda a, b: signed_levels(signal, a + start, b + start),
-        header,
-    )
-    plain = stored(signal)
-    return result if plain is None else replace(result, stored=lambda a, b: plain(a + start, b + start))
+    return _window(signal, start, signal.header.part(start, stop), entry)
 
 
 def shift(signal: Signal, frames: int) -> Lazy:
@@ -107,32 +217,72 @@ def shift(signal: Signal, frames: int) -> Lazy:
     Raises:
         LatError: nothing is left.
     """
-    header = timeline.shifted(signal.header, frames, signal.name)
+    return _window(signal, -frames, signal.header.shifted(frames, signal.name), {"op": "shift", "frames": frames})
 
-    def moved(read: Read, start: int, stop: int) -> np.ndarray:
-        silent = min(max(frames - start, 0), stop - start)
-        if not silent:
-            return read(start - frames, stop - frames)
-        sound = read(0, max(stop - frames, 0))
-        return np.concatenate([np.zeros((*sound.shape[:2], silent), np.float32), sound], axis=2)
 
-    def moved_stored(start: int, stop: int) -> Stored:
-        assert plain is not None
-        silent = min(max(frames - start, 0), stop - start)
-        if not silent:
-            return plain(start - frames, stop - frames)
-        sound = plain(0, max(stop - frames, 0))
-        return joined([silence(header, signal.dtype, silent, sound.known), sound])
+def pad(signal: Signal, before: int, after: float = 0.0) -> Lazy:
+    """A signal with silence around it.
 
-    plain = stored(signal)
-    result = _step(
+    Args:
+        signal: The signal.
+        before: Frames of silence at the beginning.
+        after: Silence at the end, s.
+
+    Raises:
+        LatError: a negative number, or more than 100 hours.
+    """
+    name = signal.name or "latents"
+    if before < 0 or not 0 <= after <= headers.MAX_OFFSET:
+        raise LatError(f"{name}: cannot add {before} frames and {after} s of silence", "use 0 or more")
+    header = signal.header.shifted(before, signal.name)
+    header = replace(header, num_samples=header.num_samples + round(Fraction(after) * header.sample_rate))
+    entry = {"op": "pad", "before_frames": before, "after": after}
+    return replace(_window(signal, -before, header, entry), seams=(before, before + signal.header.frames))
+
+
+def repeat(signal: Signal, times: int) -> Lazy:
+    """A signal several times in a row; every time but the last takes whole frames.
+
+    Raises:
+        LatError: fewer than one time.
+    """
+    if times < 1:
+        raise LatError(f"{signal.name or 'latents'}: repeated {times} times", "use 1 or more")
+    like = step(signal, {"op": "repeat", "times": times}, signal.block)
+    return replace(concat([signal] * times), steps=like.steps, origin=like.origin, name=like.name, tags=like.tags)
+
+
+def requantised(signal: Signal, groups: tuple[Group, ...] | None = None, dtype: str = "int8") -> Lazy:
+    """A signal with other steps or in another storage type, rounded when it is written.
+
+    Args:
+        signal: The signal.
+        groups: The groups of the result, of the same sizes and levels; by default the signal's.
+        dtype: Storage type of the result.
+
+    Raises:
+        IncompatibleError: the groups have other sizes or levels, or there are none for int8.
+    """
+    name, given = signal.name or "latents", signal.header
+    header = replace(given, groups=given.groups if groups is None else groups)
+    header.validate(name)
+    if given.groups and _group_shape(header) != _group_shape(given):
+        raise IncompatibleError(f"{name}: the groups have other sizes", "use the model's own")
+    if dtype == "int8" and not header.groups:
+        raise IncompatibleError(f"{name} has no groups for integers", "use --dtype float16")
+    same = header.groups == given.groups and dtype == signal.dtype
+    result = step(
         signal,
-        {"op": "shift", "frames": frames},
-        lambda a, b: moved(signal.read, a, b),
-        lambda a, b: moved(lambda x, y: signed_levels(signal, x, y), a, b),
+        None,
+        signal.block if same else lambda a, b: _floats(signal, a, b, header),
         header,
+        rounded=same and _is_rounded(signal),
+        seams=getattr(signal, "seams", ()),
     )
-    return result if plain is None else replace(result, stored=moved_stored)
+    return replace(result, dtype=dtype)
+
+
+# --- several signals
 
 
 def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy:
@@ -144,49 +294,77 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
         IncompatibleError: they do not belong together.
         LatError: there are none.
     """
-    parts = list(signals)
+    parts = _signals(signals)
     if not parts:
         raise LatError("nothing to join", "name at least one .lat file")
     check_compatible([s.header for s in parts], _names(parts), sample_rate=sample_rate)
     dtype = _dtype(parts)
-    header = replace(
-        timeline.joined([_at_rate(s.header, sample_rate) for s in parts]), groups=_finest([s.header for s in parts])
-    )
+    header = headers.joined([_at_rate(s.header, sample_rate) for s in parts])
+    header = replace(header, groups=_finest([s.header for s in parts]))
+    exact = all(_same_steps(s, dtype, header) and _is_rounded(s) for s in parts)
     starts = [0]
     for signal in parts:
         starts.append(starts[-1] + signal.header.frames)
 
-    def pieces(start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Part, and its frames from and to."""
-        for i in range(bisect_right(starts, start) - 1, bisect_left(starts, stop)):
-            yield i, max(start, starts[i]) - starts[i], min(stop, starts[i + 1]) - starts[i]
-
-    def compute(start: int, stop: int) -> np.ndarray:
-        return _join([_spread(parts[i].read(a, b), header.channels) for i, a, b in pieces(start, stop)])
-
-    def levels(start: int, stop: int) -> np.ndarray:
-        return _join([_spread(_levels(parts[i], a, b, header), header.channels) for i, a, b in pieces(start, stop)])
+    def compute(start: int, stop: int) -> Block:
+        found, first = [], min(bisect_right(starts, start), len(parts)) - 1
+        for i in range(first, max(bisect_left(starts, stop), first + 1)):
+            a, b = max(start, starts[i]) - starts[i], min(stop, starts[i + 1]) - starts[i]
+            part = parts[i].block(a, b) if exact else _floats(parts[i], a, b, header)
+            found.append(part.spread(header.channels))
+        return joined(found)
 
     def record() -> Entry:
         return _entry({"op": "concat"}, [source_record(s) for s in parts], sample_rate)
 
-    result = Lazy(
+    return Lazy(
         header,
         dtype,
         compute,
-        levels,
         (record,),
         tags=common_tags([s.tags for s in parts]) if len(parts) > 1 else parts[0].tags,
         width=2 * max(width(s) for s in parts),
+        rounded=exact,
         seams=tuple(starts),
     )
-    plain = [read for s in parts if _same_steps(s, dtype, header) and (read := stored(s)) is not None]
-    if len(plain) < len(parts):
-        return result
-    return replace(
-        result,
-        stored=lambda start, stop: joined([plain[i](a, b).spread(header.channels) for i, a, b in pieces(start, stop)]),
-    )
+
+
+def crossfade(
+    signals: Sequence[Signal], seconds: float, shape: str = "sine", *, sample_rate: int | None = None
+) -> tuple[Lazy, list[Position]]:
+    """Signals one after another, each fading in while the one before it fades out.
+
+    Args:
+        signals: Two or more.
+        seconds: How long two are heard at once.
+        shape: Of the fades; see `shaped`.
+        sample_rate: As in `mix`.
+
+    Returns:
+        The result, and where each signal but the first begins in the one before it, rounded to frames.
+
+    Raises:
+        LatError: fewer than two signals, or one is shorter than the fade.
+        IncompatibleError: they do not belong together.
+    """
+    if len(signals) < 2:
+        raise LatError("a crossfade needs two signals", "name two .lat files")
+    for signal in signals:
+        if not 0 < seconds <= signal.header.duration:
+            name = signal.name or "latents"
+            raise LatError(f"a crossfade of {seconds:g} s is longer than {name}", "make it shorter")
+    positions: list[Position] = []
+    offsets, faded, fade_in = [0], [], 0.0
+    for i, signal in enumerate(signals):
+        fade_out, length = 0.0, signal.header.duration
+        if i < len(signals) - 1:
+            begin = signal.header.offset(length - seconds, signal.name)
+            fade_out = length - begin.seconds  # the next signal begins on a frame
+            positions.append(begin)
+            offsets.append(offsets[-1] + begin.frame)
+        faded.append(gain(signal, Fade(length, fade_in, fade_out, shape)))
+        fade_in = fade_out
+    return mix(faded, offsets=offsets, sample_rate=sample_rate), positions
 
 
 def mix(
@@ -218,78 +396,78 @@ def mix(
         NonFiniteError: a gain is NaN or infinite; on reading: the result is beyond float32.
         LatError: no operands, another number of gains or offsets, or an unknown `length`.
     """
-    parts = list(signals)
-    factors = [1.0] * len(parts) if gains is None else list(gains)
+    parts = _signals(signals)
+    given = [1.0] * len(parts) if gains is None else list(gains)
     places = [0] * len(parts) if offsets is None else list(offsets)
     if not parts:
         raise LatError("nothing to mix", "name at least one .lat file")
-    if not len(parts) == len(factors) == len(places):
-        raise LatError(f"{len(parts)} operands but {len(factors)} gains and {len(places)} offsets")
-    factors = [check_gain(factor, signal) for factor, signal in zip(factors, parts, strict=True)]
+    if not len(parts) == len(given) == len(places):
+        raise LatError(f"{len(parts)} operands but {len(given)} gains and {len(places)} offsets")
+    terms = [(s, check_gain(f, s), at) for s, f, at in zip(parts, given, places, strict=True)]
     check_compatible([s.header for s in parts], _names(parts), sample_rate=sample_rate)
-    if isinstance(length, Header):
-        header = length
-    else:
-        placed = [
-            timeline.shifted(s.header, at, s.name) if at else s.header for s, at in zip(parts, places, strict=True)
-        ]
+    if isinstance(length, str):
+        placed = [s.header.shifted(at, s.name) if at else s.header for s, _, at in terms]
         header = result_header(placed, length, sample_rate)
-    header = replace(header, groups=_sum_groups(parts))
+    else:
+        header = length
+    finer = [1.0 if isinstance(s, Lazy) and not s.rounded else FINER for s in parts]
+    header = replace(header, groups=_finest([s.header for s in parts], finer, grid=1))
     label = " and ".join(s.name or "latents" for s in parts[:2])
 
-    def terms(start: int, stop: int) -> Iterator[tuple[Signal, float, int, int, int]]:
-        """Operands that sound there: signal, gain, its frames from and to, and where they begin in the block."""
-        for signal, factor, at in zip(parts, factors, places, strict=True):
+    def compute(start: int, stop: int) -> Block:
+        total, levels = np.zeros((*header.shape[:2], stop - start)), []
+        for signal, factor, at in terms:
             first, last = max(start, at), min(stop, at + signal.header.frames)
-            if first < last:
-                yield signal, factor, first - at, last - at, first - start
-
-    def compute(start: int, stop: int) -> np.ndarray:
-        total = np.zeros((*header.shape[:2], stop - start))
-        for signal, factor, first, last, at in terms(start, stop):
-            there = total[:, :, at : at + last - first]
-            np.add(there, _times(signal.read(first, last), factor, signal.name), out=there)
+            if first >= last:
+                continue
+            found, there = signal.block(first - at, last - at), np.s_[:, :, first - start : last - start]
+            numbers = Block(found.values(signal.header.groups)).scaled(factor, signal.name).data
+            np.add(total[there], numbers, out=total[there])
+            if factor != 0 and header.level_count:  # what is multiplied by 0 is known
+                levels.append((_levels(found, signal.header, header) * np.float32(factor), there))
         with np.errstate(over="ignore"):
-            return _finite(total.astype(np.float32), label)
-
-    def levels(start: int, stop: int) -> np.ndarray:
-        shape = (header.channels, header.level_count, stop - start)
-        operands = [  # what is multiplied by 0 is known
-            (_levels(signal, first, last, header) * np.float32(factor), np.s_[:, :, at : at + last - first])
-            for signal, factor, first, last, at in terms(start, stop)
-            if factor != 0
-        ]
-        if all(not np.iscomplexobj(found) and (found >= 0).all() for found, _ in operands):
-            total = np.zeros(shape)  # known levels of one sign
-            for found, there in operands:
-                total[there] += np.square(found, dtype=np.float64)
-            with np.errstate(over="ignore"):
-                return np.sqrt(total).astype(np.float32)
-        added, taken, first_sign = np.zeros(shape), np.zeros(shape), np.zeros(shape)  # powers of both signs
-        uncertain = np.zeros(shape, bool)
-        for found, there in operands:
-            side = (found.real + found.imag).astype(np.float64)
-            added[there] += np.square(np.where(side < 0, 0.0, side))
-            taken[there] += np.square(np.where(side > 0, 0.0, side))
-            first_sign[there] = np.where(first_sign[there] == 0, np.sign(side), first_sign[there])
-            uncertain[there] |= found.imag != 0
-        uncertain |= (added > 0) & (taken > 0)
-        with np.errstate(over="ignore"):
-            size = np.sqrt(np.maximum((added - taken) * first_sign, 0.0)).astype(np.float32)
-        estimate = 1j * np.maximum(size, UNHEARD)
-        return (first_sign * np.where(uncertain & ~np.isnan(size), estimate, size)).astype(np.complex64)
+            data = total.astype(np.float32)
+        if not np.isfinite(data).all():
+            raise NonFiniteError(f"the result of {label} is beyond float32", "use smaller gains")
+        return Block(data, bands=_summed((header.channels, header.level_count, stop - start), levels))
 
     def record() -> Entry:
         operands = [
-            {**source_record(s), "gain": factor, **({"offset_frames": at} if at else {})}
-            for s, factor, at in zip(parts, factors, places, strict=True)
+            {**source_record(s), "gain": factor, **({"offset_frames": at} if at else {})} for s, factor, at in terms
         ]
         named = {"length": length} if isinstance(length, str) and length != "longest" else {}
         return _entry(entry or {"op": "mix", **named}, operands, sample_rate)
 
     held = 4 * header.channels * header.latent_dim + max(width(s) for s in parts)
-    tags = common_tags([s.tags for s in parts])
-    return Lazy(header, _dtype(parts), compute, levels, (record,), tags=tags, width=held)
+    return Lazy(header, _dtype(parts), compute, (record,), tags=common_tags([s.tags for s in parts]), width=held)
+
+
+def _summed(shape: tuple[int, ...], operands: Sequence[tuple[np.ndarray, Any]]) -> np.ndarray:
+    """Levels of a sum: the powers of those that have the sign of the first, less the powers of the others.
+
+    Args:
+        shape: Of the result.
+        operands: Levels of the operands, see `signal.signed`, and where they lie in the result.
+    """
+    if all(not np.iscomplexobj(found) and (found >= 0).all() for found, _ in operands):
+        total = np.zeros(shape)  # known levels of one sign
+        for found, there in operands:
+            total[there] += np.square(found, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return np.sqrt(total).astype(np.float32)
+    added, taken, first_sign = np.zeros(shape), np.zeros(shape), np.zeros(shape)  # powers of both signs
+    uncertain = np.zeros(shape, bool)
+    for found, there in operands:
+        side = (found.real + found.imag).astype(np.float64)
+        added[there] += np.square(np.where(side < 0, 0.0, side))
+        taken[there] += np.square(np.where(side > 0, 0.0, side))
+        first_sign[there] = np.where(first_sign[there] == 0, np.sign(side), first_sign[there])
+        uncertain[there] |= found.imag != 0
+    uncertain |= (added > 0) & (taken > 0)
+    with np.errstate(over="ignore"):
+        size = np.sqrt(np.maximum((added - taken) * first_sign, 0.0)).astype(np.float32)
+    estimate = 1j * np.maximum(size, UNHEARD)
+    return (first_sign * np.where(uncertain & ~np.isnan(size), estimate, size)).astype(np.complex64)
 
 
 def subtract(
@@ -315,17 +493,15 @@ def subtract(
     """
     if not parts:
         raise LatError("nothing to subtract", "name at least one part")
+    whole, *parts = _signals([whole, *parts])
     for part in parts:
-        if part.header.channels > whole.header.channels:
-            raise IncompatibleError(
-                f"{part.name or 'latents'} has {part.header.channels} channels, "
-                f"{whole.name or 'latents'} has {whole.header.channels}",
-                "encode the parts with --mono",
-            )
-    factors = [1.0] * len(parts) if gains is None else gains
+        a, b = part.header.channels, whole.header.channels
+        if a > b:
+            names = [s.name or "latents" for s in (part, whole)]
+            raise IncompatibleError(f"{names[0]} has {a} channels, {names[1]} has {b}", "encode the parts with --mono")
     return mix(
         [whole, *parts],
-        [1.0, *(-f for f in factors)],
+        [1.0, *(-check_gain(f, whole) for f in gains or [1.0] * len(parts))],
         offsets=[0, *(offsets or [0] * len(parts))],
         length="first",
         sample_rate=sample_rate,
@@ -333,45 +509,11 @@ def subtract(
     )
 
 
-def requantised(signal: Signal, groups: tuple[Group, ...] | None = None, dtype: str = "int8") -> Lazy:
-    """A signal with other steps or in another storage type, rounded when it is written.
-
-    Args:
-        signal: The signal.
-        groups: The groups of the result, of the same sizes and levels; by default the signal's.
-        dtype: Storage type of the result.
-
-    Raises:
-        IncompatibleError: the groups have other sizes or levels, or there are none for int8.
-    """
-    header = replace(signal.header, groups=signal.header.groups if groups is None else groups)
-    header.validate(signal.name or "latents")
-    shape = _group_shape(header)
-    if signal.header.groups and shape != _group_shape(signal.header):
-        raise IncompatibleError(f"{signal.name or 'latents'}: the groups have other sizes", "use the model's own")
-    if dtype == "int8" and not header.groups:
-        raise IncompatibleError(f"{signal.name or 'latents'} has no groups for integers", "use --dtype float16")
-    lazy = signal if isinstance(signal, Lazy) else None
-    return Lazy(
-        header,
-        dtype,
-        lambda a, b: signal.read(a, b),
-        lambda a, b: _levels(signal, a, b, header),
-        lazy.steps if lazy else (),
-        lazy.origin if lazy else signal,
-        signal.name,
-        signal.tags,
-        width(signal),
-        stored=stored(signal) if header.groups == signal.header.groups and dtype == signal.dtype else None,
-        seams=getattr(signal, "seams", ()),
-    )
-
-
 # --- which operands belong together
 
 
 def check_compatible(
-    headers: Sequence[Header], names: Sequence[str] | None = None, *, sample_rate: int | None = None
+    headers: Sequence[Any], names: Sequence[str] | None = None, *, sample_rate: int | None = None
 ) -> None:
     """Checks that latents can be added.
 
@@ -384,36 +526,29 @@ def check_compatible(
         IncompatibleError: naming two operands, what differs, and what to type next.
     """
     found = [getattr(each, "header", each) for each in headers]
-    labels = list(names) if names is not None else [_label(each, i) for i, each in enumerate(headers)]
+    labels = names or _names(headers)
     for header, label in zip(found[1:], labels[1:], strict=True):
         _check_pair(found[0], labels[0], header, label, sample_rate)
-    many = [i for i, header in enumerate(found) if header.channels > 1]
-    for i in many[1:]:
-        a, b = found[many[0]], found[i]
-        if a.channels != b.channels:
-            raise IncompatibleError(
-                f"{labels[many[0]]} has {a.channels} channels, {labels[i]} has {b.channels}",
-                "encode one of them again with --mono",
-            )
+    many = [(header.channels, label) for header, label in zip(found, labels, strict=True) if header.channels > 1]
+    for channels, label in many[1:]:
+        if channels != many[0][0]:
+            what = f"{many[0][1]} has {many[0][0]} channels, {label} has {channels}"
+            raise IncompatibleError(what, "encode one of them again with --mono")
 
 
 def _check_pair(a: Header, name_a: str, b: Header, name_b: str, sample_rate: int | None) -> None:
-    again = f"encode {name_b}'s audio again with --model {a.model}"
+    both, again = f"{name_a} and {name_b}", f"encode {name_b}'s audio again with --model {a.model}"
     if a.model_fingerprint != b.model_fingerprint:
         what = f"models {a.model} and {b.model}" if a.model != b.model else f"two versions of the model {a.model}"
-        raise IncompatibleError(f"{name_a} and {name_b} come from {what}", again)
+        raise IncompatibleError(f"{both} come from {what}", again)
     for key in ("latent_dim", "latent_scale", "model_sample_rate", "samples_per_frame"):
         if getattr(a, key) != getattr(b, key):
-            raise IncompatibleError(
-                f"{name_a} and {name_b} differ in {key}: {getattr(a, key)} and {getattr(b, key)}", again
-            )
+            raise IncompatibleError(f"{both} differ in {key}: {getattr(a, key)} and {getattr(b, key)}", again)
     if a.groups and b.groups and _group_shape(a) != _group_shape(b):
-        raise IncompatibleError(f"{name_a} and {name_b} differ in their groups of latent dimensions", again)
+        raise IncompatibleError(f"{both} differ in their groups of latent dimensions", again)
     if a.sample_rate != b.sample_rate and sample_rate is None:
-        raise IncompatibleError(
-            f"{name_a} is at {a.sample_rate} Hz, {name_b} at {b.sample_rate} Hz",
-            f"add --sample-rate {a.sample_rate}",
-        )
+        what = f"{name_a} is at {a.sample_rate} Hz, {name_b} at {b.sample_rate} Hz"
+        raise IncompatibleError(what, f"add --sample-rate {a.sample_rate}")
 
 
 def result_header(headers: Sequence[Header], length: str, sample_rate: int | None) -> Header:
@@ -427,26 +562,25 @@ def result_header(headers: Sequence[Header], length: str, sample_rate: int | Non
         raise LatError(f"length is {length!r}", f"use one of {', '.join(LENGTHS)}")
     seconds = [Fraction(h.num_samples, h.sample_rate) for h in headers]
     wanted = {"longest": max(seconds), "shortest": min(seconds), "first": seconds[0]}[length]
-    chosen = headers[seconds.index(wanted)]
-    base = replace(
-        chosen, channels=max(h.channels for h in headers), model=min(h.model for h in headers)
-    )  # names of one fingerprint may differ; the smallest does not depend on the order
-    return _at_rate(base, sample_rate)
+    # Names of one fingerprint may differ; the smallest does not depend on the order.
+    channels, model = max(h.channels for h in headers), min(h.model for h in headers)
+    return _at_rate(replace(headers[seconds.index(wanted)], channels=channels, model=model), sample_rate)
 
 
-def check_gain(factor: float, signal: Signal) -> float:
+def check_gain(factor: object, signal: Signal) -> float:
     """A finite gain that float32 can hold.
 
     Raises:
+        LatError: it is not a number.
         NonFiniteError: it is NaN, infinite or beyond float32.
     """
+    if not isinstance(factor, (Real, np.number)):
+        what = f"{signal.name or 'latents'}: the gain is {factor!r}"
+        raise LatError(what, "use a factor such as 0.5, or a Curve")
     value = float(factor)
-    if not math.isfinite(value) or abs(value) > 3.4e38:
+    if not abs(value) <= _LARGEST:
         raise NonFiniteError(f"{signal.name or 'latents'}: the gain is {value}", "use a finite number")
     return value
-
-
-# --- groups of results
 
 
 def _group_shape(header: Header) -> list[tuple[int, bool]]:
@@ -455,42 +589,28 @@ def _group_shape(header: Header) -> list[tuple[int, bool]]:
     return list(zip(found.sizes.tolist(), found.level.tolist(), strict=True))
 
 
-def _sum_groups(parts: Sequence[Signal]) -> tuple[Group, ...]:
-    """The groups of a sum: relative steps a quarter of the finest operand's, so that many sums in a row lose little."""
-    return _finest([s.header for s in parts], [1.0 if _unrounded(s) else FINER for s in parts], grid=1)
-
-
 def _finest(
     headers: Sequence[Header], finer: Sequence[float] | None = None, grid: int | None = None
 ) -> tuple[Group, ...]:
-    """The finest steps among some headers, each divided by `finer`."""
-    having = [i for i, header in enumerate(headers) if header.groups]
+    """The finest steps among some headers, each divided by `finer`, so that many sums in a row lose little."""
+    having = [(layout(h.groups), by) for h, by in zip(headers, finer or [1.0] * len(headers), strict=True) if h.groups]
     if not having:
         return ()
-    if finer is None and all(headers[i].groups == headers[having[0]].groups for i in having):
-        return headers[having[0]].groups
-    shape = layout(headers[having[0]].groups)
+    distinct = {header.groups for header in headers if header.groups}
+    if finer is None and len(distinct) == 1:
+        return distinct.pop()
+    shape = having[0][0]
     finest = np.array(FINEST)[shape.level.astype(int)]
-
-    def steps(i: int) -> np.ndarray:
-        relative = layout(headers[i].groups).relative
-        return np.minimum(relative, np.maximum(relative / (1.0 if finer is None else finer[i]), finest))
-
-    relative = np.min([steps(i) for i in having], axis=0)
-    grids = np.min([layout(headers[i].groups).grid for i in having], axis=0) if grid is None else [grid] * len(relative)
+    steps = [np.minimum(each.relative, np.maximum(each.relative / by, finest)) for each, by in having]
+    grids = np.full_like(shape.grid, grid) if grid else np.min([each.grid for each, _ in having], axis=0)
     rows = zip(
-        shape.sizes.tolist(), relative.tolist(), list(grids), shape.level.tolist(), shape.slots.tolist(), strict=True
+        *(a.tolist() for a in (shape.sizes, np.min(steps, axis=0), grids, shape.level, shape.slots)), strict=True
     )
     runs = [(len(list(same)), row) for row, same in groupby(rows)]
     return tuple(
-        Group(count, size, step, int(each), level, 1 if count % slots else slots)
-        for count, (size, step, each, level, slots) in runs
+        Group(count, size, relative, each, level, 1 if count % slots else slots)
+        for count, (size, relative, each, level, slots) in runs
     )
-
-
-def _unrounded(signal: Signal) -> bool:
-    """Whether a signal is a result that was not rounded to its steps yet."""
-    return isinstance(signal, Lazy) and signal.stored is None
 
 
 def _same_steps(signal: Signal, dtype: str, header: Header) -> bool:
@@ -503,9 +623,6 @@ def _same_steps(signal: Signal, dtype: str, header: Header) -> bool:
     return bool((a.relative[a.level] == b.relative[b.level]).all())
 
 
-# --- small parts
-
-
 def _at_rate(header: Header, sample_rate: int | None) -> Header:
     if sample_rate is None or sample_rate == header.sample_rate:
         return header
@@ -514,61 +631,70 @@ def _at_rate(header: Header, sample_rate: int | None) -> Header:
     return other.with_length(Fraction(header.num_samples * sample_rate, header.sample_rate), header.frames)
 
 
-def _step(signal: Signal, entry: Entry, compute: Read, levels: Read, header: Header | None = None) -> Lazy:
-    """What is computed from one signal, with one more step in its history."""
+# --- small parts
+
+
+def step(
+    signal: Signal,
+    entry: Entry | None,
+    compute: Callable[[int, int], Block],
+    header: Header | None = None,
+    **facts: Any,
+) -> Lazy:
+    """What is computed from one signal, with one more step in its history.
+
+    Args:
+        signal: The signal.
+        entry: The step; None: none.
+        compute: The frames, see `Lazy`.
+        header: Header of the result; by default the signal's.
+        **facts: Other attributes of `Lazy` that differ from the signal's.
+    """
     lazy = signal if isinstance(signal, Lazy) else None
     return Lazy(
         header or signal.header,
         signal.dtype,
         compute,
-        levels,
-        (*(lazy.steps if lazy else ()), entry),
+        (*(lazy.steps if lazy else ()), *([] if entry is None else [entry])),
         lazy.origin if lazy else signal,
         signal.name,
-        signal.tags,
-        width(signal),
+        **{"tags": signal.tags, "width": width(signal), "rounded": _is_rounded(signal), **facts},
     )
 
 
+def _window(signal: Signal, first: int, header: Header, entry: Entry) -> Lazy:
+    """The signal from frame `first` on, which may lie before its beginning; there, and after its end, is silence."""
+    frames = signal.header.frames
+
+    def compute(start: int, stop: int) -> Block:
+        a, b = (min(max(at + first, 0), frames) for at in (start, stop))
+        sound = signal.block(a, b)
+        before = min(max(-start - first, 0), stop - start)
+        after = stop - start - before - sound.frames
+        return joined([*[sound.silence(before)][: before > 0], sound, *[sound.silence(after)][: after > 0]])
+
+    return step(signal, entry, compute, header)
+
+
+def _is_rounded(signal: Signal) -> bool:
+    """Whether a signal's blocks are in its storage type."""
+    return bool(getattr(signal, "rounded", True))
+
+
+def _floats(signal: Signal, start: int, stop: int, header: Header) -> Block:
+    """Frames as a result with groups needs them: float32, levels unknown where the signal has no groups."""
+    found = signal.block(start, stop)
+    return Block(found.values(signal.header.groups), bands=_levels(found, signal.header, header).astype(np.complex64))
+
+
+def _levels(block: Block, own: Header, header: Header) -> np.ndarray:
+    if own.level_count == header.level_count:
+        return block.signed_levels(own.groups)
+    return np.full((own.channels, header.level_count, block.frames), np.nan, np.complex64)
+
+
 def _entry(given: Entry, operands: list[Entry], sample_rate: int | None) -> Entry:
-    rate = {} if sample_rate is None else {"sample_rate": sample_rate}
-    return {**given, "operands": operands, **rate}
-
-
-def _levels(signal: Signal, start: int, stop: int, header: Header) -> np.ndarray:
-    """Levels as a result with groups needs them: unknown where the signal has no groups."""
-    if signal.header.level_count == header.level_count:
-        return signed_levels(signal, start, stop)
-    return signed(unknown((signal.header.channels, header.level_count, stop - start)))
-
-
-def _times(block: np.ndarray, factor: float | np.ndarray, name: str) -> np.ndarray:
-    if np.all(factor == 1.0):
-        return block
-    with np.errstate(over="ignore"):
-        scaled = block * np.float32(factor)
-    return scaled if np.all(np.abs(factor) <= 1) else _finite(scaled, name)
-
-
-def _scaled(block: Stored, factors: float | np.ndarray, name: str) -> Stored:
-    scaled = block.scaled(factors)
-    if not (np.abs(scaled.scale) <= SCALE_MAX).all():  # type: ignore[arg-type]
-        raise NonFiniteError(f"the result of {name or 'latents'} is beyond float32", "use smaller gains")
-    return scaled
-
-
-def _spread(block: np.ndarray, channels: int) -> np.ndarray:
-    return block if block.shape[0] == channels else np.broadcast_to(block, (channels, *block.shape[1:]))
-
-
-def _join(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
-
-
-def _finite(data: np.ndarray, name: str) -> np.ndarray:
-    if not np.isfinite(data).all():
-        raise NonFiniteError(f"the result of {name or 'latents'} is beyond float32", "use smaller gains")
-    return data
+    return {**given, "operands": operands, **({} if sample_rate is None else {"sample_rate": sample_rate})}
 
 
 def _dtype(signals: Sequence[Signal]) -> str:
@@ -577,9 +703,12 @@ def _dtype(signals: Sequence[Signal]) -> str:
     return "float32" if "float32" in found else "float16" if "float16" in found else "int8"
 
 
-def _names(signals: Sequence[Signal]) -> list[str]:
-    return [s.name or f"operand {i + 1}" for i, s in enumerate(signals)]
+def _signals(operands: Sequence[Any]) -> list[Any]:
+    for operand in operands:
+        if not hasattr(operand, "header"):
+            raise LatError(f"{operand!r} is not latents", "give what read_lat() or LatReader() returns")
+    return list(operands)
 
 
-def _label(operand: object, index: int) -> str:
-    return getattr(operand, "name", "") or f"operand {index + 1}"
+def _names(operands: Sequence[Any]) -> list[str]:
+    return [getattr(operand, "name", "") or f"operand {i + 1}" for i, operand in enumerate(operands)]

@@ -12,16 +12,14 @@ from dataclasses import replace
 import numpy as np
 
 from . import text as notation
-from .algebra import check_gain
+from .algebra import check_gain, step
 from .errors import LatError, NonFiniteError
-from .history import without_gain_tags
-from .signal import Lazy, Signal, signed_levels, stored, width
-from .stored import UNHEARD, Stored
+from .header import MAX_CHANNELS, Header, without_gain_tags
+from .signal import UNHEARD, Block, Lazy, Signal, layout, runs, width
 
 Matrix = list[list[float]]
 Builder = Callable[[int], Matrix]
 
-MAX_CHANNELS = 64
 # One input of sox's remix: a channel or a range, and a volume: v0.5 is a factor, p-6 decibels, i inverts (i-6 too).
 _INPUT = re.compile(r"(?:(\d{1,3})?(-)(\d{1,3})?|(\d{1,3}))(?:([vpi])([+-]?(?:\d+\.?\d*|\.\d+))?)?", re.ASCII)
 
@@ -50,87 +48,59 @@ def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
     chosen = np.abs(weights).argmax(axis=1)
     factors = weights[np.arange(len(rows)), chosen]
 
-    def compute(start: int, stop: int) -> np.ndarray:
-        block = signal.read(start, stop)
+    def compute(start: int, stop: int) -> Block:
+        block = signal.block(start, stop)
+        if single:
+            return block.each(lambda array: array[chosen]).scaled(factors[:, None], signal.name)
+        numbers, levels = block.values(signal.header.groups), block.signed_levels(signal.header.groups)
+        summed = _summed_levels(signal.header, weights, numbers, np.abs(levels))
         with np.errstate(over="ignore"):
-            if single:
-                result = block[chosen] * factors[:, None, None].astype(np.float32)
-            else:
-                result = np.tensordot(weights, block.astype(np.float64), 1).astype(np.float32)
-        if not np.isfinite(result).all():
+            data = np.tensordot(weights, numbers.astype(np.float64), 1).astype(np.float32)
+        if not np.isfinite(data).all():
             raise NonFiniteError(f"the result of {signal.name or 'latents'} is beyond float32", "use smaller gains")
-        return result
+        estimate = 1j * np.maximum(summed, UNHEARD)
+        return Block(data, bands=np.where((levels.imag != 0).any(axis=0), estimate, summed).astype(np.complex64))
 
-    def levels(start: int, stop: int) -> np.ndarray:
-        found = signed_levels(signal, start, stop)
-        with np.errstate(over="ignore"):
-            if single:
-                return np.where(factors[:, None, None] == 0, 0.0, found[chosen] * factors[:, None, None])
-            summed = _summed_levels(signal, weights, np.abs(found), start, stop)
-            return np.where((found.imag != 0).any(axis=0), 1j * np.maximum(summed, UNHEARD), summed)
-
-    plain = stored(signal)
-
-    def copied(start: int, stop: int) -> Stored:
-        assert plain is not None
-        block = plain(start, stop)
-
-        def pick(array: np.ndarray | None) -> np.ndarray | None:
-            return None if array is None else array[chosen]
-
-        scale = None
-        if block.scale is not None:
-            with np.errstate(over="ignore"):
-                scale = block.scale[chosen] * factors[:, None].astype(np.float32)
-        return replace(block, data=block.data[chosen], steps=pick(block.steps), scale=scale, bands=pick(block.bands))
-
-    exact = single and plain is not None and (signal.dtype == "int8" or bool((factors == 1).all()))
-    earlier = signal if isinstance(signal, Lazy) else None
-    return Lazy(
-        header,
-        signal.dtype,
+    return step(
+        signal,
+        {"op": "channels", "matrix": rows},
         compute,
-        levels,
-        (*(earlier.steps if earlier else ()), {"op": "channels", "matrix": rows}),
-        earlier.origin if earlier else signal,
-        signal.name,
-        signal.tags if is_permutation(rows) else without_gain_tags(signal.tags),
-        width(signal) + 2 * header.channels * header.latent_dim,
-        stored=copied if exact else None,
+        header,
+        tags=signal.tags if is_permutation(rows) else without_gain_tags(signal.tags),
+        width=width(signal) + 2 * header.channels * header.latent_dim,
+        rounded=single and getattr(signal, "rounded", True) and (signal.dtype == "int8" or bool((factors == 1).all())),
         seams=getattr(signal, "seams", ()),
     )
 
 
-def _summed_levels(signal: Signal, weights: np.ndarray, levels: np.ndarray, start: int, stop: int) -> np.ndarray:
+def _summed_levels(header: Header, weights: np.ndarray, numbers: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Levels of sums of channels: sqrt(sum over i, j of w_i L_i w_j L_j r_ij).
 
     The channels of a recording are rarely independent. How far two of them agree in a band, r_ij, is the correlation of
     the band's numbers in a frame; where these were all rounded to zero, that of the numbers without a level.
     """
-    block = signal.read(start, stop).astype(np.float64)
+    block = numbers.astype(np.float64)
     channels, _, frames = block.shape
-    plain = np.concatenate([np.full(g.count * g.size, not g.level) for g in signal.header.groups])
-    overall, _ = _correlation(block[:, plain][:, None])
+    lay = layout(header.groups)
+    overall, _ = _correlation(block[:, np.repeat(~lay.level, lay.sizes)][:, None])
     for i in range(channels):
         for j in range(channels):  # channels that are equal in all they have are one
             same = (block[i] == block[j]).all(axis=0) & (levels[i] == levels[j]).all(axis=0)
             overall[i, j, 0, same] = 1.0
-    found, dim, band = [np.zeros((len(weights), 0, frames))], 0, 0
-    for run in signal.header.groups:
-        if run.level:
-            numbers = block[:, dim : dim + run.count * run.size]
-            shape = (channels, run.count // run.slots, run.slots, frames)
-            alike, certain = _correlation(numbers.reshape(*shape[:2], -1, frames))
-            alike = np.where(certain, alike, overall)
-            level = levels[:, band : band + run.count].astype(np.float64).reshape(shape)
-            for row in weights:
-                weighted = row[:, None, None, None] * level
-                power = np.einsum("ibsk,ijbk,jbsk->bsk", weighted, alike, weighted, optimize=True)
-                found.append(np.sqrt(np.maximum(power, 0)).reshape(1, run.count, frames))
-            found[-len(weights) :] = [np.concatenate(found[-len(weights) :])]
-            band += run.count
-        dim += run.count * run.size
-    return np.concatenate(found, axis=1).astype(np.float32)
+    found, band = np.zeros((len(weights), levels.shape[1], frames)), 0
+    for run, own, _ in runs(header.groups, block):
+        if not run.level:
+            continue
+        shape, end = (channels, run.count // run.slots, run.slots, frames), band + run.count
+        alike, certain = _correlation(own.reshape(*shape[:2], -1, frames))
+        alike = np.where(certain, alike, overall)
+        level = levels[:, band:end].astype(np.float64).reshape(shape)
+        for row, result in zip(weights, found, strict=True):
+            weighted = row[:, None, None, None] * level
+            power = np.einsum("ibsk,ijbk,jbsk->bsk", weighted, alike, weighted, optimize=True)
+            result[band:end] = np.sqrt(np.maximum(power, 0)).reshape(run.count, frames)
+        band = end
+    return found.astype(np.float32)
 
 
 def _correlation(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -253,9 +223,8 @@ def _place(text: str) -> float:
     return place
 
 
-_Input = tuple[
-    int | None, int | None, float | None
-]  # first and last channel, None for all; factor, None for none given
+# First and last channel, None for all; factor, None for none given.
+_Input = tuple[int | None, int | None, float | None]
 
 
 def _parse_output(text: str) -> list[_Input]:

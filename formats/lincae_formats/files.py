@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: a temporary file beside the target, then a rename."""
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ except ImportError:  # Windows
 _TEMP = re.compile(r"\.(.*)\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _DESCRIPTOR = re.compile(r"/dev/(?:stdout|stderr|fd/\d+)|/proc/(?:self|\d+)/fd/\d+")  # an open file, not a name
 _batches = 0  # blocks of `synced_once` that are being run, in any thread
+OVERWRITE = "pass overwrite=True to replace it"  # what the command line calls --force
 
 
 def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -45,13 +47,13 @@ def _resolve(path: str, overwrite: bool) -> str | None:
         if not stat.S_ISREG(mode):
             return None  # nothing to overwrite
         if not overwrite:
-            raise TargetExistsError(f"{path} exists", "add --force to overwrite it")
+            raise TargetExistsError(f"{path} exists", OVERWRITE)
     final = os.path.realpath(path)
     folder = os.path.dirname(final)
     if not os.access(folder, os.W_OK | os.X_OK) or not os.path.isdir(folder):
         if not os.path.isdir(folder):
             raise LincaeError(f"cannot write {path}: there is no folder {folder}", f"make it: mkdir -p {folder}")
-        raise LincaeError(f"cannot write {path}: the folder {folder} is not writable", "choose another -o")
+        raise LincaeError(f"cannot write {path}: the folder {folder} is not writable", "write elsewhere")
     return final
 
 
@@ -191,10 +193,10 @@ def _commit(temp: str, final: str, shown: str, overwrite: bool) -> None:
         try:
             os.link(temp, final)  # unlike rename, refuses a target that appeared meanwhile
         except FileExistsError as e:
-            raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from e
+            raise TargetExistsError(f"{shown} exists", OVERWRITE) from e
         except OSError:  # a file system without hard links
             if os.path.exists(final):
-                raise TargetExistsError(f"{shown} exists", "add --force to overwrite it") from None
+                raise TargetExistsError(f"{shown} exists", OVERWRITE) from None
             os.replace(temp, final)
     folder = os.path.dirname(final)
     if not _batches:
@@ -213,4 +215,6 @@ def _sync(path: str, descriptor: int | None) -> None:
 
 def _os_error(path: str, error: Exception) -> LincaeError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return LincaeError(f"cannot write {path}: {reason}", "choose another -o")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some space, or write elsewhere" if full else "write elsewhere"
+    return LincaeError(f"cannot write {path}: {reason}", hint)

@@ -4,36 +4,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import algebra, channels, splice, timeline
-from .curve import Fade, Gain
+from . import algebra
+from .algebra import Fade, Gain
 from .errors import LatError, ShapeError
-from .header import Header
-from .reader import LatReader
-from .signal import Signal, signed_levels, stored
-from .storage import Source
-from .stored import DTYPES, Fingerprint, Stored, quantised, signed, unknown, unsigned
+from .header import Entry, Header
+from .reader import LatReader, Source
+from .signal import Block, Fingerprint, Readable, Signal, as_stored, signed, unsigned
 from .writer import check_dtype
-
-if TYPE_CHECKING:
-    from .history import Entry
 
 
 class _Coded(NamedTuple):
-    """What latents were read or computed as, beyond the arrays that it stands for: integers, and the levels' signs."""
+    """What the arrays of latents were read or computed as: integers, and the signs of levels."""
 
     data: np.ndarray
     band_levels: np.ndarray | None
     header: Header
-    block: Stored | None
-    signed: np.ndarray
+    block: Block
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Latents:
+class Latents(Readable):
     """The contents of a `.lat` file.
 
     `a + b`, `a - b`, `0.5 * a`, `a / 2`, `-a`, `sum([a, b])` and `a[12.5:20.0]` (seconds) make new ones. Arithmetic is
@@ -57,7 +51,7 @@ class Latents:
 
     data: np.ndarray
     header: Header
-    history: "tuple[Entry, ...]" = ()
+    history: tuple[Entry, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     dtype: str = ""
     name: str = ""
@@ -72,21 +66,17 @@ class Latents:
         check_dtype(dtype, self.header, self.label)
         self.header.validate(self.label)
         channels, _, frames = self.header.shape
-        coded = self.coded
-        keep = coded is not None and self.data is coded.data and self.band_levels is coded.band_levels
-        keep = keep and coded is not None and self.header.groups == coded.header.groups
-        keep = keep and coded is not None and (coded.block is None or dtype == "int8")
         data = _frozen(self.data, self.header.shape, self.label, "data")
-        bands = self.band_levels
+        bands, coded = self.band_levels, self.coded
         if bands is not None:
             bands = _frozen(bands, (channels, self.header.level_count, frames), self.label, "band_levels")
-        object.__setattr__(self, "dtype", dtype)
-        object.__setattr__(self, "data", data)
-        object.__setattr__(self, "band_levels", bands)
-        object.__setattr__(
-            self, "coded", _Coded(data, bands, self.header, coded.block, coded.signed) if keep and coded else None
-        )
-        object.__setattr__(self, "history", tuple(self.history))
+        if coded is not None:  # it goes where what it stands for was replaced
+            same = self.data is coded.data and self.band_levels is coded.band_levels
+            same = same and self.header.groups == coded.header.groups and (coded.block.steps is None or dtype == "int8")
+            coded = _Coded(data, bands, self.header, coded.block) if same else None
+        facts = {"dtype": dtype, "data": data, "band_levels": bands, "coded": coded, "history": tuple(self.history)}
+        for name, value in facts.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_array(
@@ -110,12 +100,9 @@ class Latents:
             raise ShapeError(
                 f"an array of shape {data.shape} is not [channels, {base.latent_dim}, frames]", "transpose it"
             )
-        header = replace(base, channels=data.shape[0])
-        header = (
-            header.with_length(data.shape[2] * base.frame_samples, data.shape[2])
-            if num_samples is None
-            else replace(header, num_samples=num_samples)
-        )
+        header = replace(base, channels=data.shape[0], num_samples=num_samples or 1)
+        if num_samples is None:
+            header = header.with_length(data.shape[2] * base.frame_samples, data.shape[2])
         dtype = "" if isinstance(like, Header) else like.dtype
         return cls(data, header, dtype=dtype, band_levels=levels)
 
@@ -176,44 +163,26 @@ class Latents:
         found, chunk = Fingerprint(self.header), self.header.chunk_frames
         for start in range(0, self.frames, chunk):  # rounded as the writer rounds them
             stop = min(start + chunk, self.frames)
-            found.feed(start, self._rounded(start, stop))
+            found.feed(start, as_stored(self.block(start, stop), self.dtype, self.header.groups, self.label))
         return str(found)
 
-    def _rounded(self, start: int, stop: int) -> Stored:
-        if self.coded is not None and self.coded.block is not None:
-            return self.coded.block.cut(start, stop)
-        values, bands = self.data[:, :, start:stop], self.signed_levels(start, stop)
-        if self.dtype == "int8":
-            return quantised(values, bands, self.header.groups)
-        with np.errstate(over="ignore"):
-            return Stored(values.astype(DTYPES[self.dtype]), bands=unsigned(bands))
+    @property
+    def rounded(self) -> bool:
+        """Whether the latents are the integers of a file."""
+        return self.coded is not None and self.coded.block.steps is not None
+
+    def block(self, start_frame: int, stop_frame: int) -> Block:
+        """Frames `[start_frame, stop_frame)`, see `Signal.block`."""
+        if self.coded is not None:
+            return self.coded.block.cut(start_frame, stop_frame)
+        bands = self.band_levels
+        if bands is None:
+            bands = np.full((self.channels, self.header.level_count, self.frames), np.nan, np.float32)
+        return Block(self.data[:, :, start_frame:stop_frame], bands=signed(bands[:, :, start_frame:stop_frame]))
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)`, float32 `[channels, latent_dim, n]`, read-only."""
         return self.data[:, :, start_frame:stop_frame]
-
-    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of the same frames, float32 `[channels, GL, n]`: negative where uncertain, NaN where unknown."""
-        return unsigned(self.signed_levels(start_frame, self.frames if stop_frame is None else stop_frame))
-
-    def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels for arithmetic, complex64, see `stored.signed`."""
-        if self.coded is not None:
-            return self.coded.signed[:, :, start:stop]
-        if self.band_levels is None:
-            return signed(unknown((self.channels, self.header.level_count, stop - start)))
-        return signed(self.band_levels[:, :, start:stop])
-
-    @property
-    def stored(self) -> Any:
-        """Reads frames as they are stored, where the latents are the integers of a file; otherwise None."""
-        return None if self.coded is None or self.coded.block is None else self.coded.block.cut
-
-    def scale(self, start: int, stop: int) -> np.ndarray:
-        """The scale of frames `[start, stop)` of integers, float32 `[channels, n]`."""
-        block = self._rounded(start, stop)
-        assert block.scale is not None
-        return block.scale
 
     def __add__(self, other: "Latents") -> "Latents":
         """The mixture of both."""
@@ -256,8 +225,7 @@ class Latents:
         """
         if not isinstance(span, slice) or span.step is not None:
             raise LatError(f"{self.label}: slice by seconds, for example [12.5:20.0]; give several operands as a list")
-        start, stop = timeline.span(self.header, span.start, span.stop, self.label)
-        return collect(algebra.cut(self, start, stop))
+        return collect(algebra.cut(self, *self.header.span(span.start, span.stop, self.label)))
 
 
 def _frozen(array: np.ndarray, shape: tuple[int, ...], label: str, what: str) -> np.ndarray:
@@ -272,14 +240,12 @@ def _frozen(array: np.ndarray, shape: tuple[int, ...], label: str, what: str) ->
 
 def collect(signal: Signal) -> Latents:
     """All of a signal in memory."""
-    header, frames = signal.header, signal.header.frames
-    plain = stored(signal) if signal.dtype == "int8" else None
-    block = None if plain is None else plain(0, frames)
-    data = signal.read(0, frames) if block is None else block.values(header.groups)
-    signs = signed_levels(signal, 0, frames) if block is None else block.signed_levels(header.groups)
+    header = signal.header
+    block = signal.block(0, header.frames)
+    data, signs = block.values(header.groups), block.signed_levels(header.groups)
     levels = unsigned(signs)
     bands = None if not levels.size or np.isnan(levels).all() else levels
-    coded = _Coded(data, bands, header, block, signs)
+    coded = _Coded(data, bands, header, block if block.steps is not None else Block(data, bands=signs))
     return Latents(data, header, tuple(signal.history), signal.tags, signal.dtype, signal.name, bands, coded)
 
 
@@ -315,10 +281,8 @@ def mix(
     """
     frames = None
     if offsets is not None:
-        frames = [
-            timeline.offset(z.header, s, z.name or "latents").frame for z, s in zip(operands, offsets, strict=False)
-        ]
-        frames += [0] * (len(offsets) - len(frames))
+        frames = [z.header.offset(s, z.name or "latents").frame for z, s in zip(operands, offsets, strict=False)]
+        frames += [0] * (len(offsets) - len(frames))  # another number is refused by `algebra.mix`
     return collect(algebra.mix(operands, gains, offsets=frames, length=length, sample_rate=sample_rate))
 
 
@@ -339,8 +303,7 @@ def fade(latents: Signal, *, fade_in: float = 0.0, fade_out: float = 0.0, shape:
 
 def shift(latents: Signal, seconds: float) -> Latents:
     """Latents after some silence, or without their beginning where negative; rounded to frames."""
-    frames = timeline.offset(latents.header, seconds, latents.name or "latents").frame
-    return collect(algebra.shift(latents, frames))
+    return collect(algebra.shift(latents, latents.header.offset(seconds, latents.name or "latents").frame))
 
 
 def concat(parts: Sequence[Signal], *, sample_rate: int | None = None) -> Latents:
@@ -354,6 +317,8 @@ def remix(latents: Signal, matrix: Sequence[Sequence[float]] | str) -> Latents:
     Raises:
         LatError: the matrix or the notation is wrong, or not for the latents' channels.
     """
+    from . import channels
+
     if isinstance(matrix, str):
         try:
             matrix = channels.matrix_builder("remix", matrix)(latents.header.channels)
@@ -364,17 +329,16 @@ def remix(latents: Signal, matrix: Sequence[Sequence[float]] | str) -> Latents:
 
 def pad(latents: Signal, before: float = 0.0, after: float = 0.0) -> Latents:
     """Latents with silence around them, s; that before them is rounded to frames."""
-    frames = timeline.offset(latents.header, before, latents.name or "latents").frame
-    return collect(splice.pad(latents, frames, after))
+    return collect(algebra.pad(latents, latents.header.offset(before, latents.name or "latents").frame, after))
 
 
 def repeat(latents: Signal, times: int) -> Latents:
     """Latents several times in a row; every time but the last takes whole frames."""
-    return collect(splice.repeat(latents, times))
+    return collect(algebra.repeat(latents, times))
 
 
 def crossfade(
     parts: Sequence[Signal], seconds: float, shape: str = "sine", *, sample_rate: int | None = None
 ) -> Latents:
-    """Latents one after another, each fading in while the one before it fades out; see `splice.crossfade`."""
-    return collect(splice.crossfade(parts, seconds, shape, sample_rate=sample_rate)[0])
+    """Latents one after another, each fading in while the one before it fades out; see `algebra.crossfade`."""
+    return collect(algebra.crossfade(parts, seconds, shape, sample_rate=sample_rate)[0])

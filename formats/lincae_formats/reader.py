@@ -1,57 +1,60 @@
 """Reading `.lat` files: everything the format promises is checked before memory is allocated."""
 
 import contextlib
+import functools
 import math
 import os
-import stat
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-from h5py import h5a, h5d, h5f, h5g, h5s
+from h5py import h5a, h5d, h5f, h5g, h5i, h5l, h5o, h5p, h5s, h5t
 
-from . import history as histories
-from . import signal, storage
+from . import header as headers
+from . import signal
 from .errors import (
     ChecksumError,
     DTypeError,
     HeaderError,
     LatError,
+    LayoutError,
+    LincaeError,
     NonFiniteError,
+    NotHDF5Error,
     ShapeError,
+    TruncatedError,
     UnsupportedVersionError,
     WrongFormatError,
 )
-from .header import (
-    FORMAT,
-    MAJOR,
-    MAX_CHANNELS,
-    MAX_GROUPS_TEXT,
-    MAX_LATENT_DIM,
-    MODEL_SAMPLE_RATE,
-    Group,
-    Header,
-    check_text,
-    even_split,
-    parse_groups,
-)
-from .storage import COPY_HINT, Chunks, named_errors
-from .stored import DTYPES, SCALE_MAX, Fingerprint, Stored, accumulated, all_finite, joined, silence, unknown, unsigned
+from .header import Entry, Group, Header
+from .signal import DTYPES, SCALE_MAX, Block, Fingerprint, accumulated, all_finite, joined
 
-ROW_BYTES = 1 << 17  # in a chunk of /steps, /scale or /levels, at most
+COPY_HINT = "copy or encode it again"
+DEFLATE, FLETCHER32 = 1, 3  # HDF5's numbers of the filters
+TYPES: dict[str, h5t.TypeID] = {
+    "int8": h5t.STD_I8LE,
+    "float16": h5t.IEEE_F16LE,
+    "float32": h5t.IEEE_F32LE,
+    "uint8": h5t.STD_U8LE,
+}
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}  # where superblocks of each version keep the address of the file's end
+_HEAD = 52
+_MOST_DEFLATED = 1032  # deflate cannot shrink anything further
+_CHUNK_OVERHEAD = 64  # bytes by which a stored chunk may exceed deflate's own bound
+_HDF5_RAISES = (OSError, LookupError, RuntimeError, ValueError, TypeError, MemoryError, ArithmeticError)
+_ROW_BYTES = 1 << 17  # in a chunk of /steps, /scale or /levels, at most
 _MOST_OPEN = 100
 _FEW = 64  # files of which whole blocks are kept in memory
 
-
-def row_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Shape of the chunks of /steps, /scale or /levels: everything in as many frames as fit into 2^17 bytes."""
-    return *shape[:-1], even_split(shape[-1], max(1, ROW_BYTES // (math.prod(shape[:-1]) * itemsize)))
+Source = str | os.PathLike[str] | BinaryIO
 
 
-class LatReader:
+class LatReader(signal.Readable):
     """An open `.lat` file, a signal. A context manager.
 
     Args:
@@ -76,25 +79,25 @@ class LatReader:
     header: Header
     dtype: str
     levels_known: bool
-    history: tuple[histories.Entry, ...]
+    history: tuple[Entry, ...]
     tags: dict[str, str]
     writer: str
 
-    def __init__(self, source: storage.Source, name: str | None = None) -> None:
+    def __init__(self, source: Source, name: str | None = None) -> None:
         """Opens the file and checks everything but the data."""
-        self.name = name or storage.display_name(source)
-        self._hashed: Fingerprint | None = None
-        self._held: tuple[int, Stored] | None = None
-        self._rows: dict[str, tuple[int, np.ndarray]] = {}  # the last chunk of each of /steps, /scale and /levels
+        self.name = name or display_name(source)
         self.chunks: dict[str, Chunks] = {}
         self.hold_blocks = True
-        self._stack = contextlib.ExitStack()
-        with contextlib.ExitStack() as stack:
-            file, size = stack.enter_context(storage.open_read(source, self.name))
+        self.pool: Pool | None = None
+        self._path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+        self._hashed: Fingerprint | None = None
+        self._forget()
+        with _open_hdf5(source, self.name) as (file, size):
             with named_errors(self.name):
                 self._read_all(file, size)
-            self._file = file
-            self._stack = stack.pop_all()
+            # What is read from now on are bytes of chunks, for which HDF5 is not needed.
+            self._descriptor: int | None = os.dup(file.get_vfd_handle())
+        self._identity = _identity(self._descriptor)
 
     def __enter__(self) -> Self:
         """The open reader."""
@@ -106,12 +109,20 @@ class LatReader:
         """Closes the file."""
         self.close()
 
+    def __del__(self) -> None:
+        """Closes the file."""
+        with contextlib.suppress(Exception):
+            self.close()
+
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
-        self._stack.close()
+        self._forget()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
-    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Reads frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`.
+    def block(self, start_frame: int, stop_frame: int) -> Block:
+        """Frames `[start_frame, stop_frame)` as they are stored; not to be written to.
 
         Chunks are read whole, and the last one is kept: reading in order reads every chunk once.
 
@@ -120,100 +131,32 @@ class LatReader:
             NonFiniteError: NaN or infinity among the numbers.
             LatError: the range is not within the file.
         """
-        stop = self.header.frames if stop_frame is None else stop_frame
-        return self.stored(start_frame, stop).values(self.header.groups)
-
-    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; see `Signal.levels`."""
-        return unsigned(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
-
-    def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels for arithmetic, complex64, see `stored.signed`."""
-        return self.stored(start, stop).signed_levels(self.header.groups)
-
-    def stored(self, start_frame: int, stop_frame: int) -> Stored:
-        """The same frames as they are stored; not to be written to."""
-        frames = self.header.frames
+        (channels, dims, frames), chunk = self.header.shape, self.header.chunk_frames
         if not 0 <= start_frame <= stop_frame <= frames:
             raise LatError(f"{self.name}: frames {start_frame} to {stop_frame} are not within 0 to {frames}")
         if start_frame == stop_frame:
-            return silence(self.header, self.dtype, 0, self.levels_known)
-        first, held = self._hold(start_frame, stop_frame)
-        return held.cut(start_frame - first, stop_frame - first)
+            data = np.zeros((channels, dims, 0), DTYPES[self.dtype])
+            if self.dtype != "int8":
+                return Block(data, bands=np.zeros((channels, self.header.level_count, 0), np.float32))
+            steps = np.zeros((channels, self.header.group_count, 0), np.uint8)
+            return Block(data, steps, np.zeros((channels, 0), np.float32), known=self.levels_known)
+        first, last = start_frame - start_frame % chunk, min(stop_frame + -stop_frame % chunk, frames)
+        begin, held = self._held or (0, None)
+        end = begin + held.frames if held is not None else 0
+        if held is not None and begin <= start_frame and stop_frame <= end:
+            return held.cut(start_frame - begin, stop_frame - begin)
+        if held is not None and begin <= start_frame < end:
+            # The rest of what is held, and the chunks that follow it.
+            first = max(first, begin)
+            loaded = joined([held.cut(first - begin, held.frames), self._load(end, last)])
+        else:
+            loaded = self._load(first, last)
+        self._keep(first, loaded, stop_frame)
+        return loaded.cut(start_frame - first, stop_frame - first)
 
     def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
         """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`, in constant memory."""
         return signal.blocks(self, frames)
-
-    def follow(self, hashed: Fingerprint) -> None:
-        """Lets a fingerprint grow with what is read; without that, `fingerprint` reads the file again."""
-        self._hashed = hashed
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash by which histories name the file, see `Fingerprint`. Reads what was not hashed yet.
-
-        Raises:
-            ChecksumError, NonFiniteError: the latents are damaged.
-        """
-        if self._hashed is None:
-            self._hashed = Fingerprint(self.header)
-        step = max(signal.block_frames(self), self.header.chunk_frames)
-        while not self._hashed.complete:
-            at = self._hashed.frames
-            self._load(at, min(at + step, self.header.frames))
-        return str(self._hashed)
-
-    def _hold(self, start: int, stop: int) -> tuple[int, Stored]:
-        """Stored frames from some frame at or before `start` to some frame at or after `stop`."""
-        chunk = self.header.chunk_frames
-        first, last = start - start % chunk, min(stop + -stop % chunk, self.header.frames)
-        if self._held is not None:
-            begin, held = self._held
-            end = begin + held.frames
-            if begin <= start and stop <= end:
-                return self._held
-            if begin <= start < end:
-                # The rest of what is held, and the chunks that follow it.
-                rest = held.cut(max(0, first - begin), held.frames)
-                return self._keep(max(first, begin), joined([rest, self._load(end, last)]), stop)
-        return self._keep(first, self._load(first, last), stop)
-
-    def _keep(self, first: int, loaded: Stored, stop: int) -> tuple[int, Stored]:
-        """Holds what was loaded, or only its last chunk if more of that is to come."""
-        last = first + loaded.frames
-        if self.hold_blocks:
-            self._held = first, loaded
-        elif stop < last:
-            tail = max(first, (last - 1) // self.header.chunk_frames * self.header.chunk_frames)
-            self._held = tail, joined([loaded.cut(tail - first, loaded.frames), loaded.cut(0, 0)])
-        else:
-            self._held = None
-        return first, loaded
-
-    def _load(self, start: int, stop: int) -> Stored:
-        """Stored frames of whole chunks, checked."""
-        latents, chunk = self.chunks["latents"], self.header.chunk_frames
-        channels, dims, _ = self.header.shape
-        data = np.empty((channels, dims, stop - start), DTYPES[self.dtype])
-        with named_errors(self.name):
-            for at in range(start, stop, chunk):
-                count = min(chunk, stop - at)
-                for channel in range(channels):
-                    part = latents.read(channel, 0, at // chunk)
-                    data[channel, :, at - start : at - start + count] = part[0, :, :count]
-            block = Stored(
-                data,
-                self._row("steps", start, stop),
-                self.scale(start, stop) if self.dtype == "int8" else None,
-                self._bands(start, stop),
-                self.levels_known,
-            )
-        if not all_finite(data):
-            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", COPY_HINT)
-        if self._hashed is not None:
-            self._hashed.feed(start, block)
-        return block
 
     def scale(self, start: int, stop: int) -> np.ndarray:
         """The scale of frames `[start, stop)` of an int8 file, float32 `[channels, n]`."""
@@ -224,20 +167,97 @@ class LatReader:
             raise NonFiniteError(f"{self.name}: NaN or a number beyond 2^100 in /scale", COPY_HINT)
         return found
 
-    def _bands(self, start: int, stop: int) -> np.ndarray | None:
-        """Levels beside floats."""
-        if self.dtype == "int8" or not self.header.level_count:
-            return None
-        found = self._row("levels", start, stop)
-        return unknown((self.header.channels, self.header.level_count, stop - start)) if found is None else found
+    def follow(self) -> None:
+        """Lets the fingerprint grow with what is read; without that, asking for it reads the file again."""
+        self._hashed = Fingerprint(self.header)
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash by which histories name the file, see `Fingerprint`. Reads what was not hashed yet.
+
+        Raises:
+            ChecksumError, NonFiniteError: the latents are damaged.
+        """
+        if self._hashed is None:
+            self.follow()
+        hashed, step = self._hashed, max(signal.block_frames(self), self.header.chunk_frames)
+        assert hashed is not None
+        while not hashed.complete:
+            self._load(hashed.frames, min(hashed.frames + step, self.header.frames))
+        return str(hashed)
+
+    def _forget(self) -> None:
+        self._held: tuple[int, Block] | None = None
+        self._rows: dict[str, tuple[int, np.ndarray]] = {}  # the last chunk of each of /steps, /scale and /levels
+
+    def _keep(self, first: int, loaded: Block, stop: int) -> None:
+        """Holds what was loaded, or only its last chunk if more of that is to come."""
+        last = first + loaded.frames
+        if self.hold_blocks:
+            self._held = first, loaded
+        elif stop < last:
+            tail = max(first, (last - 1) // self.header.chunk_frames * self.header.chunk_frames)
+            self._held = tail, loaded.each(lambda array: array[..., tail - first :].copy())
+        else:
+            self._held = None
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Bytes of the file, which a pool may have closed.
+
+        Raises:
+            LatError: the file was closed, or replaced since it was first opened; or the disk fails.
+            TruncatedError: the file was cut short meanwhile.
+        """
+        if self.pool is not None:
+            self.pool.use(self)
+            if self._descriptor is None:
+                self._reopen()
+        if self._descriptor is None:
+            raise LatError(f"cannot read {self.name}: it was closed", "open it again")
+        try:
+            data = os.pread(self._descriptor, size, offset)
+        except OSError as e:
+            raise LatError(f"cannot read {self.name}: {e.strerror or e}", "check the disk") from e
+        if len(data) < size:
+            raise TruncatedError(f"{self.name}: cut short while it was read", COPY_HINT)
+        return data
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open(str(self._path), os.O_RDONLY)
+        if self._descriptor is None or _identity(self._descriptor) != self._identity:
+            self.close()
+            raise LatError(f"{self.name} was replaced or changed while it was read", "run the command again")
+
+    def _load(self, start: int, stop: int) -> Block:
+        """Frames of whole chunks, checked."""
+        latents, chunk = self.chunks["latents"], self.header.chunk_frames
+        channels, dims, _ = self.header.shape
+        data = np.empty((channels, dims, stop - start), DTYPES[self.dtype])
+        for at in range(start, stop, chunk):
+            count = min(chunk, stop - at)
+            for channel in range(channels):
+                part = latents.read(channel, 0, at // chunk)
+                data[channel, :, at - start : at - start + count] = part[0, :, :count]
+        if not all_finite(data):
+            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", COPY_HINT)
+        if self.dtype == "int8":
+            block = Block(data, self._row("steps", start, stop), self.scale(start, stop), known=self.levels_known)
+        else:
+            bands = self._row("levels", start, stop)
+            if bands is None:
+                bands = np.full((channels, self.header.level_count, stop - start), np.nan, np.float32)
+            block = Block(data, bands=bands)
+        if self._hashed is not None:
+            self._hashed.feed(start, block)
+        return block
 
     def _row(self, key: str, start: int, stop: int) -> np.ndarray | None:
         """Frames of /steps, /scale or /levels; None where the file has no such dataset."""
         chunks = self.chunks.get(key)
         if chunks is None:
             return None
-        size = chunks.chunk[-1]
-        parts = []
+        size, parts = chunks.chunk[-1], []
         for number in range(start // size, -(-stop // size)):
             if key not in self._rows or self._rows[key][0] != number:
                 rows = chunks.read(*[0] * (len(chunks.chunk) - 1), number)
@@ -249,83 +269,89 @@ class LatReader:
             raise NonFiniteError(f"{self.name}: infinity in /levels", COPY_HINT)
         return found
 
-    # --- opening
+    # --- opening, in the order of SPEC.md
 
     def _read_all(self, file: h5f.FileID, size: int) -> None:
         root = h5g.open(file, b"/")
         self._check_version(root)
         facts = self._read_attributes(root)
-        latents, self.dtype, channels, latent_dim = self._open_latents(root)
-        groups = self._read_groups(latents)
-        self.header = Header(channels=channels, latent_dim=latent_dim, groups=groups, **facts)
-        self.header.validate(self.name)
-        self._check_latents(latents, file, size)
-        self._check_rows(root, file, size)
+        latents = _open_object(root, "latents", h5d.DatasetID, self.name)
+        if latents is None:
+            raise HeaderError(f"{self.name}: there is no dataset /latents", COPY_HINT)
+        channels, latent_dim = self._check_type(latents)
+        text = _read_attribute(latents, "groups", self.name, str, headers.MAX_GROUPS_TEXT, default="")
+        groups: tuple[Group, ...] = headers.parse_groups(text, self.name) if text else ()
+        self.header = header = Header(channels=channels, latent_dim=latent_dim, groups=groups, **facts)
+        header.validate(self.name)
+        found = tuple(latents.shape)
+        if found != header.shape:
+            samples = f"{header.num_samples} samples at {header.sample_rate} Hz make {header.frames}"
+            raise ShapeError(f"{self.name}: /latents has {found[2]} frames, but {samples}")
+        if self.dtype == "int8" and not groups:
+            raise HeaderError(f"{self.name}: /latents is int8, but the attribute groups is missing", COPY_HINT)
+        self._add_chunks("latents", latents, (1, latent_dim, header.chunk_frames), DTYPES[self.dtype], size)
+        if self.dtype == "int8":
+            self._add_rows(root, "steps", "uint8", (channels, header.group_count, header.frames), size)
+            self._add_rows(root, "scale", "float32", (channels, header.frames), size)
+        elif header.level_count:
+            self._add_rows(root, "levels", "float32", (channels, header.level_count, header.frames), size)
         self.history = self._read_history(root)
         self.tags = self._read_tags(root)
 
     def _check_version(self, root: h5g.GroupID) -> None:
         try:
-            found = storage.read_attribute(root, "format", self.name, str)
+            found = _read_attribute(root, "format", self.name, str)
         except HeaderError:
             found = None
-        if found != FORMAT:
+        if found != headers.FORMAT:
             what = "has no format attribute" if found is None else f"says its format is {found!r}"
-            raise WrongFormatError(f"{self.name}: an HDF5 file, but {what}, not {FORMAT!r}")
-        version = storage.read_attribute(root, "format_version", self.name, str)
+            raise WrongFormatError(f"{self.name}: an HDF5 file, but {what}, not {headers.FORMAT!r}")
+        version = _read_attribute(root, "format_version", self.name, str)
         parts = version.split(".")
         if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) <= 6 for p in parts):
             raise HeaderError(f"{self.name}: format_version is {version!r}, must be MAJOR.MINOR")
-        if int(parts[0]) != MAJOR:
-            raise UnsupportedVersionError(
-                f"{self.name}: .lat version {version}, this program reads {MAJOR}.x",
-                "pip install --upgrade lincae",
-            )
+        if int(parts[0]) != headers.MAJOR:
+            what = f".lat version {version}, this program reads {headers.MAJOR}.x"
+            raise UnsupportedVersionError(f"{self.name}: {what}", "pip install --upgrade lincae")
 
     def _read_attributes(self, root: h5g.GroupID) -> dict[str, Any]:
         kinds: dict[str, tuple[type, Any]] = {
             "sample_rate": (int, None),
             "num_samples": (int, None),
-            "model_sample_rate": (int, MODEL_SAMPLE_RATE),
+            "model_sample_rate": (int, headers.MODEL_SAMPLE_RATE),
             "samples_per_frame": (int, None),
             "model": (str, None),
             "model_fingerprint": (str, None),
             "latent_scale": (float, 1.0),
         }
         facts = {
-            key: storage.read_attribute(root, key, self.name, kind, default=default)
-            for key, (kind, default) in kinds.items()
+            key: _read_attribute(root, key, self.name, kind, default=default) for key, (kind, default) in kinds.items()
         }
-        self.writer = storage.read_attribute(root, "writer", self.name, str)
-        check_text(self.name, "writer", self.writer)
+        self.writer = _read_attribute(root, "writer", self.name, str)
+        headers.check_text(self.name, "writer", self.writer)
         Header(**facts).validate(self.name)
-        known = storage.read_attribute(root, "levels_known", self.name, int, default=1)
+        known = _read_attribute(root, "levels_known", self.name, int, default=1)
         if known not in (0, 1):
             raise HeaderError(f"{self.name}: levels_known is {known}, must be 0 or 1")
         self.levels_known = bool(known)
         return facts
 
-    def _open_latents(self, root: h5g.GroupID) -> tuple[h5d.DatasetID, str, int, int]:
-        dataset = storage.open_object(root, "latents", h5d.DatasetID, self.name)
-        if dataset is None:
-            raise HeaderError(f"{self.name}: there is no dataset /latents", COPY_HINT)
-        kind = dataset.get_type()
-        dtype = next((key for key in DTYPES if kind.equal(storage.TYPES[key])), None)
+    def _check_type(self, latents: h5d.DatasetID) -> tuple[int, int]:
+        """Finds the storage type; gives the numbers of channels and dimensions."""
+        kind = latents.get_type()
+        dtype = next((key for key in DTYPES if kind.equal(TYPES[key])), None)
         if dtype is None:
             raise DTypeError(f"{self.name}: /latents must be int8, or little-endian float16 or float32")
-        shape = self._shape(dataset, "latents")
+        self.dtype = dtype
+        shape = self._shape(latents, "latents")
         if len(shape) != 3:
             raise ShapeError(f"{self.name}: /latents has {len(shape)} dimensions, must have 3")
-        if not (1 <= shape[0] <= MAX_CHANNELS and 1 <= shape[1] <= MAX_LATENT_DIM):
+        if not (1 <= shape[0] <= headers.MAX_CHANNELS and 1 <= shape[1] <= headers.MAX_LATENT_DIM):
             raise ShapeError(
-                f"{self.name}: /latents has shape {shape}, channels must be 1 to {MAX_CHANNELS} "
-                f"and the latent dimension 1 to {MAX_LATENT_DIM}"
+                f"{self.name}: /latents has shape {shape}, channels must be 1 to {headers.MAX_CHANNELS} "
+                f"and the latent dimension 1 to {headers.MAX_LATENT_DIM}"
             )
-        return dataset, dtype, shape[0], shape[1]
-
-    def _read_groups(self, latents: h5d.DatasetID) -> tuple[Group, ...]:
-        text = storage.read_attribute(latents, "groups", self.name, str, MAX_GROUPS_TEXT, default="")
-        return parse_groups(text, self.name) if text else ()
+        return shape[0], shape[1]
 
     def _shape(self, dataset: h5d.DatasetID, key: str) -> tuple[int, ...]:
         space = dataset.get_space()
@@ -335,105 +361,72 @@ class LatReader:
             raise ShapeError(f"{self.name}: /{key} must not be resizable")
         return tuple(int(n) for n in shape)
 
-    def _check_latents(self, dataset: h5d.DatasetID, file: h5f.FileID, size: int) -> None:
-        header = self.header
-        found = tuple(dataset.shape)
-        if found != header.shape:
-            raise ShapeError(
-                f"{self.name}: /latents has {found[2]} frames, but {header.num_samples} samples at "
-                f"{header.sample_rate} Hz make {header.frames}"
-            )
-        if self.dtype == "int8" and not header.groups:
-            raise HeaderError(f"{self.name}: /latents is int8, but the attribute groups is missing", COPY_HINT)
-        self._add_chunks(
-            "latents", dataset, (1, header.latent_dim, header.chunk_frames), DTYPES[self.dtype], file, size
-        )
+    def _add_rows(self, root: h5g.GroupID, key: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
+        """Opens /steps, /scale or /levels; the last two may be missing."""
+        dataset = _open_object(root, key, h5d.DatasetID, self.name)
+        if dataset is None:
+            if key == "steps":
+                raise HeaderError(f"{self.name}: there is no dataset /{key}", COPY_HINT)
+            return
+        if not dataset.get_type().equal(TYPES[dtype]):
+            raise DTypeError(f"{self.name}: /{key} must be little-endian {dtype}")
+        found = self._shape(dataset, key)
+        if found != shape:
+            raise ShapeError(f"{self.name}: /{key} has shape {found}, must be {shape}")
+        self._add_chunks(key, dataset, row_chunk(shape, np.dtype(dtype).itemsize), np.dtype(dtype).str, size)
 
-    def _check_rows(self, root: h5g.GroupID, file: h5f.FileID, size: int) -> None:
-        """Opens /steps, /scale and /levels, where the storage type has them."""
-        channels, _, frames = self.header.shape
-        integers = self.dtype == "int8"
-        bands = (channels, self.header.level_count, frames)
-        wanted = {
-            "steps": ("uint8", (channels, self.header.group_count, frames), integers, True),
-            "scale": ("float32", (channels, frames), integers, False),
-            "levels": ("float32", bands, not integers and bands[1] > 0, False),
-        }
-        for key, (dtype, shape, used, required) in wanted.items():
-            dataset = storage.open_object(root, key, h5d.DatasetID, self.name) if used else None
-            if dataset is None:
-                if used and required:
-                    raise HeaderError(f"{self.name}: there is no dataset /{key}", COPY_HINT)
-                continue
-            if not dataset.get_type().equal(storage.TYPES[dtype]):
-                raise DTypeError(f"{self.name}: /{key} must be little-endian {dtype}")
-            found = self._shape(dataset, key)
-            if found != shape:
-                raise ShapeError(f"{self.name}: /{key} has shape {found}, must be {shape}")
-            kind = np.dtype(dtype)
-            self._add_chunks(key, dataset, row_chunk(shape, kind.itemsize), kind.str, file, size)
-
-    def _add_chunks(
-        self, key: str, dataset: h5d.DatasetID, chunk: tuple[int, ...], dtype: str, file: h5f.FileID, size: int
-    ) -> None:
+    def _add_chunks(self, key: str, dataset: h5d.DatasetID, chunk: tuple[int, ...], dtype: str, size: int) -> None:
         claimed = int(np.prod(dataset.shape, dtype=object)) * np.dtype(dtype).itemsize
-        if claimed > size * storage.MOST_DEFLATED:
+        if claimed > size * _MOST_DEFLATED:
             raise ShapeError(f"{self.name}: /{key} claims {claimed} bytes, more than a file of {size} bytes can hold")
-        self.chunks[key] = Chunks(dataset, key, chunk, dtype, file, self.name, size)
+        self.chunks[key] = Chunks(dataset, key, chunk, dtype, self, size)
 
-    def _read_history(self, root: h5g.GroupID) -> tuple[histories.Entry, ...]:
+    def _read_history(self, root: h5g.GroupID) -> tuple[Entry, ...]:
         """The attribute `history`, or the dataset of that name for long ones."""
-        text = storage.read_attribute(root, "history", self.name, str, histories.MAX_ATTRIBUTE, default="")
+        text = _read_attribute(root, "history", self.name, str, headers.MAX_HISTORY_ATTRIBUTE, default="")
         if text:
-            return histories.loads(text.encode(), self.name)
-        dataset = storage.open_object(root, "history", h5d.DatasetID, self.name)
+            return headers.load_history(text.encode(), self.name)
+        dataset = _open_object(root, "history", h5d.DatasetID, self.name)
         if dataset is None:
             raise HeaderError(f"{self.name}: there is neither an attribute nor a dataset history", COPY_HINT)
-        storage.check_plain(dataset, "history", self.name, [])
+        _check_plain(dataset, "history", self.name, [])
         shape = self._shape(dataset, "history")
-        if len(shape) != 1 or not dataset.get_type().equal(storage.TYPES["uint8"]):
+        if len(shape) != 1 or not dataset.get_type().equal(TYPES["uint8"]):
             raise HeaderError(f"{self.name}: /history must be a one-dimensional array of uint8")
-        if shape[0] > histories.MAX_BYTES:
-            raise HeaderError(
-                f"{self.name}: the history is {shape[0]} bytes, at most {histories.MAX_BYTES} are allowed"
-            )
+        headers.check_history_size(shape[0], self.name)
         packed = np.zeros(shape, np.uint8)
         dataset.read(h5s.ALL, h5s.ALL, packed)
         inflater = zlib.decompressobj()
         try:
-            data = inflater.decompress(packed.tobytes(), histories.MAX_BYTES + 1)
+            data = inflater.decompress(packed.tobytes(), headers.MAX_HISTORY + 1)
         except zlib.error as e:
             raise ChecksumError(f"{self.name}: the history is damaged ({e})", COPY_HINT) from e
-        if not inflater.eof and len(data) <= histories.MAX_BYTES:
+        if not inflater.eof and len(data) <= headers.MAX_HISTORY:
             raise ChecksumError(f"{self.name}: the history is damaged", COPY_HINT)
-        return histories.loads(data, self.name)
+        return headers.load_history(data, self.name)
 
     def _read_tags(self, root: h5g.GroupID) -> dict[str, str]:
-        group = storage.open_object(root, "tags", h5g.GroupID, self.name)
+        group = _open_object(root, "tags", h5g.GroupID, self.name)
         if group is None:
             return {}
         count = h5a.get_num_attrs(group)
-        if count > histories.MAX_TAGS:
-            raise HeaderError(f"{self.name}: {count} tags, at most {histories.MAX_TAGS} are allowed")
-        names = [_text(h5a.open(group, index=i).name, self.name) for i in range(count)]
-        tags = {key: storage.read_attribute(group, key, self.name, str, histories.MAX_TAG_VALUE) for key in names}
-        histories.check_tags(tags, self.name)
+        headers.check_tag_count(count, self.name)
+        names = [h5a.open(group, index=i).name for i in range(count)]
+        names = [_decoded(n, "a tag's name", self.name) if isinstance(n, bytes) else n for n in names]
+        tags = {key: _read_attribute(group, key, self.name, str, headers.MAX_TAG_VALUE) for key in names}
+        headers.check_tags(tags, self.name)
         return dict(sorted(tags.items()))
 
 
-def verify(source: storage.Source) -> None:
+def verify(source: Source) -> None:
     """Reads and checks every chunk, block by block, in constant memory.
 
     Raises:
         LatError: the first thing that is wrong.
     """
     with LatReader(source) as reader:
-        for _ in reader.blocks():
-            pass  # reading is the check
-
-
-def _text(tag: str | bytes, name: str) -> str:
-    return storage.decode_text(tag, "a tag's name", name) if isinstance(tag, bytes) else tag
+        for start, stop in signal.spans([reader]):
+            reader.block(start, stop)  # reading is the check
 
 
 class Pool:
@@ -447,9 +440,8 @@ class Pool:
 
     def __init__(self, most: int = _MOST_OPEN) -> None:
         self._most = max(1, most)
-        self._open: OrderedDict[int, LatReader] = OrderedDict()
-        self._pinned: list[LatReader] = []
-        self._files: dict[str, Pooled] = {}
+        self._files: dict[str | int, LatReader] = {}
+        self._open: OrderedDict[LatReader, None] = OrderedDict()  # those that can be closed, the last one read last
 
     def __enter__(self) -> Self:
         """The pool."""
@@ -459,10 +451,11 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes everything."""
-        for reader in (*self._open.values(), *self._pinned):
+        for reader in self._files.values():
+            reader.pool = None
             reader.close()
 
-    def open(self, source: storage.Source, name: str | None = None) -> "Pooled":
+    def open(self, source: Source, name: str | None = None) -> LatReader:
         """A file, opened and checked; the same object for the same file. Its fingerprint grows with what is read.
 
         Args:
@@ -470,116 +463,348 @@ class Pool:
             name: What error messages and histories call it; by default its path.
 
         Raises:
-            LatError: one of the named errors, see LatReader.
+            LatError: one of the named errors, see LatReader; on reading: also where the file was replaced since.
         """
-        if not isinstance(source, (str, os.PathLike)):
-            return Pooled(self, source, name)
-        key = os.path.realpath(source)
+        key = os.path.realpath(source) if isinstance(source, (str, os.PathLike)) else id(source)
         if key not in self._files:
-            self._files[key] = Pooled(self, source, name)
+            reader = self._files[key] = LatReader(source, name)
+            reader.follow()
+            if isinstance(key, str) and os.path.isfile(key):
+                reader.pool = self
+                self.use(reader)
         return self._files[key]
 
-    def _reader(self, file: "Pooled") -> LatReader:
-        reader = self._open.get(id(file))
-        if reader is not None:
-            self._open.move_to_end(id(file))
-            return reader
-        return self._keep(file, file._reopen())
-
-    def _keep(self, file: "Pooled", reader: LatReader) -> LatReader:
-        if not file.regular:
-            self._pinned.append(reader)
-            file.pinned = reader
-            return reader
+    def use(self, reader: LatReader) -> None:
+        """Called before a file is read: closes the one that was read least recently if too many are open."""
         reader.hold_blocks = len(self._files) <= _FEW
-        while len(self._open) >= self._most:
-            self._open.popitem(last=False)[1].close()
-        self._open[id(file)] = reader
-        return reader
+        self._open[reader] = None
+        self._open.move_to_end(reader)
+        while len(self._open) > self._most:
+            self._open.popitem(last=False)[0].close()
 
 
-class Pooled:
-    """A file of a pool: a signal.
+# --- HDF5
+
+
+def display_name(source: Any, stream: str = "<stdin>") -> str:
+    """What error messages call a file: its path, or the name of its stream."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) and name else stream
+
+
+def row_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Shape of the chunks of /steps, /scale or /levels: everything in as many frames as fit into 2^17 bytes."""
+    most = max(1, _ROW_BYTES // (math.prod(shape[:-1]) * itemsize))
+    return *shape[:-1], headers.even_split(shape[-1], most)
+
+
+@contextlib.contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Turns whatever h5py raises into a LatError that names the file."""
+    try:
+        yield
+    except LincaeError:
+        raise
+    except _HDF5_RAISES as e:
+        text = str(e).lower()
+        if "checksum" in text or "fletcher" in text or "filter returned failure" in text:
+            raise ChecksumError(f"{name}: a checksum does not match: the file is damaged", COPY_HINT) from e
+        if "truncated" in text or "addr overflow" in text or "eof" in text:
+            raise TruncatedError(f"{name}: the file is cut short", COPY_HINT) from e
+        raise HeaderError(f"{name}: damaged HDF5 structure ({e})", COPY_HINT) from e
+
+
+@contextlib.contextmanager
+def _open_hdf5(source: Source, name: str) -> Iterator[tuple[h5f.FileID, int]]:
+    """Opens a file or a stream for reading, after checking its signature and length.
+
+    A stream is copied to a temporary file, as far as its header says it goes; so a pipe works too.
+
+    Yields:
+        The open file and its size, bytes.
+
+    Raises:
+        NotHDF5Error, TruncatedError, ChecksumError, HeaderError, LatError (cannot be opened).
+    """
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, (str, os.PathLike)):
+            path = Path(source)
+            try:
+                if not path.is_file() and path.exists() and not path.is_dir():
+                    path = _spool(stack.enter_context(open(path, "rb")), name, stack)
+                with open(path, "rb") as f:
+                    head, size = f.read(_HEAD), os.fstat(f.fileno()).st_size
+            except (OSError, ValueError) as e:
+                reason = getattr(e, "strerror", None) or str(e)
+                raise LatError(f"cannot read {name}: {reason}", "check the path") from e
+            _end_of_file(head, name, size)
+        else:
+            path = _spool(source, name, stack)
+            size = path.stat().st_size
+        with named_errors(name):
+            file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _reading())
+        stack.callback(_release, file)
+        yield file, size
+
+
+def _end_of_file(head: bytes, name: str, size: int | None) -> int:
+    """The length that the superblock declares, bytes; `size` is the real one where it is known."""
+    if not head:
+        raise TruncatedError(f"{name}: the file is empty", COPY_HINT)
+    if head[:8] != _SIGNATURE[: len(head)]:
+        make = f"make one: lincae encode {'- -' if name.startswith('<') else name}"
+        hint = COPY_HINT if name.lower().endswith(".lat") else make
+        raise NotHDF5Error(f"{name}: not a .lat file (no HDF5 signature)", hint)
+    if len(head) < _HEAD:
+        raise TruncatedError(f"{name}: the file is cut short after {len(head)} bytes", COPY_HINT)
+    at = _END_OF_FILE.get(head[8])
+    if at is None or head[9 if head[8] >= 2 else 13] != 8:
+        raise HeaderError(f"{name}: unknown HDF5 superblock", COPY_HINT)
+    declared = int.from_bytes(head[at : at + 8], "little")
+    if size is not None and size < declared:
+        raise TruncatedError(f"{name}: cut short: {size} of {declared} bytes are there", COPY_HINT)
+    return declared
+
+
+def _spool(stream: BinaryIO, name: str, stack: contextlib.ExitStack) -> Path:
+    import tempfile  # costs more than all else that a header needs
+
+    head = _read(stream, _HEAD, name)
+    left = _end_of_file(head, name, None) - len(head)
+    try:
+        temp = tempfile.NamedTemporaryFile(prefix="lincae-", suffix=".lat")  # noqa: SIM115
+        stack.callback(_close, temp)  # on a full disk closing fails again
+        temp.write(head)
+        while left > 0 and (block := _read(stream, min(left, 1 << 20), name)):
+            temp.write(block)
+            left -= len(block)
+        temp.flush()
+    except OSError as e:
+        hint = "set TMPDIR to a folder with more room"
+        raise LatError(f"cannot copy {name} to {tempfile.gettempdir()}: {e.strerror or e}", hint) from e
+    if left > 0:
+        raise TruncatedError(f"{name}: the stream ends {left} bytes early", COPY_HINT)
+    return Path(temp.name)
+
+
+def _read(stream: BinaryIO, count: int, name: str) -> bytes:
+    data = b""
+    try:
+        while len(data) < count and (block := stream.read(count - len(data))):
+            data += block
+    except OSError as e:
+        raise LatError(f"cannot read {name}: {e.strerror or e}", "check the path") from e
+    return data
+
+
+def _close(file: Any) -> None:
+    with contextlib.suppress(Exception):
+        file.close()
+
+
+def _release(file: h5f.FileID) -> None:
+    """Closes a file and all that is open in it. `file.close()` also visits every object of every other open file."""
+    with contextlib.suppress(Exception):
+        if file.valid:
+            h5i.dec_ref(file)
+
+
+def _identity(descriptor: int) -> tuple[int, ...]:
+    """What tells a file from another, or a later one, of the same name."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.cache
+def _reading() -> h5p.PropFAID:
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_cache(0, 0, 0, 0.75)  # chunks are not read through HDF5
+    # A file is complete before it has its name: no lock is needed, and a read-only share works.
+    if hasattr(access, "set_file_locking"):
+        access.set_file_locking(False, True)
+    return access
+
+
+@functools.lru_cache(maxsize=256)
+def text_type(size: int, cset: int = h5t.CSET_UTF8) -> h5t.TypeID:
+    """A fixed-length, NUL-padded string of `size` bytes, UTF-8 by default."""
+    kind = h5t.C_S1.copy()
+    kind.set_size(max(1, size))
+    kind.set_cset(cset)  # HDF5 does not convert between ASCII and UTF-8
+    kind.set_strpad(h5t.STR_NULLPAD)
+    return kind
+
+
+def _read_attribute(
+    place: Any, attribute: str, name: str, kind: type, max_bytes: int = 1024, default: Any = None
+) -> Any:
+    """Reads a scalar attribute of exactly one kind (str, int or float); its size is checked first.
+
+    Raises:
+        HeaderError: it is missing and has no default, or is of another type.
+    """
+    raw = attribute.encode()
+    if not h5a.exists(place, raw):
+        if default is None:
+            raise HeaderError(f"{name}: the attribute {attribute} is missing", COPY_HINT)
+        return default
+    opened = h5a.open(place, raw)
+    stored, space = opened.get_type(), opened.get_space()
+    size = stored.get_size()
+    wanted, memory, numpys = {
+        str: (h5t.STRING, None, f"S{size}"),
+        int: (h5t.INTEGER, h5t.STD_I64LE, "<i8"),
+        float: (h5t.FLOAT, h5t.IEEE_F64LE, "<f8"),
+    }[kind]
+    single = space.get_simple_extent_type() == h5s.SCALAR
+    if stored.get_class() != wanted or not single or size > max_bytes:
+        raise HeaderError(f"{name}: the attribute {attribute} is not a scalar {kind.__name__} of the format")
+    if kind is str and stored.is_variable_str():
+        raise HeaderError(f"{name}: the attribute {attribute} must be a string of fixed length")
+    array = np.empty((), numpys)
+    opened.read(array, mtype=memory or text_type(size, stored.get_cset()))
+    return _decoded(bytes(array[()]), attribute, name) if kind is str else kind(array[()])
+
+
+def _decoded(data: bytes, what: str, name: str) -> str:
+    """UTF-8 text without its padding."""
+    try:
+        return data.rstrip(b"\0").decode()
+    except UnicodeDecodeError as e:
+        raise HeaderError(f"{name}: {what} is not UTF-8") from e
+
+
+def _open_object(root: h5g.GroupID, key: str, kind: type, name: str) -> Any:
+    """Opens a child that a hard link points to; None where there is none.
+
+    Raises:
+        LayoutError: the link is soft or external (it could lead to another file), or the object is of another kind.
+    """
+    raw = key.encode()
+    if not root.links.exists(raw):
+        return None
+    if root.links.get_info(raw).type != h5l.TYPE_HARD:
+        raise LayoutError(f"{name}: /{key} is a link to another place, which the format forbids")
+    child = h5o.open(root, raw)
+    if not isinstance(child, kind):
+        raise LayoutError(f"{name}: /{key} is of the wrong kind")
+    return child
+
+
+def _check_plain(dataset: h5d.DatasetID, key: str, name: str, filters: list[int]) -> None:
+    """Refuses storage that could read other files or run other code than the given filters.
+
+    Raises:
+        LayoutError: external or virtual storage, or filters other than `filters`.
+    """
+    plist = dataset.get_create_plist()
+    if plist.get_layout() not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED):
+        raise LayoutError(f"{name}: /{key} is virtual: its data would come from other files")
+    if plist.get_external_count():
+        raise LayoutError(f"{name}: /{key} keeps its data in another file, which the format forbids")
+    found = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if found != filters:
+        raise LayoutError(f"{name}: /{key} has the HDF5 filters {found}, must have {filters}")
+
+
+class Chunks:
+    """Where the chunks of a dataset lie in the file, each of which is checked and inflated as a whole.
 
     Attributes:
-        header: Header.
-        dtype: Storage type.
-        history: What was done, oldest first.
-        tags: Tags.
-        name: What error messages call it.
-        regular: Whether it can be opened again.
-        pinned: The reader of a file that cannot.
+        chunk: Shape of a chunk.
+
+    Args:
+        dataset: The dataset.
+        key: Its name.
+        chunk: The shape that its chunks must have.
+        dtype: Its type, as numpy calls it.
+        reader: The file.
+        size: Bytes in the file.
+
+    Raises:
+        LayoutError: other filters, chunks of another shape, missing, or without checksum.
+        TruncatedError: a chunk lies beyond the end.
     """
 
-    def __init__(self, pool: Pool, source: storage.Source, name: str | None) -> None:
-        """Opens the file."""
-        self._pool, self._source = pool, source
-        self.pinned: LatReader | None = None
-        self._identity = _identity(source)
-        self.regular = self._identity is not None
-        reader = LatReader(source, name)
-        self.header: Header = reader.header
-        self.dtype: str = reader.dtype
-        self.history: tuple[histories.Entry, ...] = reader.history
-        self.tags: dict[str, str] = reader.tags
-        self.name: str = reader.name
-        self._hashed = Fingerprint(self.header)
-        reader.follow(self._hashed)
-        pool._keep(self, reader)
+    def __init__(
+        self, dataset: h5d.DatasetID, key: str, chunk: tuple[int, ...], dtype: str, reader: LatReader, size: int
+    ) -> None:
+        self.chunk, self._key, self._dtype, self._reader = chunk, key, np.dtype(dtype), reader
+        name = reader.name
+        _check_plain(dataset, key, name, [DEFLATE, FLETCHER32])
+        found = tuple(dataset.get_create_plist().get_chunk())
+        if found != chunk:
+            raise LayoutError(f"{name}: /{key} has chunks of {found}, must be {chunk}")
+        self._bytes = math.prod(chunk) * self._dtype.itemsize
+        counts = tuple(-(-int(n) // c) for n, c in zip(dataset.shape, chunk, strict=True))
+        # Every chunk takes at least this much of the file, so that an absurd shape is refused before the table is made.
+        if math.prod(counts) * 12 > size:
+            raise LayoutError(f"{name}: /{key} has {math.prod(counts)} chunks, more than the file can hold")
+        self._places = np.zeros((*counts, 2), np.int64)  # offset and size in the file, bytes
+        most = self._bytes + self._bytes // 1000 + _CHUNK_OVERHEAD
 
-    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`.
+        def visit(info: Any) -> None:
+            if info.filter_mask or not 12 <= info.size <= most:
+                raise LayoutError(f"{name}: the chunk of /{key} at {info.chunk_offset} has no checksum or a wrong size")
+            if info.byte_offset + info.size > size:
+                where = f"the chunk of /{key} at {info.chunk_offset}"
+                raise TruncatedError(f"{name}: {where} lies beyond the end", COPY_HINT)
+            place = tuple(int(at) // c for at, c in zip(info.chunk_offset, chunk, strict=True))
+            self._places[place] = info.byte_offset, info.size
+
+        dataset.chunk_iter(visit)
+        missing = int((self._places[..., 1] == 0).sum())
+        if missing:
+            raise LayoutError(f"{name}: {missing} of the {math.prod(counts)} chunks of /{key} are missing", COPY_HINT)
+
+    def raw(self, *place: int) -> bytes:
+        """A chunk as it lies in the file, its Fletcher-32 checked.
 
         Raises:
-            LatError: see LatReader.read; or the file was replaced since it was first opened.
+            TruncatedError: the file was cut short meanwhile.
+            ChecksumError: the chunk is damaged.
         """
-        return self._current().read(start_frame, stop_frame)
+        offset, size = self._places[place].tolist()
+        data = self._reader.pread(size, offset)
+        # The Fletcher-32 of zeros is zero, but no deflate stream begins with a zero byte.
+        if data[-4:] != fletcher32(data[:-4]) or data[0] & 15 != 8:
+            raise self._damaged()
+        return data
 
-    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of the same frames, float32 `[channels, GL, n]`; see `Signal.levels`."""
-        return self._current().levels(start_frame, stop_frame)
+    def read(self, *place: int) -> np.ndarray:
+        """A chunk, inflated to exactly the chunk's shape."""
+        inflater = zlib.decompressobj()
+        try:
+            data = inflater.decompress(self.raw(*place)[:-4], self._bytes + 1)
+        except zlib.error as e:
+            raise self._damaged() from e
+        if len(data) != self._bytes or not inflater.eof:
+            raise self._damaged()
+        return np.frombuffer(data, self._dtype).reshape(self.chunk)
 
-    def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels for arithmetic, complex64, see `stored.signed`."""
-        return self._current().signed_levels(start, stop)
-
-    def stored(self, start_frame: int, stop_frame: int) -> Stored:
-        """The same frames as they are stored; not to be written to."""
-        return self._current().stored(start_frame, stop_frame)
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash by which histories name the file; reads what was not read yet."""
-        return str(self._hashed) if self._hashed.complete else self._current().fingerprint
-
-    def scale(self, start: int, stop: int) -> np.ndarray:
-        """The scale of frames `[start, stop)` of an int8 file, float32 `[channels, n]`."""
-        return self._current().scale(start, stop)
-
-    @property
-    def reader(self) -> LatReader:
-        """The open file."""
-        return self._current()
-
-    def _current(self) -> LatReader:
-        return self.pinned or self._pool._reader(self)
-
-    def _reopen(self) -> LatReader:
-        if _identity(self._source) != self._identity:
-            raise LatError(f"{self.name} was replaced or changed while it was read", "run the command again")
-        reader = LatReader(self._source, self.name)
-        reader.follow(self._hashed)
-        return reader
+    def _damaged(self) -> ChecksumError:
+        what = f"a checksum of /{self._key} does not match: the file is damaged"
+        return ChecksumError(f"{self._reader.name}: {what}", COPY_HINT)
 
 
-def _identity(source: storage.Source | BinaryIO) -> tuple[int, ...] | None:
-    """What tells a regular file from another of the same name; None for streams and pipes."""
-    if not isinstance(source, (str, os.PathLike)):
-        return None
-    try:
-        found = os.stat(source)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def fletcher32(data: bytes) -> bytes:
+    """HDF5's Fletcher-32 of some bytes, as it is stored behind them.
+
+    With 16-bit words w_0 to w_(n-1): the sums of w_i and of (n - i) w_i, modulo 65535. Rows of 256 words are summed by
+    matrix products, exact in float64.
+    """
+    words = np.frombuffer(data + b"\0" * (-len(data) % (2 * _ROW)), ">u2").astype(np.float64).reshape(-1, _ROW)
+    count, sums = -(-len(data) // 2), words @ _WEIGHTS
+    rows, inside = sums[:, 0].astype(np.int64), int(sums[:, 1].sum())  # sums of w_j and of j w_j in each row
+    first = int(rows.sum())
+    second = int(np.dot(count - _ROW * np.arange(len(rows), dtype=np.int64), rows)) - inside
+    # HDF5 folds the carries back in, so that a multiple of 65535 is 65535 and only zeros give 0.
+    low, high = ((total % 65535) or (65535 if total else 0) for total in (first, second))
+    return (high << 16 | low).to_bytes(4, "little")
+
+
+_ROW = 256
+_WEIGHTS = np.stack([np.ones(_ROW), np.arange(_ROW)], axis=1)

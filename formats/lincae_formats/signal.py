@@ -1,18 +1,420 @@
-"""Signals: latents that are read frame by frame, and results that are computed as they are read."""
+"""Signals: latents that are read block by block, from files, from memory, or computed as they are read.
 
+The rounding rule, the decoding rule and the error bound of integers are in SPEC.md, section "Integers".
+"""
+
+import functools
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from .header import Header
-from .history import Entry, bounded
-from .stored import Stored, signed, unknown, unsigned
+from .errors import NonFiniteError, OverflowFloat16Error
+from .header import Entry, Group, Header, bounded
 
+DTYPES = {"int8": "<i1", "float16": "<f2", "float32": "<f4"}  # numpy's names of the storage types
+FLOAT16_MAX = 65504.0
+SCALE_MAX = 2.0**100  # so that integer * step * scale is always a finite float32
+LARGEST = 127  # of the integers
+FLOOR_DB = -45.0  # a group's step is not finer than that of the whole frame, this many dB lower
+UNIT = 4  # step codes per octave
+ZERO_DB = 192  # the code of the step 1
+UNHEARD = 1e-30  # the smallest uncertain level, which is not 0
+STEPS = np.exp2((np.arange(256) - ZERO_DB) / UNIT).astype(np.float32)  # step of each code
+STEPS[0] = 0.0
+_SMALLEST = 2.0 ** (-ZERO_DB / UNIT)  # levels whose steps would be smaller are 0
+_PART = 1 << 16  # numbers converted at a time, to stay in the cache
 _MOST_FRAMES = 4096
 _MOST_NUMBERS = 1 << 21  # in memory at once, over all operands: 8 MB
+
+
+# --- blocks of frames
+
+
+class Layout(NamedTuple):
+    """Groups, one by one: arrays `[G]`.
+
+    Attributes:
+        sizes: Dimensions of each group.
+        relative: Relative steps, float64.
+        grid: Grids of the step codes.
+        level: Which groups have a level.
+        slots: Slots of the run of each.
+    """
+
+    sizes: np.ndarray
+    relative: np.ndarray
+    grid: np.ndarray
+    level: np.ndarray
+    slots: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """First dimension of each group."""
+        return np.cumsum(self.sizes) - self.sizes
+
+
+@functools.lru_cache(maxsize=256)
+def layout(groups: tuple[Group, ...]) -> Layout:
+    """The groups of all runs, one by one."""
+    rows = [(g.size, g.relative_step, g.grid, g.level, g.slots) for g in groups for _ in range(g.count)]
+    columns = zip(*rows, strict=True) if rows else [()] * 5
+    return Layout(*(np.array(c, t) for c, t in zip(columns, (int, float, int, bool, int), strict=True)))
+
+
+def runs(groups: tuple[Group, ...], numbers: np.ndarray) -> Iterator[tuple[Group, np.ndarray, slice]]:
+    """Each run, a view `[C, count, size, n]` of its dimensions in `[C, D, n]`, and which of all groups are its own."""
+    channels, _, frames = numbers.shape
+    group = dim = 0
+    for run in groups:
+        own, end = slice(group, group + run.count), dim + run.count * run.size
+        yield run, numbers[:, dim:end].reshape(channels, run.count, run.size, frames), own
+        group, dim = own.stop, end
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Block:
+    """Some frames, as they are stored or as they were computed; not to be written to.
+
+    Attributes:
+        data: `[C, D, n]`: int8 with steps and scale, or float16 or float32.
+        steps: For int8: the step codes, uint8 `[C, G, n]`.
+        scale: For int8: a factor for every number of a frame, float32 `[C, n]`.
+        bands: For floats: levels `[C, GL, n]`, float32 as `Signal.levels` or complex64 as `signed` gives them; None
+            where all are unknown.
+        known: For int8: whether the levels are known; they are uncertain otherwise.
+    """
+
+    data: np.ndarray
+    steps: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    bands: np.ndarray | None = None
+    known: bool = True
+
+    @property
+    def frames(self) -> int:
+        """Number of frames, n."""
+        return int(self.data.shape[2])
+
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> "Block":
+        """A block of other frames or channels: every array changed in the same way."""
+        steps, scale, bands = (None if a is None else change(a) for a in (self.steps, self.scale, self.bands))
+        return Block(change(self.data), steps, scale, bands, self.known)
+
+    def cut(self, start: int, stop: int) -> "Block":
+        """The frames `[start, stop)` of these, as views."""
+        return self if (start, stop) == (0, self.frames) else self.each(lambda array: array[..., start:stop])
+
+    def spread(self, channels: int) -> "Block":
+        """One channel as `channels` equal ones; more than one as they are."""
+        if len(self.data) == channels:
+            return self
+        return self.each(lambda array: np.broadcast_to(array, (channels, *array.shape[1:])))
+
+    def silence(self, frames: int) -> "Block":
+        """Frames of silence of the same kind."""
+        silent = self.each(lambda array: np.zeros((*array.shape[:-1], frames), array.dtype))
+        return silent if silent.scale is None else replace(silent, scale=np.ones_like(silent.scale))
+
+    def scaled(self, factors: float | np.ndarray, name: str) -> "Block":
+        """The block times a factor, or factors `[n]` or `[C, 1]`; of integers only the scale changes.
+
+        Raises:
+            NonFiniteError: the result is beyond float32.
+        """
+        if np.all(factors == 1.0):
+            return self
+        by = np.asarray(factors, np.float32)
+        with np.errstate(over="ignore"):
+            if self.scale is not None:
+                result = replace(self, scale=self.scale * by)
+                fits = bool((np.abs(result.scale) <= SCALE_MAX).all())  # type: ignore[arg-type]
+            else:
+                by = by[:, None] if by.ndim == 2 else by
+                bands = None
+                if self.bands is not None:
+                    bands = np.where(by == 0, np.complex64(0), _as_signed(self.bands) * by)  # silence is known
+                result = Block(widen(self.data) * by, bands=bands)
+                fits = bool(np.all(np.abs(by) <= 1)) or bool(np.isfinite(result.data).all())
+        if not fits:
+            raise NonFiniteError(f"the result of {name or 'latents'} is beyond float32", "use smaller gains")
+        return result
+
+    def floats(self, groups: tuple[Group, ...]) -> "Block":
+        """The same as float32, with levels as `signed` gives them."""
+        return Block(self.values(groups), bands=self.signed_levels(groups).astype(np.complex64))
+
+    def values(self, groups: tuple[Group, ...] = ()) -> np.ndarray:
+        """The numbers as float32 `[C, D, n]`: integer * (step * scale), or the floats themselves."""
+        if self.steps is None or self.scale is None:
+            return widen(self.data)
+        with np.errstate(under="ignore"):
+            factors = STEPS.take(self.steps) * self.scale[:, None, :]
+            result = self.data.astype(np.float32, order="C")
+            for _, numbers, own in runs(groups, result):
+                numbers *= factors[:, own, None, :]
+        return result
+
+    def signed_levels(self, groups: tuple[Group, ...]) -> np.ndarray:
+        """The levels `[C, GL, n]`, see `signed`: step * scale / relative step, or as stored."""
+        channels, _, frames = self.data.shape
+        if self.steps is None or self.scale is None:
+            count = sum(run.count for run in groups if run.level)
+            return _as_signed(
+                np.full((channels, count, frames), np.nan, np.float32) if self.bands is None else self.bands
+            )
+        having, at = [np.empty((channels, 0, frames), np.float32)], 0
+        for run in groups:
+            if run.level:
+                having.append((STEPS / np.float32(run.relative_step)).take(self.steps[:, at : at + run.count]))
+            at += run.count
+        levels = having[-1] if len(having) == 2 else np.concatenate(having, axis=1)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            levels *= self.scale[:, None, :]
+        if self.known:
+            return levels
+        return np.where(levels < 0, -1j, 1j) * np.maximum(np.abs(levels), UNHEARD).astype(np.complex64)
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Frames of one kind, one after the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+
+    def join(name: str) -> np.ndarray | None:
+        arrays = [getattr(block, name) for block in blocks]
+        return None if any(array is None for array in arrays) else np.concatenate(arrays, axis=-1)
+
+    data = np.concatenate([block.data for block in blocks], axis=2)
+    return Block(data, join("steps"), join("scale"), join("bands"), all(block.known for block in blocks))
+
+
+def signed(levels: np.ndarray) -> np.ndarray:
+    """Levels for arithmetic, complex64: known ones are real, uncertain ones imaginary, unknown ones NaN.
+
+    A real factor may then multiply them; its sign says that the latents are inverted. Where all are known, float32
+    may stand for complex64.
+
+    Args:
+        levels: As signals and files tell them: known from 0 on, uncertain where negative (-0.0 too), unknown where NaN.
+    """
+    uncertain = np.signbit(levels) & ~np.isnan(levels)
+    return np.where(uncertain, 1j * np.maximum(np.abs(levels), UNHEARD), levels).astype(np.complex64)
+
+
+def unsigned(levels: np.ndarray) -> np.ndarray:
+    """The levels that `signed` was made of, float32, whether the latents are inverted or not."""
+    size = np.abs(levels).astype(np.float32)
+    size[np.isnan(size)] = np.nan  # one NaN of the many
+    return np.where((levels.imag != 0) & ~np.isnan(size), -size, size)
+
+
+def _as_signed(levels: np.ndarray) -> np.ndarray:
+    return levels if np.iscomplexobj(levels) else signed(levels)
+
+
+def as_stored(block: Block, dtype: str, groups: tuple[Group, ...], name: str = "latents") -> Block:
+    """A block in a storage type: the one rounding of results, before they are written.
+
+    Raises:
+        NonFiniteError: NaN or infinity, or a number beyond float32.
+        OverflowFloat16Error: a number that float16 cannot hold.
+    """
+    if block.steps is not None:
+        return block
+    with np.errstate(over="ignore"):
+        data = block.data.astype("<f2" if dtype == "float16" else "<f4", copy=False)
+    if not all_finite(data):
+        if not np.isfinite(block.data).all():
+            raise NonFiniteError(f"{name}: NaN or infinity among the latents to write")
+        peak = float(np.abs(block.data.astype(np.float64)).max())
+        if dtype == "float16":
+            raise OverflowFloat16Error(
+                f"{name}: a latent of {peak:.6g} is beyond float16 ({FLOAT16_MAX:.0f})",
+                "lower the gain, or encode with --dtype float32",
+            )
+        raise NonFiniteError(f"{name}: a latent of {peak:.6g} is beyond float32")
+    if dtype == "int8":
+        return quantised(data, block.signed_levels(groups), groups)
+    bands = block.signed_levels(groups) if block.bands is None else block.bands
+    return Block(data, bands=unsigned(bands) if np.iscomplexobj(bands) else bands)
+
+
+def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group, ...]) -> Block:
+    """Rounds latents to integers by the rule of SPEC.md.
+
+    Args:
+        values: Finite floats `[C, D, n]`.
+        levels: Levels `[C, GL, n]` as `signed` gives them; None: all unknown.
+        groups: The groups.
+    """
+    lay = layout(groups)
+    z = values.astype(np.float64, order="C")
+    rms, peak = np.empty((2, len(z), len(lay.sizes), z.shape[2]))  # [C, G, n] each
+    for run, numbers, own in runs(groups, z):
+        np.maximum(numbers.max(axis=2), -numbers.min(axis=2), out=peak[:, own])
+        rms[:, own] = np.sqrt(np.square(numbers).sum(axis=2) / run.size) if run.size > 1 else peak[:, own]
+    plain = ~lay.level
+    if plain.any():
+        sizes = lay.sizes[plain, None]
+        whole = np.sqrt((rms[:, plain] ** 2 * sizes).sum(axis=1, keepdims=True) / sizes.sum())
+        rms[:, plain] = np.maximum(rms[:, plain], whole * 10.0 ** (FLOOR_DB / 20.0))
+    if levels is None:
+        levels = np.full((len(z), int(lay.level.sum()), z.shape[2]), np.nan, np.float32)
+    size, known = np.abs(levels), np.zeros(rms.shape, bool)
+    rms[:, lay.level] = np.where(np.isnan(size), rms[:, lay.level], size)
+    known[:, lay.level] = ~np.isnan(size) & (levels.imag == 0 if np.iscomplexobj(levels) else True)
+    peak[known] = 0.0  # the step tells the level: numbers beyond 127 steps are clipped
+    target, least = lay.relative[:, None] * rms, peak / LARGEST
+    smallest = np.where(lay.level, _SMALLEST, np.finfo(np.float64).tiny)[:, None]
+    codes, exponent = _codes(target, least, lay.grid[:, None], np.maximum(target, least) < smallest)
+    steps = codes.astype(np.uint8)
+    scale = np.exp2(exponent).astype(np.float32)  # [C, n]
+    factors = (STEPS.take(steps) * scale[:, None, :]).astype(np.float64)
+    factors[steps == 0] = np.inf  # silence: 0
+    for _, numbers, own in runs(groups, z):
+        numbers /= factors[:, own, None, :]
+    np.rint(z, out=z)
+    integers = np.clip(z, -LARGEST, LARGEST, out=z).astype(np.int8)
+    for run, numbers, own in runs(groups, integers):
+        if not run.level:
+            steps[:, own] *= numbers.any(axis=2)
+    side = levels.real + levels.imag if np.iscomplexobj(levels) else levels
+    below = side < 0
+    if below.any():
+        flipped = below.any(axis=1) & ~np.any(side > 0, axis=1)  # [C, n]
+        scale = np.where(flipped, -scale, scale)
+        integers = np.where(flipped[:, None, :], -integers, integers)
+    return Block(integers, steps, scale, known=bool(known[:, lay.level].all()))
+
+
+def _codes(
+    target: np.ndarray, least: np.ndarray, grid: np.ndarray, silent: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The step codes 0 to 255 `[C, G, n]`, and the power of two of each frame's scale `[C, n]`.
+
+    Args:
+        target: The steps wanted, to be rounded to the nearest code of the grid.
+        least: The smallest steps that will do.
+        grid: Codes are multiples of it.
+        silent: Where the code is 0.
+    """
+    with np.errstate(divide="ignore"):
+        codes = np.rint((UNIT * np.log2(target) + ZERO_DB) / grid)
+        coarser = least > target * np.exp2(-1.5 * grid / UNIT)  # elsewhere the wanted code is large enough
+        if coarser.any():
+            needed = np.ceil((UNIT * np.log2(least) + ZERO_DB) / grid - 1e-9)
+            np.maximum(codes, needed, out=codes, where=coarser)
+    codes = np.maximum(codes, 1, out=codes) * grid
+    codes[silent] = 0
+    # Frames whose steps go beyond code 255 move the excess to the scale, in octaves.
+    exponent = np.maximum(0, np.ceil((codes.max(axis=1) - 255) / UNIT))
+    if exponent.any():
+        codes = np.where(silent, 0, np.maximum(codes - UNIT * exponent[:, None, :], 1))
+    return codes, exponent
+
+
+def differences(codes: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
+    """Step codes `[C, G, n]` as they are stored: each less the one before it in time, modulo 256; the first as it is.
+
+    In time the slots of a frame come one after the other, then those of the next frame.
+    """
+    result = codes.copy()
+    for now, stored in zip(_slots(codes, groups), _slots(result, groups), strict=True):
+        stored[:, :, 1:] -= now[:, :, :-1]
+        stored[:, :, 0, 1:] -= now[:, :, -1, :-1]
+    return result
+
+
+def accumulated(stored: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
+    """The step codes `[C, G, n]` of stored differences."""
+    result = stored.copy()
+    for codes in _slots(result, groups):
+        for slot in range(1, codes.shape[2]):
+            codes[:, :, slot] += codes[:, :, slot - 1]
+        codes[..., 1:] += np.cumsum(codes[:, :, -1:, :-1], axis=-1, dtype=np.uint8)
+    return result
+
+
+def _slots(codes: np.ndarray, groups: tuple[Group, ...]) -> Iterator[np.ndarray]:
+    """Views `[C, count / slots, slots, n]` of the codes `[C, G, n]` of each run."""
+    at = 0
+    for run in groups:
+        yield codes[:, at : at + run.count].reshape(len(codes), run.count // run.slots, run.slots, codes.shape[2])
+        at += run.count
+
+
+def widen(stored: np.ndarray) -> np.ndarray:
+    """float32 of finite float16 numbers, of the same shape; float32 as it is.
+
+    numpy's own conversion gives the same bits, one number at a time. These are whole-array operations on the bits,
+    after Fabian Giesen's "half to float done quic(ker)", and five times as fast. Infinities and NaNs come out as finite
+    numbers: check first, with `all_finite`.
+    """
+    if stored.dtype != np.dtype("<f2"):
+        return stored.astype(np.float32, copy=False)
+    wide = np.empty(stored.shape, np.float32)
+    bits, result = np.ascontiguousarray(stored).reshape(-1).view("<i2"), wide.reshape(-1).view(np.int32)
+    for at in range(0, bits.size, _PART):
+        part = result[at : at + _PART]
+        part[:] = bits[at : at + _PART]  # the sign fills the upper half
+        part <<= 13
+        part &= np.int32(-0x70002000)  # one sign bit of four, and an exponent that is 112 too small
+        number = part.view(np.float32)
+        number *= np.float32(2.0**112)  # exact, for subnormals too
+    return wide
+
+
+def all_finite(stored: np.ndarray) -> bool:
+    """Whether there are neither infinities nor NaNs among float16 or float32 numbers; True for integers."""
+    if stored.dtype != np.dtype("<f2"):
+        return stored.dtype == np.dtype("i1") or bool(np.isfinite(stored).all())
+    exponents = np.ascontiguousarray(stored).view("<u2") & np.uint16(0x7C00)
+    return not bool((exponents == 0x7C00).any())
+
+
+class Fingerprint:
+    """The SHA-256 by which a history names an operand; it grows with the frames that are read.
+
+    Chunk of time after chunk of time, it takes every channel's latents, then steps, scale and levels, as SPEC.md says.
+
+    Attributes:
+        frames: How many frames were hashed so far, from the beginning.
+
+    Args:
+        header: Header of the latents.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self.frames = 0
+        self._all, self._chunk = header.frames, header.chunk_frames
+        self._hash = hashlib.sha256()
+
+    def feed(self, start: int, block: Block) -> None:
+        """Takes frames from `start` on; whole chunks, each of them the next. Others are ignored."""
+        if start != self.frames:
+            return
+        for at in range(0, block.frames, self._chunk):
+            part = block.cut(at, min(at + self._chunk, block.frames))
+            for array in (part.data, part.steps, part.scale, part.bands):
+                if array is not None and array.size:
+                    self._hash.update(np.ascontiguousarray(array).data)
+        self.frames += block.frames
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame was hashed."""
+        return self.frames == self._all
+
+    def __str__(self) -> str:
+        """`sha256:` and 64 hexadecimal digits, of what was hashed so far."""
+        return "sha256:" + self._hash.hexdigest()
+
+
+# --- signals
 
 
 class Signal(Protocol):
@@ -42,6 +444,9 @@ class Signal(Protocol):
     def fingerprint(self) -> str:
         """The hash by which histories name it, see `Fingerprint`; empty for a result that is not stored."""
 
+    def block(self, start_frame: int, stop_frame: int) -> Block:
+        """Frames `[start_frame, stop_frame)` as they are stored, or computed and not rounded yet."""
+
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
 
@@ -49,25 +454,40 @@ class Signal(Protocol):
         """Levels of the same frames, float32 `[channels, GL, n]`: negative where uncertain, NaN where unknown."""
 
 
-Read = Callable[[int, int], np.ndarray]
-ReadStored = Callable[[int, int], Stored]
+class Readable:
+    """`read` and `levels` of a signal, by its `block`."""
+
+    header: Header
+
+    def block(self, start_frame: int, stop_frame: int) -> Block:
+        """Frames `[start_frame, stop_frame)`, see `Signal.block`."""
+        raise NotImplementedError
+
+    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
+        stop = self.header.frames if stop_frame is None else stop_frame
+        return self.block(start_frame, stop).values(self.header.groups)
+
+    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+        """Levels of the same frames, float32 `[channels, GL, n]`: negative where uncertain, NaN where unknown."""
+        stop = self.header.frames if stop_frame is None else stop_frame
+        return unsigned(self.block(start_frame, stop).signed_levels(self.header.groups))
 
 
 @dataclass(frozen=True, eq=False)
-class Lazy:
+class Lazy(Readable):
     """A result that is computed as it is read: hours of it take no more memory than seconds.
 
     Attributes:
         header: Header.
         dtype: Storage type.
-        compute: The frames `[start, stop)`, float32; never asked for frames outside the signal.
-        compute_levels: Their levels, see `stored.signed`; None where they are unknown throughout.
+        compute: The frames `[start, stop)`; never asked for frames outside the signal.
         steps: What was done since `origin`, oldest first: entries, or functions that give one after the last read.
         origin: What it is made from, where that is a single file or piece of latents.
         name: What error messages and histories call it.
         tags: Tags.
         width: Numbers in memory for one frame of it.
-        stored: The same frames in the storage type, where nothing has to be rounded.
+        rounded: Whether the frames come in the storage type: nothing has to be rounded.
         copies: An open file whose chunks and steps hold the same integers; only the scale differs.
         scale: With `copies`: the scale of the frames `[start, stop)`, float32 `[C, n]`.
         seams: Boundaries of operands: frames that one read should not cross.
@@ -75,56 +495,31 @@ class Lazy:
 
     header: Header
     dtype: str
-    compute: Read
-    compute_levels: Read | None = None
+    compute: Callable[[int, int], Block]
     steps: tuple[Entry | Callable[[], Entry], ...] = ()
     origin: Signal | None = None
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     width: int = 0
-    stored: ReadStored | None = None
+    rounded: bool = False
     copies: Signal | None = None
-    scale: Read | None = None
+    scale: Callable[[int, int], np.ndarray] | None = None
     seams: tuple[int, ...] = ()
     fingerprint = ""
 
     @property
     def history(self) -> tuple[Entry, ...]:
         """The origin's history and the steps, within the format's limit."""
-        earlier = () if self.origin is None else self.origin.history
-        return bounded([*earlier, *self.entries])
+        return bounded([*(() if self.origin is None else self.origin.history), *self.entries])
 
     @property
     def entries(self) -> list[Entry]:
         """The steps."""
         return [step() if callable(step) else step for step in self.steps]
 
-    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Computes frames `[start_frame, stop_frame)`, float32 `[channels, latent_dim, n]`."""
-        stop = self.header.frames if stop_frame is None else stop_frame
-        return self.compute(start_frame, stop)
-
-    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of frames `[start_frame, stop_frame)`, float32 `[channels, GL, n]`; see `Signal.levels`."""
-        return unsigned(self.signed_levels(start_frame, self.header.frames if stop_frame is None else stop_frame))
-
-    def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """Levels for arithmetic, complex64, see `stored.signed`."""
-        if self.compute_levels is None or not self.header.level_count:
-            return signed(unknown((self.header.channels, self.header.level_count, stop - start)))
-        return self.compute_levels(start, stop)
-
-
-def signed_levels(signal: Signal, start: int, stop: int) -> np.ndarray:
-    """Levels of a signal for arithmetic, complex64 `[C, GL, n]`, see `stored.signed`."""
-    found: Read | None = getattr(signal, "signed_levels", None)
-    return signed(signal.levels(start, stop)) if found is None else found(start, stop)
-
-
-def stored(signal: Signal) -> ReadStored | None:
-    """What reads a signal's frames in its storage type, where nothing is computed: a file, or parts of files."""
-    found: ReadStored | None = getattr(signal, "stored", None)
-    return found
+    def block(self, start_frame: int, stop_frame: int) -> Block:
+        """Computes frames `[start_frame, stop_frame)`."""
+        return self.compute(start_frame, stop_frame)
 
 
 def width(signal: Signal) -> int:
@@ -166,7 +561,7 @@ def source_record(signal: Signal) -> Entry:
     return {**record, "steps": signal.entries} if signal.steps else record
 
 
-class Meter:
+class Meter(Readable):
     """A signal that passes another one on and measures its root mean square. Read every frame once.
 
     A gain of x dB moves the level by x dB. 0 dB is unit variance, about that of music at the level that models are
@@ -179,34 +574,26 @@ class Meter:
     def __init__(self, source: Signal) -> None:
         self._source = source
         self.header, self.dtype, self.name, self.tags = source.header, source.dtype, source.name, source.tags
-        self._sum = 0.0
-        self._count = 0
+        self._sum, self._count = 0.0, 0
         self._most, self._loudest = -1.0, 0
 
-    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
+    def block(self, start_frame: int, stop_frame: int) -> Block:
         """Frames `[start_frame, stop_frame)` of the source."""
-        block = self._source.read(start_frame, stop_frame)
-        if block.shape[2]:
-            power = np.square(block, dtype=np.float64).sum(axis=(0, 1))  # of each frame
+        block = self._source.block(start_frame, stop_frame)
+        if block.frames:
+            numbers = block.values(self.header.groups)
+            power = np.square(numbers, dtype=np.float64).sum(axis=(0, 1))  # of each frame
             self._sum += float(power.sum())
-            self._count += block.size
+            self._count += numbers.size
             loudest = int(power.argmax())
             if power[loudest] > self._most:
                 self._most, self._loudest = float(power[loudest]), start_frame + loudest
         return block
 
-    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """The source's levels."""
-        return self._source.levels(start_frame, stop_frame)
-
-    def signed_levels(self, start: int, stop: int) -> np.ndarray:
-        """The source's levels for arithmetic."""
-        return signed_levels(self._source, start, stop)
-
     def read_all(self) -> "Meter":
         """Reads and measures everything, in constant memory."""
-        for block in blocks(self):
-            del block
+        for start, stop in spans([self]):
+            self.block(start, stop)
         return self
 
     @property
@@ -222,8 +609,7 @@ class Meter:
     @property
     def loudest(self) -> float:
         """Where the loudest frame begins, s."""
-        header = self.header
-        return self._loudest * header.samples_per_frame / header.model_sample_rate
+        return float(self._loudest * self.header.frame_seconds)
 
     @property
     def history(self) -> Sequence[Entry]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from lincae_formats import Curve, LatError
 from lincae_formats import text as notation
-from lincae_formats.timeline import MAX_OFFSET
+from lincae_formats.header import MAX_OFFSET
 
 MASTER = "master"
 MAX_TRACKS = 1024

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from lincae_formats import Fade, LincaeError, Pool, algebra, check_compatible, timeline
+from lincae_formats import Fade, LatReader, LincaeError, Pool, algebra, check_compatible
 from lincae_formats.channels import pan, remix
-from lincae_formats.header import Header
-from lincae_formats.reader import Pooled
+from lincae_formats.header import Header, Position
 from lincae_formats.signal import Signal, decibels
 from lincae_formats.text import clock
-from lincae_formats.timeline import Position
 
 from .load import Key, Loaded, suggest
 from .schema import MASTER, Bus, Part, Track, Variant, Volume
@@ -57,8 +55,8 @@ class Song:
         """Opens all files and checks that they are compatible."""
         self._loaded, self._song = loaded, loaded.song
         self._folder, self._pool, self._outside = folder, pool, allow_outside
-        self._files: dict[str, Pooled] = {}
-        self._references: list[Pooled] = []  # the first file, and the first one with several channels
+        self._files: dict[str, LatReader] = {}
+        self._references: list[LatReader] = []  # the first file, and the first one with several channels
         self.rounded, self.worst = 0, 0.0
         self._placed = {name: self._place(name, track) for name, track in self._song.tracks.items()}
         self.header = self._result_header()
@@ -100,21 +98,21 @@ class Song:
                 parts = [self._open((*key, "subtract", i), part.file) for i, part in enumerate(track.subtract)]
                 signal = self._subtract(whole, track.subtract, parts)
             if track.start is not None or track.end is not None:
-                span = timeline.span(whole.header, track.start, track.end, track.file, beyond=True)
+                span = whole.header.span(track.start, track.end, track.file, beyond=True)
                 for time in (track.start, track.end):
                     if time is not None and time < whole.header.duration:
-                        self._count_rounding(timeline.nearest(whole.header, time))
+                        self._count_rounding(whole.header.nearest(time))
                 signal = algebra.cut(signal, *span)
             if track.pan is not None:
                 signal = self._pan(key, track, signal)
-            begin = self._count_rounding(timeline.offset(whole.header, track.offset))
-            timeline.shifted(signal.header, begin.frame, track.file)
+            begin = self._count_rounding(whole.header.offset(track.offset))
+            signal.header.shifted(begin.frame, track.file)
         except LincaeError as e:
             raise self._with_key(key, e) from None
         return _PlacedTrack(signal, begin)
 
-    def _subtract(self, whole: Signal, parts: list[Part], files: list[Pooled]) -> Signal:
-        offsets = [self._count_rounding(timeline.offset(whole.header, part.offset)).frame for part in parts]
+    def _subtract(self, whole: Signal, parts: list[Part], files: list[LatReader]) -> Signal:
+        offsets = [self._count_rounding(whole.header.offset(part.offset)).frame for part in parts]
         rate = self._song.sample_rate
         rest = algebra.subtract(whole, files, [part.gain for part in parts], offsets=offsets, sample_rate=rate)
         return replace(rest, name=whole.name)
@@ -173,14 +171,14 @@ class Song:
 
     def _result_header(self) -> Header:
         """The song's header. The song ends with its last track, muted or not, or where `length` says."""
-        placed = [timeline.shifted(p.signal.header, p.begin.frame) for p in self._placed.values()]
+        placed = [p.signal.header.shifted(p.begin.frame) for p in self._placed.values()]
         header = algebra.result_header(placed, "longest", self._song.sample_rate)
         if self._song.length is not None:
             samples = round(Fraction(self._song.length) * header.sample_rate)
             header = replace(header, num_samples=max(1, samples))
         return header
 
-    def _open(self, key: Key, text: str) -> Pooled:
+    def _open(self, key: Key, text: str) -> LatReader:
         path = self._loaded.locate(key, text, self._folder, self._outside)
         if str(path) not in self._files:
             try:
@@ -189,7 +187,7 @@ class Song:
                 raise self._with_key(key, e) from None
         return self._files[str(path)]
 
-    def _check(self, file: Pooled) -> Pooled:
+    def _check(self, file: LatReader) -> LatReader:
         """Checks that a file is compatible with those opened before it."""
         for other in self._references:
             names = [other.name, file.name]

@@ -23,10 +23,9 @@ from lincae_core.arrangement.song import Audible, Song
 from lincae_core.audio import resampled_length
 from lincae_core.measure import group_powers
 from lincae_core.models.codec import Autoencoder, _tensor
-from lincae_formats import Fade, LincaeError, Pool, curve
+from lincae_formats import Fade, LincaeError, Pool, algebra
 from lincae_formats.header import Header
-from lincae_formats.signal import Signal, signed_levels, stored
-from lincae_formats.stored import Stored, quantised, unsigned
+from lincae_formats.signal import Signal, as_stored, unsigned
 
 SOLO = "desk-solo"  # the variant that holds which tracks and buses are soloed
 RAMP = 2  # latent frames in which a gain reaches its new value
@@ -63,9 +62,9 @@ def value(volume: Volume, header: Header, frames: range, fades: Fade | None = No
     """The factor of a track, a bus or the master in some frames of the song: fader, polarity, curve and fades."""
     found = np.full(len(frames), volume.factor, np.float32)
     if (automation := volume.automation) is not None:
-        found *= curve.factors(automation, header, frames.start, frames.stop)
+        found *= algebra.factors(automation, header, frames.start, frames.stop)
     if fades is not None:
-        found *= curve.factors(fades, header, frames.start, frames.stop)
+        found *= algebra.factors(fades, header, frames.start, frames.stop)
     return found
 
 
@@ -126,18 +125,11 @@ class Settled:
         if self._signal is None:
             shape = (header.channels, header.latent_dim, stop - start)
             return np.zeros(shape, np.float32), np.zeros((shape[0], header.level_count, shape[2]), np.float32)
-        signal, plain = self._signal, stored(self._signal)
-        header = signal.header
-        if plain is not None:
-            block = plain(start, stop)
-            return block.values(header.groups), unsigned(block.signed_levels(header.groups))
-        values, levels = signal.read(start, stop), signed_levels(signal, start, stop)
-        if signal.dtype == "int8":
-            block = quantised(values, levels, header.groups)
+        groups, block = self._signal.header.groups, self._signal.block(start, stop)
+        if block.steps is None:
+            block = as_stored(block, self._signal.dtype, groups)
             block = replace(block, known=block.known and not self._uncertain)
-            return block.values(header.groups), unsigned(block.signed_levels(header.groups))
-        kind = "<f2" if signal.dtype == "float16" else "<f4"
-        return Stored(values.astype(kind)).values(), unsigned(levels)
+        return block.values(groups), unsigned(block.signed_levels(groups))
 
     def factors(self, frames: range) -> np.ndarray:
         """The gains of tracks and buses in some frames, `[members, n]`; 0 where they are not heard."""
@@ -158,7 +150,7 @@ class Settled:
         found = value(track, self.header, frames)
         if track.fade_in or track.fade_out:
             fade = Fade(signal.header.duration, track.fade_in, track.fade_out, track.fade_shape)
-            found = found * curve.factors(fade, self.header, frames.start - begin, frames.stop - begin)
+            found = found * algebra.factors(fade, self.header, frames.start - begin, frames.stop - begin)
         return found
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from lincae_core.arrangement.load import Loaded, load
 from lincae_core.arrangement.schema import MASTER, Arrangement, Track, Variant, Volume
 from lincae_core.unmix import simplified
-from lincae_formats import LincaeError, atomic_path, curve
+from lincae_formats import LincaeError, algebra, atomic_path
 from lincae_formats import text as notation
 from lincae_formats.header import Header
 
@@ -271,7 +271,7 @@ class Desk:
     def _at(volume: Volume, header: Header, frame: int) -> float:
         """The gain of a fader in a frame, curve included."""
         automation, at = volume.automation, max(frame, 0)
-        return volume.gain * (1.0 if automation is None else float(curve.factors(automation, header, at, at + 1)[0]))
+        return volume.gain * (1.0 if automation is None else float(algebra.factors(automation, header, at, at + 1)[0]))
 
     def _solo(self, name: str, on: bool) -> None:
         if name == MASTER:

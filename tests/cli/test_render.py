@@ -7,7 +7,6 @@ import pytest
 from cli_helpers import make_lat
 
 from lincae_formats import Curve, Fade, Group, Header, Latents, LatReader, algebra, collect, read_lat, write_lat
-from lincae_formats.timeline import nearest
 
 FRAME = 4096 / 44100  # s
 SONG = """\
@@ -45,7 +44,7 @@ def stems(cli):
 
 
 def frame(z, seconds):
-    return nearest(z.header, seconds).frame
+    return z.header.nearest(seconds).frame
 
 
 def expected(stems, *, band=10 ** (-1 / 20), vocals=10 ** (-2 / 20), take2=0.0):

@@ -29,7 +29,7 @@ from lincae_formats import (
     verify,
     write_lat,
 )
-from lincae_formats.storage import fletcher32
+from lincae_formats.reader import fletcher32
 
 
 def refused(path, error, match=None):

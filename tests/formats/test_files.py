@@ -58,7 +58,7 @@ def test_an_existing_target_is_refused_before_work_and_replaced_whole(tmp_path):
     path = tmp_path / "z.lat"
     write_lat(make(seed=1), path)
     before = path.read_bytes()
-    with pytest.raises(TargetExistsError, match=r"z\.lat exists; add --force"):
+    with pytest.raises(TargetExistsError, match=r"z\.lat exists; pass overwrite=True"):
         LatWriter(path, make().header).__enter__()
     z = make(seed=2)
     with pytest.raises(RuntimeError), LatWriter(path, z.header, overwrite=True):

@@ -42,7 +42,7 @@ def refused(done, target):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"cannot write {target}")
-    assert line.endswith("is the disk full?") or "choose another -o" in line
+    assert line.endswith("is the disk full?") or "write elsewhere" in line
     assert "HDF5" not in line
     assert "h5" not in line.replace(str(target), "").lower()
 
@@ -104,7 +104,7 @@ def test_a_full_disk_keeps_the_file_that_was_to_be_replaced(source, tiny):
 def test_a_device_that_is_always_full(source):
     done = run(source, "/dev/full", "gain")
     assert done.returncode == 1
-    assert done.stderr == "cannot write /dev/full: No space left on device; choose another -o\n"
+    assert done.stderr == "cannot write /dev/full: No space left on device; free some space, or write elsewhere\n"
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(LatError, match="No space left on device"):
         write_lat(make(), full)
 

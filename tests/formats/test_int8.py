@@ -32,7 +32,7 @@ from lincae_formats import (
     write_lat,
 )
 from lincae_formats.header import parse_groups
-from lincae_formats.stored import STEPS, accumulated, differences, layout, quantised, signed, unsigned
+from lincae_formats.signal import STEPS, accumulated, differences, layout, quantised, signed, unsigned
 
 quick = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 1000)

@@ -86,11 +86,11 @@ def test_the_repr_is_one_short_line():
 def test_changed_latents_forget_the_integers_that_they_were_read_as(tmp_path):
     write_lat(make_int8(1, 50_000), tmp_path / "z.lat")
     z = read_lat(tmp_path / "z.lat")
-    assert z.stored is not None
-    assert replace(z, tags={"title": "x"}).stored is not None
+    assert z.rounded
+    assert replace(z, tags={"title": "x"}).rounded
     for change in ({"data": z.data + 1}, {"band_levels": z.levels() * 2}, {"dtype": "float32"}):
         other = replace(z, **change)
-        assert other.stored is None
+        assert not other.rounded
         write_lat(other, tmp_path / "other.lat", overwrite=True)
         back = read_lat(tmp_path / "other.lat")
         np.testing.assert_allclose(back.data[:, :6], other.data[:, :6], atol=np.abs(other.data[:, :6]).max() / 4)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lincae_formats import Group, Header, Latents, algebra, read_lat, write_lat
+from lincae_formats.algebra import crossfade, pad, repeat
 from lincae_formats.channels import matrix_builder, remix
 from lincae_formats.reader import LatReader
-from lincae_formats.splice import crossfade, pad, repeat
 
 GROUPS = (Group(2, 4, 0.5), Group(3, 4, 0.7, 2, True))
 
@@ -49,7 +49,7 @@ def test_swapped_twice_is_the_same_file_but_for_its_history(stereo, tmp_path):
     with LatReader(tmp_path / "b.lat") as swapped:
         written(remix(swapped, [[0, 1], [1, 0]]), tmp_path / "c.lat")
     with LatReader(tmp_path / "c.lat") as back:
-        a, c = stereo.stored(0, 300), back.stored(0, 300)
+        a, c = stereo.block(0, 300), back.block(0, 300)
         assert np.array_equal(a.data, c.data)
         assert np.array_equal(a.steps, c.steps)
         assert np.array_equal(a.scale, c.scale)

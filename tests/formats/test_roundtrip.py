@@ -28,7 +28,7 @@ from lincae_formats import (
     verify,
     write_lat,
 )
-from lincae_formats.history import MAX_BYTES
+from lincae_formats.header import MAX_HISTORY
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -155,7 +155,7 @@ def test_long_histories_are_elided_and_stay_readable(tmp_path):
     for _ in range(40):  # doubles at each step unless it is bounded
         z = 0.5 * (z + z)
     write_lat(z, tmp_path / "deep.lat")
-    assert (tmp_path / "deep.lat").stat().st_size < MAX_BYTES + 4096
+    assert (tmp_path / "deep.lat").stat().st_size < MAX_HISTORY + 4096
     back = read_lat(tmp_path / "deep.lat")
     assert back.history[-1] == {"op": "gain", "factor": 0.5}
     assert "elided" in str(back.history)

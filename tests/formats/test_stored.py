@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lincae_formats.stored import all_finite, widen
+from lincae_formats.signal import all_finite, widen
 
 HALVES = np.arange(1 << 16, dtype="<u2").view("<f2")
 FINITE = HALVES[np.isfinite(HALVES)]
