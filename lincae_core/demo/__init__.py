@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -258,39 +259,25 @@ def _draw(work: _Work, rows: list[Result]) -> None:
 
 
 def _write_page(work: _Work, summary: Summary) -> None:
-    shown: dict[str, dict[str, str]] = {}
-
-    def player(label: str, note: str, file: str) -> dict[str, str]:
-        if file not in shown:
-            shown[file] = _playable(work, file)
-        return {"label": label, "note": note, **shown[file]}
+    @cache
+    def sound(file: str) -> dict[str, str]:
+        return _playable(work, file)
 
     def original(row: Result) -> dict[str, str]:
-        return player(f"original: {row.original}", "", f"{row.original}_original")
+        return {"label": f"original: {row.original}", "note": "", **sound(f"{row.original}_original")}
 
     def decoded(row: Result, label: str = "decoded") -> dict[str, str]:
-        file = work.lat(row.name, row.quality).stem
-        return player(label, f"{row.kbps:.1f} kbit/s, {_short(row.scores)}", f"{file}_decoded")
+        note = f"{row.kbps:.1f} kbit/s, {_short(row.scores)}"
+        return {"label": label, "note": note, **sound(f"{work.lat(row.name, row.quality).stem}_decoded")}
 
-    sections = []
-    for row in summary.rows:
-        players = [original(row), decoded(row)]
-        if row.opus is not None:
-            players.append(
-                player("Opus, the same bytes", f"{row.opus[0]:.1f} kbit/s, {_short(row.opus[1])}", f"{row.name}_opus")
-            )
-        sections.append({"row": row, "players": players})
-    groups = []
-    for name in dict.fromkeys(row.name for row in summary.qualities):
-        found = [row for row in summary.qualities if row.name == name]
-        groups.append(
-            {"title": found[0].title, "rows": found,
-             "players": [original(found[0]), *(decoded(row, row.quality) for row in found)]}
-        )  # fmt: skip
+    def opus(row: Result) -> dict[str, str]:
+        kbps, scores = row.opus or (0.0, {})
+        note = f"{kbps:.1f} kbit/s, {_short(scores)}"
+        return {"label": "Opus, the same bytes", "note": note, **sound(f"{row.name}_opus")}
+
     write_page(
-        "demo.html.j2", work.folder / PAGE, title="lincae demo", summary=summary, sections=sections, groups=groups,
-        scores={name: SCORES[name] for name in summary.scores}, judged="Zimtohrli" in summary.scores,
-        opus=any(row.opus for row in summary.rows),
+        "demo.html.j2", work.folder / PAGE, title="lincae demo", summary=summary, original=original, decoded=decoded,
+        opus=opus, scores={name: SCORES[name] for name in summary.scores}, judged="Zimtohrli" in summary.scores,
     )  # fmt: skip
 
 

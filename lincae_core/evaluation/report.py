@@ -84,6 +84,11 @@ class Row:
     system: str | None = None  # its name in the results; None for the paper's
 
     @property
+    def competes(self) -> bool:
+        """Whether its figures may be the best: the identity's and the paper's may not."""
+        return self.system not in (None, "identity")
+
+    @property
     def marked(self) -> str:
         """The label; the paper's rows say so."""
         return self.label if self.source == "measured" else f"{self.label} (paper)"
@@ -115,6 +120,17 @@ class Table:
         """Width of the longest interval of each column: with it the figures of a column stand below each other."""
         shown = [self.texts(row) for row in self.rows]
         return [max((len(row[i][1]) for row in shown), default=0) for i in range(len(self.columns))]
+
+    @property
+    def best(self) -> list[str | None]:
+        """The best measured figure of each column as it is shown, so that what reads the same is marked the same."""
+        found: list[str | None] = []
+        for i, column in enumerate(self.columns):
+            cells = [r.cells[i] for r in self.rows if r.competes and r.cells[i].value is not None]
+            pick = max if column.better == "higher" else min
+            clear = column.better is not None and len(cells) > 1
+            found.append(pick(cells, key=lambda cell: cell.value or 0.0).text(column)[0] if clear else None)
+        return found
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
@@ -248,7 +264,8 @@ def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
         gains=", ".join(f"{g:g}" for g in results["settings"]["gains"]),
         links=[(t.name, re.split(r", MSS|, dB| \(", t.title)[0]) for t in shown] + [("systems", "Systems")]
         + [(song["anchor"], song["name"]) for song in songs],
-        tables=[_page_table(t) for t in shown], songs=songs,
+        tables=shown, songs=songs,
+        sources={"measured": "measured in this run", "paper": f"the paper's figures, on its own data ({PAPER})"},
         some=f" of {every} tracks, the first {len(names)}" if len(names) < every else "",
     )  # fmt: skip
 
@@ -365,40 +382,6 @@ _SPECIAL = {
 
 def _tex(text: str) -> str:
     return re.sub(r"[\\&%$#_{}~^±]", lambda m: _SPECIAL[m[0]], text)
-
-
-def _page_table(table: Table) -> dict[str, Any]:
-    """A table as the template takes it, with the best measured figures marked."""
-    best, widths = [_best(table, i) for i in range(len(table.columns))], table.margins
-
-    def line(row: Row) -> dict[str, Any]:
-        cells = [
-            {"value": value, "margin": margin, "width": width, "best": _competes(row) and value == top}
-            for (value, margin), top, width in zip(table.texts(row), best, widths, strict=True)
-        ]
-        return {"label": row.label, "source": row.source, "cells": cells}
-
-    titles = {"measured": "measured in this run", "paper": f"the paper's figures, on its own data ({PAPER})"}
-    groups = []
-    for source, title in titles.items():
-        if rows := [line(row) for row in table.rows if row.source == source]:
-            groups.append({"title": title if len(rows) < len(table.rows) else "", "rows": rows})
-    columns = [column.title for column in table.columns]
-    return {"name": table.name, "title": table.heading, "columns": columns, "groups": groups, "note": table.note}
-
-
-def _best(table: Table, index: int) -> str | None:
-    """The best measured figure of a column as it is shown, so that what reads the same is marked the same."""
-    column = table.columns[index]
-    cells = [cell for r in table.rows if _competes(r) and (cell := r.cells[index]).value is not None]
-    if column.better is None or len(cells) < 2:
-        return None
-    pick = min if column.better == "lower" else max
-    return pick(cells, key=lambda cell: cell.value or 0.0).text(column)[0]
-
-
-def _competes(row: Row) -> bool:
-    return row.system not in (None, "identity")
 
 
 def _operations(results: dict[str, Any], track: str, base: Path) -> Iterator[dict[str, Any]]:
