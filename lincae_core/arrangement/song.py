@@ -34,13 +34,7 @@ class _PlacedTrack:
 
 
 class Song:
-    """An arrangement with its files open. Computes the song and its variants.
-
-    Args:
-        loaded: The arrangement.
-        folder: The folder that its file names are relative to.
-        pool: Opens the files.
-        allow_outside: Whether files outside `folder` may be read.
+    """An arrangement with its files open, looked up from a folder. Computes the song and its variants.
 
     Attributes:
         header: The header of the song and of every variant.
@@ -52,7 +46,6 @@ class Song:
     """
 
     def __init__(self, loaded: Loaded, folder: Path, pool: Pool, allow_outside: bool = False) -> None:
-        """Opens all files and checks that they are compatible."""
         self._loaded, self._song = loaded, loaded.song
         self._folder, self._pool, self._outside = folder, pool, allow_outside
         self._files: dict[str, LatReader] = {}
@@ -94,9 +87,12 @@ class Song:
         whole = self._open((*key, "file"), track.file)
         signal: Signal = whole
         try:
-            if track.subtract:
-                parts = [self._open((*key, "subtract", i), part.file) for i, part in enumerate(track.subtract)]
-                signal = self._subtract(whole, track.subtract, parts)
+            if parts := track.subtract:
+                files = [self._open((*key, "subtract", i), part.file) for i, part in enumerate(parts)]
+                offsets = [self._count_rounding(whole.header.offset(part.offset)).frame for part in parts]
+                gains, rate = [part.gain for part in parts], self._song.sample_rate
+                rest = algebra.subtract(whole, files, gains, offsets=offsets, sample_rate=rate)
+                signal = replace(rest, name=whole.name)
             if track.start is not None or track.end is not None:
                 span = whole.header.span(track.start, track.end, track.file, beyond=True)
                 for time in (track.start, track.end):
@@ -111,43 +107,31 @@ class Song:
             raise self._with_key(key, e) from None
         return _PlacedTrack(signal, begin)
 
-    def _subtract(self, whole: Signal, parts: list[Part], files: list[LatReader]) -> Signal:
-        offsets = [self._count_rounding(whole.header.offset(part.offset)).frame for part in parts]
-        rate = self._song.sample_rate
-        rest = algebra.subtract(whole, files, [part.gain for part in parts], offsets=offsets, sample_rate=rate)
-        return replace(rest, name=whole.name)
-
     def _pan(self, key: Key, track: Track, signal: Signal) -> Signal:
         assert track.pan is not None
         try:
             return remix(signal, pan(track.pan, signal.header.channels))
         except ValueError as e:
-            raise self._loaded.error(
-                (*key, "pan"), f"{track.file} {e}", "remove pan, or see: lincae channels"
-            ) from None
+            hint = "remove pan, or see: lincae channels"
+            raise self._loaded.error((*key, "pan"), f"{track.file} {e}", hint) from None
 
     def _sum(
         self, name: str, volume: Volume, variant: Variant, audible: Audible, entry: dict[str, str] | None = None
     ) -> Signal | None:
         """The sum of the inputs of a bus, with its volume applied; None if all of them are muted."""
-        signals: list[Signal] = []
-        gains: list[float] = []
-        offsets: list[int] = []
+        inputs: list[tuple[Signal, float, int]] = []  # with gain, and the frame of the song at which they begin
         for track_name, track in self._song.tracks.items():
             if (track.bus or MASTER) == name and audible.track(track_name):
-                placed = self._placed[track_name]
-                signals.append(_shaped(placed.signal, track, placed.begin.frame))
-                gains.append(self._factor(track_name, variant))
-                offsets.append(placed.begin.frame)
+                signal, begin = self.track(track_name)
+                inputs.append((_shaped(signal, track, begin), self._factor(track_name, variant), begin))
         for bus_name, bus in self._song.buses.items():
             if (bus.bus or MASTER) == name and audible.bus(bus_name):
                 inner = self._sum(bus_name, bus, variant, audible)
                 if inner is not None:
-                    signals.append(inner)
-                    gains.append(self._factor(bus_name, variant))
-                    offsets.append(0)
-        if not signals:
+                    inputs.append((inner, self._factor(bus_name, variant), 0))
+        if not inputs:
             return None
+        signals, gains, offsets = zip(*inputs, strict=True)
         rate = self._song.sample_rate
         total = algebra.mix(signals, gains, offsets=offsets, length=self.header, sample_rate=rate, entry=entry)
         total = replace(total, name="" if name == MASTER else f"bus {name}")
