@@ -5,8 +5,10 @@ A timeline is computed in stretches with context on both sides, so that the resu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 QUALITIES = ("low", "medium", "high", "exact")
 DEFAULT_QUALITY = "medium"
 STRETCH = 128  # latent frames computed at once (12 s): more leaves the CPU caches, less costs time for the context
+MOST_AT_ONCE = 4  # stretches, which bounds memory
 NETWORK_STRETCH = 192  # the same for the networks of `frame64` and `unet`
 
+Item = TypeVar("Item")
 Read = Callable[[int, int], np.ndarray]  # first frame, frame after the last -> [C, numbers, frames]
 
 
@@ -166,6 +170,35 @@ def _tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(data, np.float32, ["C", "W"])).to(model.device)
 
 
+def _in_threads(model: Autoencoder, calls: Iterable[Callable[[], Item]]) -> Iterator[Item]:
+    """Yields what the calls return, in their order.
+
+    On a CPU a deterministic model computes several stretches at once, with as few threads each as there are: threads
+    that share a stretch wait for each other, and for whoever reads and writes meanwhile.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1 or not model.deterministic or model.device.type != "cpu":
+        for call in calls:
+            yield call()
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    workers = min(threads, MOST_AT_ONCE)
+    waiting: deque[Future[Item]] = deque()
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            for call in calls:
+                waiting.append(pool.submit(call))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)
+
+
 def encode_blocks(
     model: Autoencoder,
     blocks: Iterable[np.ndarray],
@@ -188,36 +221,43 @@ def encode_blocks(
         Latents float32 ``[C, latent_dim, k]``, in all ``ceil(num_samples / 4096)`` frames, and their levels
         ``[C, GL, k]`` where the model has any.
     """
-    import torch
-
     size, margin, context = model.samples_per_frame, model.model.margin, model.context
     grid = 1 if model.deterministic else model.model.grid
     stretch = max((stretch or model.stretch) // grid, 1) * grid
     total = -(-num_samples // size)
-    source = iter(blocks)
-    held = np.zeros((len(scales), margin), np.float32)  # audio from sample `at` on; silence precedes sample 0
-    at, ended = -margin, False
-    for first in range(0, total, stretch):
-        last = min(first + stretch, total)
-        low, high = max(0, first - context), min(total, last + context)
-        need = high * size + margin
-        parts, have = [held], at + held.shape[1]
-        while have < need and not ended:
-            block = next(source, None)
-            if block is None:
-                ended = True
-            else:
-                parts.append(block)
-                have += block.shape[1]
-        held = np.concatenate(parts, 1)
-        drop = low * size - margin - at
-        held, at = held[:, drop:], at + drop
-        window = held[:, : need - at]
-        if window.shape[1] < need - at:  # silence follows the end
-            window = np.pad(window, ((0, 0), (0, need - at - window.shape[1])))
+
+    def windows() -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray | None]]]:
+        source = iter(blocks)
+        held = np.zeros((len(scales), margin), np.float32)  # audio from sample `at` on; silence precedes sample 0
+        at, ended = -margin, False
+        for first in range(0, total, stretch):
+            last = min(first + stretch, total)
+            low, high = max(0, first - context), min(total, last + context)
+            need = high * size + margin
+            parts, have = [held], at + held.shape[1]
+            while have < need and not ended:
+                block = next(source, None)
+                if block is None:
+                    ended = True
+                else:
+                    parts.append(block)
+                    have += block.shape[1]
+            held = np.concatenate(parts, 1)
+            drop = low * size - margin - at
+            held, at = held[:, drop:], at + drop
+            window = held[:, : need - at]
+            if window.shape[1] < need - at:  # silence follows the end
+                window = np.pad(window, ((0, 0), (0, need - at - window.shape[1])))
+            yield partial(encoded, window, low, first - low, last - first)
+
+    def encoded(window: np.ndarray, low: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray | None]:
+        import torch
+
         with torch.inference_mode():
-            z, levels = model.encode_stretch(_tensor(model, window), scales, low, first - low, last - first, quality)
-            yield z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
+            z, levels = model.encode_stretch(_tensor(model, window), scales, low, before, count, quality)
+            return z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
+
+    return _in_threads(model, windows())
 
 
 def decode_range(
@@ -243,15 +283,30 @@ def decode_range(
     Yields:
         Audio float32 ``[C, n]``, in all ``stop - start`` samples.
     """
-    import torch
-
     size = model.samples_per_frame
-    for low, high, first, last in model.spans(start // size, -(-stop // size), frames, stretch):
+
+    def decoded(z: np.ndarray, known: np.ndarray | None, low: int, first: int, last: int) -> np.ndarray:
+        import torch
+
         with torch.inference_mode():
-            known = None if levels is None or not model.deterministic else _tensor(model, levels(low, high))
-            z = _tensor(model, read(low, high))
-            audio = model.decode_stretch(z, known, rms, low, first, last, frames, steps, seed).cpu().numpy()
-        yield audio[:, max(0, start - first * size) : stop - first * size]
+            beside = None if known is None else _tensor(model, known)
+            audio = model.decode_stretch(_tensor(model, z), beside, rms, low, first, last, frames, steps, seed)
+            return audio.cpu().numpy()[:, max(0, start - first * size) : stop - first * size]
+
+    return _in_threads(
+        model,
+        (
+            partial(
+                decoded,
+                read(low, high),
+                levels(low, high) if levels and model.deterministic else None,
+                low,
+                first,
+                last,
+            )
+            for low, high, first, last in model.spans(start // size, -(-stop // size), frames, stretch)
+        ),
+    )
 
 
 def latent_rms(model: Autoencoder, blocks: Iterable[np.ndarray], channels: int) -> np.ndarray:
