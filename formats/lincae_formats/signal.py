@@ -213,7 +213,8 @@ def unsigned(levels: np.ndarray) -> np.ndarray:
 
 
 def _as_signed(levels: np.ndarray) -> np.ndarray:
-    return levels if np.iscomplexobj(levels) else signed(levels)
+    known = np.iscomplexobj(levels) or not (np.signbit(levels) | np.isnan(levels)).any()
+    return levels if known else signed(levels)
 
 
 def as_stored(block: Block, dtype: str, groups: tuple[Group, ...], name: str = "latents") -> Block:
@@ -248,68 +249,80 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
 
     Args:
         values: Finite floats `[C, D, n]`.
-        levels: Levels `[C, GL, n]` as `signed` gives them; None: all unknown.
+        levels: Levels `[C, GL, n]` as `signed` gives them, or float32 where all are known; None: all unknown.
         groups: The groups.
     """
     lay = layout(groups)
+    if levels is None:
+        levels = np.full((len(values), int(lay.level.sum()), values.shape[2]), np.nan, np.complex64)
+    if len(values) > 1:  # one channel at a time stays in the cache
+        parts = [quantised(values[[c]], levels[[c]], groups) for c in range(len(values))]
+        data, steps, scale = (
+            np.concatenate(arrays) for arrays in zip(*((p.data, p.steps, p.scale) for p in parts), strict=True)
+        )
+        return Block(data, steps, scale, known=all(part.known for part in parts))
     z = values.astype(np.float64, order="C")
-    rms, peak = np.empty((2, len(z), len(lay.sizes), z.shape[2]))  # [C, G, n] each
+    known = not np.iscomplexobj(levels)
+    target, least = np.zeros((2, len(z), len(lay.sizes), z.shape[2]))  # RMS and peak, then steps, [C, G, n] each
+    band = 0
     for run, numbers, own in runs(groups, z):
-        np.maximum(numbers.max(axis=2), -numbers.min(axis=2), out=peak[:, own])
-        rms[:, own] = np.sqrt(np.square(numbers).sum(axis=2) / run.size) if run.size > 1 else peak[:, own]
+        if not (run.level and known):
+            peak = np.abs(numbers[:, :, 0]) if run.size == 1 else np.maximum(numbers.max(2), -numbers.min(2))
+            target[:, own] = peak if run.size == 1 else np.sqrt(np.square(numbers).sum(axis=2) / run.size)
+            least[:, own] = peak / LARGEST
+        if run.level:
+            mine = levels[:, band : band + run.count]
+            band += run.count
+            size = np.abs(mine)
+            np.copyto(target[:, own], size, where=True if known else ~np.isnan(size))
+            # A known level tells the step: numbers beyond 127 steps are clipped.
+            np.copyto(least[:, own], 0.0, where=known or (~np.isnan(size) & (mine.imag == 0)))
     plain = ~lay.level
     if plain.any():
-        sizes = lay.sizes[plain, None]
-        whole = np.sqrt((rms[:, plain] ** 2 * sizes).sum(axis=1, keepdims=True) / sizes.sum())
-        rms[:, plain] = np.maximum(rms[:, plain], whole * 10.0 ** (FLOOR_DB / 20.0))
-    if levels is None:
-        levels = np.full((len(z), int(lay.level.sum()), z.shape[2]), np.nan, np.float32)
-    size, known = np.abs(levels), np.zeros(rms.shape, bool)
-    rms[:, lay.level] = np.where(np.isnan(size), rms[:, lay.level], size)
-    known[:, lay.level] = ~np.isnan(size) & (levels.imag == 0 if np.iscomplexobj(levels) else True)
-    peak[known] = 0.0  # the step tells the level: numbers beyond 127 steps are clipped
-    target, least = lay.relative[:, None] * rms, peak / LARGEST
-    smallest = np.where(lay.level, _SMALLEST, np.finfo(np.float64).tiny)[:, None]
-    codes, exponent = _codes(target, least, lay.grid[:, None], np.maximum(target, least) < smallest)
-    steps = codes.astype(np.uint8)
-    scale = np.exp2(exponent).astype(np.float32)  # [C, n]
+        rms, sizes = target[:, plain], lay.sizes[plain, None]
+        whole = np.sqrt((rms**2 * sizes).sum(axis=1, keepdims=True) / sizes.sum())
+        target[:, plain] = np.maximum(rms, whole * 10.0 ** (FLOOR_DB / 20.0))
+    target *= lay.relative[:, None]
+    codes, exponent = _codes(target, least, lay)
+    steps, scale = codes.astype(np.uint8), np.exp2(exponent).astype(np.float32)  # [C, G, n], [C, n]
     factors = (STEPS.take(steps) * scale[:, None, :]).astype(np.float64)
-    factors[steps == 0] = np.inf  # silence: 0
-    for _, numbers, own in runs(groups, z):
+    np.copyto(factors, np.inf, where=steps == 0)  # silence: 0
+    for run, numbers, own in runs(groups, z):
         numbers /= factors[:, own, None, :]
-    np.rint(z, out=z)
-    integers = np.clip(z, -LARGEST, LARGEST, out=z).astype(np.int8)
+        np.rint(numbers, out=numbers)
+        if run.level:
+            np.clip(numbers, -LARGEST, LARGEST, out=numbers)
+    integers = z.astype(np.int8)
     for run, numbers, own in runs(groups, integers):
         if not run.level:
             steps[:, own] *= numbers.any(axis=2)
-    side = levels.real + levels.imag if np.iscomplexobj(levels) else levels
+    side = levels if known else levels.real + levels.imag
     below = side < 0
     if below.any():
         flipped = below.any(axis=1) & ~np.any(side > 0, axis=1)  # [C, n]
         scale = np.where(flipped, -scale, scale)
         integers = np.where(flipped[:, None, :], -integers, integers)
-    return Block(integers, steps, scale, known=bool(known[:, lay.level].all()))
+    return Block(integers, steps, scale, known=known or bool((~np.isnan(levels) & (levels.imag == 0)).all()))
 
 
-def _codes(
-    target: np.ndarray, least: np.ndarray, grid: np.ndarray, silent: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _codes(target: np.ndarray, least: np.ndarray, lay: Layout) -> tuple[np.ndarray, np.ndarray]:
     """The step codes 0 to 255 `[C, G, n]`, and the power of two of each frame's scale `[C, n]`.
 
     Args:
         target: The steps wanted, to be rounded to the nearest code of the grid.
         least: The smallest steps that will do.
-        grid: Codes are multiples of it.
-        silent: Where the code is 0.
+        lay: The groups.
     """
+    grid = lay.grid[:, None]
+    silent = np.maximum(target, least) < np.where(lay.level, _SMALLEST, np.finfo(np.float64).tiny)[:, None]
+    coarser = least > target * np.exp2(-1.5 * grid / UNIT)  # elsewhere the wanted code is large enough
     with np.errstate(divide="ignore"):
         codes = np.rint((UNIT * np.log2(target) + ZERO_DB) / grid)
-        coarser = least > target * np.exp2(-1.5 * grid / UNIT)  # elsewhere the wanted code is large enough
         if coarser.any():
             needed = np.ceil((UNIT * np.log2(least) + ZERO_DB) / grid - 1e-9)
             np.maximum(codes, needed, out=codes, where=coarser)
     codes = np.maximum(codes, 1, out=codes) * grid
-    codes[silent] = 0
+    np.copyto(codes, 0, where=silent)
     # Frames whose steps go beyond code 255 move the excess to the scale, in octaves.
     exponent = np.maximum(0, np.ceil((codes.max(axis=1) - 255) / UNIT))
     if exponent.any():
