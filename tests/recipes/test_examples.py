@@ -89,7 +89,7 @@ def times(folder):
 
 def test_all_of_them_can_be_run():
     assert SCRIPTS == [
-        "align-album.sh", "extract-stems.sh", "minus-one.sh", "read-faders.sh", "remix-library.sh",
+        "align-album.sh", "extract-stems.sh", "minus-one.sh", "read-faders.sh", "remix-library.sh", "reopen-mix.sh",
     ]  # fmt: skip
     for name in SCRIPTS:
         text = (EXAMPLES / name).read_text()
@@ -363,6 +363,17 @@ def test_mixes_are_turned_back_into_faders(script):
     code, _, err = script("read-faders.sh", "lib", "out")
     assert code == 1
     assert "wrong.lat does not seem to be part of lib/album/song/mixture.lat" in err
+
+
+def test_a_mix_is_opened_again_on_the_desk(script, program, tmp_path):
+    stems = {name: lat(f"lib/song/{name}.lat", i, num_samples=441_000) for i, name in enumerate(MUSDB)}
+    header = read_lat("lib/song/bass.lat").header
+    write_lat(Latents(sum(stems.values()) / 2, header, dtype="float32"), "lib/song/mixture.lat")
+    code, _, err = script("reopen-mix.sh", "lib/song/", "out/", "--no-browser")
+    assert code == 1  # these latents have no model
+    assert "gain: 0.5" in Path("out/song.yaml").read_text()
+    assert "models" in err.splitlines()[-1]
+    assert script("reopen-mix.sh", "lib", "out")[2] == "reopen-mix.sh: lib has no mixture.lat with stems\n"
 
 
 def test_minus_one_as_audio_beside_a_track_of_one_stem(script):

@@ -572,11 +572,13 @@ function tick(time) {
         if (member.kind === "master") continue;
         strips[name].feed(0, chunk.meters[row++ * chunk.frames + frame]);
       }
-      for (const [name, member] of Object.entries(members)) if (member.curve) strips[name].follow(where);
     }
     if (picture.analyser && stream.samples) listenTo(where);
   }
-  for (const strip of Object.values(strips)) strip.fall(step);
+  for (const [name, strip] of Object.entries(strips)) {
+    if (members[name].curve) strip.follow(where);
+    strip.fall(step);
+  }
   $("clock").textContent = clock(where);
   $("length").textContent = clock(song.seconds);
   $("head").style.transform = `translateX(${(where / song.seconds) * $("over").clientWidth}px)`;
