@@ -113,7 +113,6 @@ def test_a_fader_moved_by_keys_changes_the_level_by_its_decibels(opened, song):
     level(opened, "drums").focus()
     opened.keyboard.press("0")
     opened.keyboard.press("m")  # mutes the strip that has the focus
-    assert opened.get_by_label("Mute drums").get_attribute("aria-pressed") == "false"
     opened.wait_for_selector("[aria-label='Mute drums'][aria-pressed=true]")
     opened.keyboard.press("Control+s")
     until(opened, "document.getElementById('status').textContent.startsWith('saved')")
