@@ -62,7 +62,7 @@ docs: $(STAMP)
 clean:
 	rm -rf $(VENV) lincae-demo runs build dist
 
-$(STAMP): pyproject.toml formats/lincae_formats/_version.py
+$(STAMP): pyproject.toml formats/lincae_formats/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "lincae needs Python 3.11 or newer; try: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
