@@ -7,22 +7,25 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from . import completion, messages
-from .options import SETTINGS, Group, example, first_example
-from .types import spelling
+from . import messages
+from .messages import failure
+from .options import SETTINGS, Group, example, first_example, spelling
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended: 128 + 2
 PIPE_CLOSED = 141  # 128 + SIGPIPE
+SHELLS = ("bash", "zsh", "fish")  # that tab completion is for
+COMPLETE = "_LINCAE_COMPLETE"
 
 # Modules are imported when their command runs, or when the help lists them.
 COMMANDS = {
-    "encode": "encode:encode",
-    "decode": "decode:decode",
+    "encode": "coding:encode",
+    "decode": "coding:decode",
     "mix": "arithmetic:mix",
     "gain": "arithmetic:gain",
     "invert": "arithmetic:invert",
@@ -39,13 +42,13 @@ COMMANDS = {
     "render": "render:render",
     "desk": "desk:desk",
     "info": "inspect:info",
-    "stats": "stats:stats",
+    "stats": "inspect:stats",
     "faders": "faders:faders",
     "find": "faders:find",
     "verify": "inspect:verify",
     "plot": "show:plot",
     "compare": "evaluate:compare",
-    "train": "train:train",
+    "train": "models:train",
     "eval": "evaluate:evaluate",
     "demo": "show:demo",
     "models": "models:models",
@@ -83,6 +86,74 @@ class Root(Group):
         return getattr(import_module(f".{module}", __package__), attribute)
 
 
+def _completion(name: str, help: str, finish: Any) -> Any:
+    """An eager option of `lincae` that ends the program by `finish(shell, script)`, which returns what to print."""
+
+    def callback(context: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            from click.shell_completion import get_completion_class
+
+            shell = _current_shell()
+            completer = get_completion_class(shell)
+            assert completer is not None, "click knows all of SHELLS"
+            click.echo(finish(shell, completer(context.command, {}, "lincae", COMPLETE).source()))
+            context.exit()
+
+    return click.option(name, is_flag=True, expose_value=False, is_eager=True, callback=callback, help=help)
+
+
+def _shown(shell: str, script: str) -> str:
+    """The script itself."""
+    return script.rstrip()
+
+
+def _installed(shell: str, script: str) -> str:
+    """Writes the script where the shell finds it, and tells where."""
+    home = Path.home()
+    if shell == "fish":
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+        path = _write(config / "fish" / "completions" / "lincae.fish", script)
+    elif shell == "zsh":
+        # click's end of the script misses the second Tab when it is loaded by fpath.
+        function = script.partition("\nif [[ $zsh_eval_context")[0]
+        path = _write(home / ".zfunc" / "_lincae", f'{function}\n_lincae_completion "$@"\n')
+        _append(home / ".zshrc", "fpath+=~/.zfunc; autoload -Uz compinit; compinit")
+    else:
+        path = _write(home / ".bash_completions" / "lincae.sh", script)
+        _append(home / ".bashrc", f"source '{path}'")
+    return f"{shell} completion installed in {path}; it works in the next shell"
+
+
+def _current_shell() -> str:
+    """The shell that started this process, else the user's login shell.
+
+    Raises:
+        LincaeError: it is not one that completion is for.
+    """
+    try:
+        parent = Path(f"/proc/{os.getppid()}/comm").read_text().strip().lstrip("-")
+    except OSError:
+        parent = ""
+    login = os.path.basename(os.environ.get("SHELL", ""))
+    for name in (parent, login):
+        if name in SHELLS:
+            return name
+    raise failure(f"no completion for the shell {login or parent or '?'}", f"start it from {', '.join(SHELLS)}")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _append(path: Path, line: str) -> None:
+    before = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    if line not in before.splitlines():
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")
+
+
 @click.group(
     cls=Root,
     invoke_without_command=True,
@@ -91,8 +162,8 @@ class Root(Group):
 )
 @click.option("--version", is_flag=True, help="Print the version and exit.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error (anywhere on the line; or LINCAE_DEBUG=1).")
-@completion.option("--install-completion", "Install tab completion for bash, zsh or fish.", completion.installed)
-@completion.option("--show-completion", "Print the script for tab completion.", completion.shown)
+@_completion("--install-completion", "Install tab completion for bash, zsh or fish.", _installed)
+@_completion("--show-completion", "Print the script for tab completion.", _shown)
 @click.pass_context
 def root(context: click.Context, version: bool, debug: bool) -> None:
     """Audio as latents: mixing is addition, volume is multiplication."""
@@ -139,11 +210,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        instruction = os.environ.get(completion.VARIABLE)
+        instruction = os.environ.get(COMPLETE)
         if instruction:
             from click.shell_completion import shell_complete
 
-            return shell_complete(root, {}, "lincae", completion.VARIABLE, instruction)
+            return shell_complete(root, {}, "lincae", COMPLETE, instruction)
         with messages.libraries_captured(), root.make_context("lincae", given) as context:
             try:
                 root.invoke(context)

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .inputs import open_source
-from .latfiles import check_output, each, note_position, opened, rounded, write
-from .messages import dumps, failure, usage_error
+from .batch import check_output, each, note_position, opened, rounded, write
+from .messages import dumps, failure, format_time, usage_error
 from .options import (
+    DECIBELS,
+    FACTOR,
+    OPERAND,
+    POINTS,
     BatchOptions,
+    OneOf,
+    Operand,
     argument,
     as_json,
     batch_options,
@@ -25,7 +30,7 @@ from .options import (
     quality,
     sample_rate,
 )
-from .types import DECIBELS, FACTOR, OPERAND, POINTS, OneOf, Operand, format_time
+from .paths import open_source
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -1,27 +1,182 @@
-"""Batches: many files one after the other or several at once, reports for each, and no stop at a bad one."""
+"""Batches: many files in turn or at once, a report for each, no stop at a bad one, and what is finished is skipped.
+
+What made each file of a batch is in a hidden list in every output folder. `.lincae-batch.jsonl` has one JSON object a
+line. Before a target is written, its line says what it will be made from (`by`: command, options, model; `from`: name,
+size, times and SHA-256 of every source) and what was there before (`before`: size and mtime, or null). When it is
+written, a second line adds `size` and `mtime_ns` of the result. Targets appear by a rename, so a run that was killed
+between the two leaves a whole file: it is finished if it is not the one that was there before.
+"""
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from . import messages
-from .inputs import Inputs, open_source
-from .options import BATCH_PARAMETERS, BatchOptions
-from .outputs import Job, make_folder
-from .types import STDIO, format_time
+from .messages import FULL, Progress, failure, format_time, usage_error
+from .options import BATCH_PARAMETERS, STDIO, BatchOptions
+from .paths import Inputs, Job, check_targets, gather, make_folder, open_source, open_target, plan
 
 if TYPE_CHECKING:
-    from .progress import Progress
-    from .records import Records
+    from lincae_formats import LatReader
+    from lincae_formats.header import Position
+
+LIST = ".lincae-batch.jsonl"
+AUDIO = (".wav", ".flac", ".ogg", ".mp3")
+LAT = (".lat",)
+_SPARE = 64  # file descriptors left for everything else
 
 Item = TypeVar("Item")
+Make = Callable[["LatReader", ExitStack], "tuple[Any, list[str]]"]
+_Stamp = list[int] | None  # size and mtime, ns
+
+
+# --- from .lat to .lat
+
+
+def each(
+    make: Make,
+    lats: Sequence[str],
+    output: str | None,
+    batch: BatchOptions,
+    *,
+    beside: Callable[[str], Sequence[str]] = lambda path: (),
+) -> None:
+    """Writes one `.lat` for each that is named: files, folders, lists, or a pipe.
+
+    Args:
+        make: From an open file to the signal to write and notes for the user; other files that it opens go on the
+            stack, which is closed after the write. Each note is printed once.
+        lats, output, batch: The command line's.
+        beside: From the name of a file to those of the other files that its result is made from.
+    """
+    command = str(click.get_current_context().info_name)
+    operands, output = split_output(lats, output)
+    inputs = gather(
+        operands, batch.files_from, batch.null, suffixes={".lat"}, kind=".lat", missing=f"lincae {command}: LAT"
+    )
+    output = check_name(output, command)
+    planned = plan(inputs, output, new_suffix=".lat", force=batch.force)
+    jobs = [replace(job, beside=tuple(beside(job.source))) for job in planned]
+
+    def do(job: Job, overwrite: bool) -> Report:
+        from lincae_formats import LatReader
+
+        began = time.monotonic()
+        with ExitStack() as stack, LatReader(open_source(job.source, "a .lat file")) as reader:
+            result, notes = make(reader, stack)
+            write(result, job.target, overwrite)
+            header = result.header
+        return Report(header.duration, time.monotonic() - began, header.channels, header.sample_rate, tuple(notes))
+
+    from lincae_formats.files import synced_once
+
+    with synced_once(), Progress([job.source for job in jobs], duration, quiet=batch.log_json) as progress:
+        write_all(jobs, do, batch, inputs, kind="a .lat file", progress=progress, processes=True)
+
+
+def split_output(operands: Sequence[str], output: str | None) -> tuple[list[str], str | None]:
+    """Operands and output, where `IN -` means the same as `IN -o -`: to stdout."""
+    if output is None and len(operands) == 2 and operands[1] == STDIO:
+        return [operands[0]], STDIO
+    return list(operands), output
+
+
+def check_output(names: Sequence[str], output: str | None, force: bool, command: str) -> str:
+    """The target, once everything that can be refused without reading is known to be right.
+
+    Raises:
+        UsageError: there is no output, it is not a `.lat` file, or it is an input; stdin is read twice.
+        TargetExistsError, LincaeError: it exists, or cannot be written.
+    """
+    output = check_name(output, command)
+    if list(names).count(STDIO) > 1:
+        raise usage_error("stdin (-) can be read only once", "name files for the other operands")
+    check_targets([output], names, force)
+    open_target(output)
+    return output
+
+
+def check_name(output: str | None, command: str) -> str:
+    """An output that is given and not named like audio.
+
+    Raises:
+        UsageError: there is none, or its extension is that of audio.
+    """
+    if output is None:
+        raise usage_error(f"lincae {command}: there is no output", "add -o out.lat, or -o - for stdout")
+    if output.lower().endswith(AUDIO):
+        stem = output.rpartition(".")[0]
+        raise usage_error(
+            f"-o {output} is not a .lat file", f"write -o {stem}.lat, then: lincae decode {stem}.lat -o {output}"
+        )
+    return output
+
+
+@contextlib.contextmanager
+def opened(names: Sequence[str]) -> "Iterator[list[Any]]":
+    """The operands, opened and checked, in their order; a file named twice is one object and read once."""
+    from lincae_formats.reader import Pool
+
+    sources = {name: open_source(name, "a .lat file") for name in names}
+    with Pool(open_files(len(sources))) as pool:
+        files = {name: pool.open(source) for name, source in sources.items()}
+        yield [files[name] for name in names]
+
+
+def write(signal: Any, target: str, force: bool) -> None:
+    """Writes a result in constant memory."""
+    from lincae_formats import write_lat
+
+    write_lat(signal, open_target(target), overwrite=force)
+
+
+def note_position(option: str, position: "Position") -> None:
+    """Prints where a time between two frames was moved to."""
+    if not position.exact:
+        messages.say("note", rounded(option, position))
+
+
+def rounded(option: str, position: "Position") -> str:
+    """`--start 12.5 s lies between two frames; 12.539 s is used`."""
+    digits = next((n for n in (3, 4, 5) if f"{position.asked:.{n}f}" != f"{position.seconds:.{n}f}"), 6)
+    return f"{option} {position.asked:.6g} s lies between two frames; {position.seconds:.{digits}f} s is used"
+
+
+def beyond(option: str, header: Any, last: float | None) -> list[str]:
+    """A note where an end lies beyond that of the audio."""
+    if last is None or last <= header.duration + 0.5 / header.sample_rate:
+        return []
+    return [f"{option} reaches beyond the end of the audio; {header.duration:.3f} s is used"]
+
+
+def duration(path: str) -> float:
+    """The length of the audio in a `.lat` file, s."""
+    from lincae_formats import LatReader
+
+    with LatReader(path) as reader:
+        return reader.header.duration
+
+
+def open_files(files: int) -> int:
+    """How many of `files` may be open at once."""
+    try:
+        import resource
+    except ImportError:
+        return min(files, 256)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return files if limit == resource.RLIM_INFINITY else max(16, min(files, limit - _SPARE))
+
+
+# --- batches
 
 
 @dataclass(frozen=True)
@@ -81,14 +236,14 @@ def run(items: Sequence[Item], work: Callable[[Item], None], inputs: Inputs | No
     _list_failures(found, len(items), inputs)
 
 
-def write(
+def write_all(
     jobs: Sequence[Job],
     do: Callable[[Job, bool], Any],
     options: BatchOptions,
     inputs: Inputs,
     *,
     kind: str,
-    progress: "Progress",
+    progress: Progress,
     processes: bool = False,
     by: Mapping[str, Any] | None = None,
 ) -> None:
@@ -110,8 +265,6 @@ def write(
     outcomes = _Outcomes(progress, options.log_json, alone=len(jobs) == 1 or options.jobs == 1)
     records = None
     if inputs.many:
-        from .records import Records
-
         records = Records({**_made_by(), **(by or {})})
 
     def attempt(job: Job) -> Any:
@@ -238,7 +391,7 @@ def _plain(value: Any) -> Any:
 class _Outcomes:
     """Reports each file: a line on a terminal, JSON with `--log json`, else only what went wrong."""
 
-    def __init__(self, progress: "Progress", as_json: bool, alone: bool) -> None:
+    def __init__(self, progress: Progress, as_json: bool, alone: bool) -> None:
         self._progress, self._json = progress, as_json
         self._alone = alone  # whether files are done in turn, so that what a library says is about the last one
         self._began = time.monotonic()
@@ -321,3 +474,162 @@ def _list_failures(found: Sequence[Exception], files: int, inputs: Inputs) -> No
     rest = "" if failed == total else "; the others are done"
     messages.say("error", f"{' and '.join(parts)}{rest}")
     raise click.exceptions.Exit(messages.FAILURE)
+
+
+# --- what made each file
+
+
+class Records:
+    """The lists of all folders that a batch writes to.
+
+    Args:
+        by: What makes every target besides its sources, as JSON: the command, its options, the model.
+    """
+
+    def __init__(self, by: Mapping[str, Any]) -> None:
+        """Reads nothing yet."""
+        self._by = json.loads(json.dumps(by))
+        self._lists: dict[str, tuple[int, dict[str, list[dict[str, Any]]]]] = {}
+
+    def begin(self, target: str, sources: tuple[str, ...]) -> dict[str, Any]:
+        """Notes that a target is about to be written; returns the line, for `end`."""
+        line = {
+            "file": os.path.basename(target),
+            "by": self._by,
+            "from": [_facts(source) for source in sources],
+            "before": _stamp(target),
+        }
+        _append(target, line)
+        return line
+
+    def end(self, target: str, line: dict[str, Any]) -> None:
+        """Notes that a target was written."""
+        stamp = _stamp(target)
+        if stamp is not None:
+            with contextlib.suppress(Exception):  # the line that `begin` wrote is enough
+                _append(target, {**line, "size": stamp[0], "mtime_ns": stamp[1]})
+
+    def difference(self, target: str, sources: tuple[str, ...]) -> str | None:
+        """Why a target that exists is not what would be made now: what follows its name in a message.
+
+        Returns:
+            None when it is finished; "" when nothing is known of it.
+        """
+        stamp = _stamp(target)
+        lines = self._lines(target)
+        written = [line for line in lines if [line.get("size"), line.get("mtime_ns")] == stamp]
+        begun = [line for line in lines if "size" not in line and line.get("before") != stamp]
+        if not written and any("size" in line for line in lines) and not _begun_last(lines):
+            return "was changed after it was made"
+        if not (written or begun):
+            return ""
+        line = (written or begun)[-1]
+        return _other_options(line.get("by"), self._by) or _other_sources(line.get("from"), sources)
+
+    def _lines(self, target: str) -> list[dict[str, Any]]:
+        path = _list_of(target)
+        try:
+            size = os.stat(path).st_size
+        except OSError:
+            return []
+        known, lines = self._lists.get(path, (-1, {}))
+        if size != known:
+            lines = {}
+            for line in _read(path):
+                lines.setdefault(str(line.get("file")), []).append(line)
+            self._lists[path] = size, lines
+        return lines.get(os.path.basename(target), [])
+
+
+def _begun_last(lines: list[dict[str, Any]]) -> bool:
+    return "size" not in lines[-1]
+
+
+def _list_of(target: str) -> str:
+    return os.path.join(os.path.dirname(target), LIST)
+
+
+def _read(path: str) -> list[dict[str, Any]]:
+    lines = []
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        for text in file:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue  # blank, or the end of a run that was killed
+            if isinstance(line, dict):
+                lines.append(line)
+    return lines
+
+
+def _append(target: str, line: dict[str, Any]) -> None:
+    # In one write, so that runs that share a folder do not mix their lines; the line break in front ends a line that
+    # a killed run left open.
+    try:
+        descriptor = os.open(_list_of(target), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, f"\n{json.dumps(line, separators=(',', ':'))}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as e:
+        raise failure(f"cannot write {target}: {e.strerror}", FULL) from e
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _facts(source: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": os.path.basename(source)}
+    with contextlib.suppress(OSError):  # which the work itself will meet, and report
+        found = os.stat(source)
+        facts |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+        facts["sha256"] = _hash(source)
+    return facts
+
+
+def _hash(path: str) -> str:
+    import hashlib
+
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _other_sources(recorded: Any, sources: tuple[str, ...]) -> str | None:
+    if not isinstance(recorded, list) or len(recorded) != len(sources):
+        return "was made from other files"
+    for facts, source in zip(recorded, sources, strict=True):
+        if not isinstance(facts, dict) or facts.get("name") != os.path.basename(source):
+            return f"was not made from {source}"
+        found = os.stat(source)
+        times = {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+        if any(facts.get(key) != value for key, value in times.items()) and (
+            facts.get("size") != found.st_size or facts.get("sha256") != _hash(source)
+        ):
+            return f"was made before {source} changed"
+    return None
+
+
+def _other_options(recorded: Any, wanted: Mapping[str, Any]) -> str | None:
+    if not isinstance(recorded, dict):
+        return "was made in another way"
+    if recorded.get("command") != wanted.get("command"):
+        return f"was made by lincae {recorded.get('command')}"
+    for key in sorted({*recorded, *wanted}):
+        before, now = recorded.get(key), wanted.get(key)
+        if before != now:
+            option = f"--{key.replace('_', '-')}"
+            return f"was made with {_spelled(option, before)}, not {_spelled(option, now)}"
+    return None
+
+
+def _spelled(option: str, value: Any) -> str:
+    if value is None or value is False:
+        return f"no {option}"
+    if option == "--db":  # recorded as the factor
+        value = f"{20 * math.log10(value):.6g}" if value > 0 else "-inf"
+    return option if value is True else f"{option} {value if isinstance(value, str) else json.dumps(value)}"

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .inputs import ModelCache, nearest
-from .latfiles import open_files
+from .batch import open_files
 from .messages import failure, say, usage_error
-from .options import argument, command, device, force, model, output
-from .outputs import check_targets
-from .types import Whole
+from .options import Whole, argument, command, device, force, model, output
+from .paths import ModelCache, check_targets, nearest
 
 if TYPE_CHECKING:
     from lincae_core.arrangement.load import Loaded
@@ -78,7 +76,7 @@ def desk(
     models = ModelCache(device)
     loaded_model = models.load(models.matching(header, inputs[0], model))
     torch.set_num_threads(1)  # a few frames at a time: threads that wait for each other cost more than they do
-    state = Desk(loaded, folder, target, outside, force or output is None and _is_arrangement(inputs))
+    state = Desk(loaded, folder, target, outside, force or (output is None and _is_arrangement(inputs)))
     files = open_files(len(loaded.song.tracks) * 2)
     server = Server(state, loaded_model, read_only=read_only, open_files=files)
 

@@ -6,10 +6,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .latfiles import beyond, check_output, each, note_position, opened, rounded, write
+from .batch import beyond, check_output, each, note_position, opened, rounded, write
 from .messages import say, usage_error
-from .options import BatchOptions, argument, batch_options, command, force, lat_output, lats, quality, sample_rate
-from .types import DURATION, OFFSET, TIME, OneOf, Whole
+from .options import (
+    DURATION,
+    OFFSET,
+    TIME,
+    BatchOptions,
+    OneOf,
+    Whole,
+    argument,
+    batch_options,
+    command,
+    force,
+    lat_output,
+    lats,
+    quality,
+    sample_rate,
+)
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import messages
-from .inputs import ModelCache, open_audio
-from .messages import failure, usage_error
-from .options import argument, as_json, command, device, force, model, output
-from .progress import Progress
-from .types import DURATION, STDIO, OneOf, Text, Whole, format_time
+from .messages import Progress, failure, format_time, usage_error
+from .options import DURATION, STDIO, OneOf, Text, Whole, argument, as_json, command, device, force, model, output
+from .paths import ModelCache, open_audio
 
 if TYPE_CHECKING:
     from lincae_core.compare import Comparison

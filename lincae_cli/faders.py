@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import batch
-from .inputs import gather, open_source
-from .inspect import printable, table
-from .latfiles import opened
-from .messages import dumps, failure, say, usage_error
-from .options import argument, as_json, command, files_from, force, null, output
-from .outputs import check_targets
-from .types import DURATION, PATH, POSITIVE, TIME, format_time
+from .batch import opened, run
+from .messages import dumps, failure, format_time, printable, say, table, usage_error
+from .options import DURATION, PATH, POSITIVE, TIME, argument, as_json, command, files_from, force, null, output
+from .paths import check_targets, gather, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lincae_core.unmix import Faders
 
-    from .inputs import Inputs
+    from .paths import Inputs
 
 
 @command(
@@ -134,7 +130,7 @@ def _report_found(
     stem: str, inputs: Inputs, one: Callable[[str], None], rows: list[dict[str, Any]], as_json: bool
 ) -> None:
     try:
-        batch.run([f.path for f in inputs.found], one, inputs)
+        run([f.path for f in inputs.found], one, inputs)
     finally:
         rows.sort(key=lambda row: -row["clarity"])
         matches = [row for row in rows if row["gain"] is not None]

@@ -1,22 +1,34 @@
-"""`lincae info` and `verify`: what `.lat` files contain, where they came from, and whether they are intact."""
+"""`lincae info`, `verify` and `stats`: what `.lat` files contain, whether they are intact, and how loud files are."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
-from . import batch
-from .inputs import STDIO, gather, open_source
-from .messages import dumps
-from .options import as_json, command, files_from, lats, null
-from .types import format_time
+from .batch import run
+from .messages import dumps, failure, format_time, one_line, printable, table
+from .options import STDIO, argument, as_json, command, device, files_from, lats, model, null
+from .paths import ModelCache, decoded, gather, is_lat, open_source
 
 _COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "quality", "bytes", "model")
+if TYPE_CHECKING:
+    from lincae_core.measure import Measurement
+    from lincae_formats import LatReader
+
+_LOUDNESS = {
+    "file": "file",
+    "duration": "duration",
+    "peak_dbfs": "peak dBFS",
+    "rms_dbfs": "RMS dBFS",
+    "lufs": "LUFS",
+    "short_term_lufs": "short-term LUFS",
+}
 _MAX_POINTS = 6  # points of a curve that a history shows
 
 Entry = dict[str, Any]
@@ -43,7 +55,7 @@ def info(lats: tuple[str, ...], history: bool, level: bool, as_json: bool, files
     found = inputs.found
     rows: list[dict[str, Any]] = []
     try:
-        batch.run([f.path for f in found], lambda path: rows.append(_facts(path, level)), inputs=inputs)
+        run([f.path for f in found], lambda path: rows.append(_facts(path, level)), inputs=inputs)
     finally:
         # Also after failures: the other files' facts are still wanted.
         if as_json:
@@ -74,20 +86,7 @@ def verify(lats: tuple[str, ...], files_from: str | None, null: bool) -> None:
         check(open_source(path, "a .lat file"))
         click.echo(f"{printable(path)}: ok")
 
-    batch.run([f.path for f in inputs.found], one, inputs=inputs)
-
-
-def printable(path: str) -> str:
-    """A file name on one line. Bytes that are not UTF-8 are not control characters: they are printed as they are."""
-    return "".join(c if "\udc80" <= c <= "\udcff" else _one_line(c) for c in path)
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows of cells as aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    run([f.path for f in inputs.found], one, inputs=inputs)
 
 
 def _facts(path: str, level: bool) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def _text(key: str, value: Any) -> str:
 
 def _lines(row: dict[str, Any]) -> str:
     facts = [(_name(key), _text(key, value)) for key, value in row.items() if key not in ("tags", "history")]
-    facts += [(f"tag {key}", _one_line(value)) for key, value in row["tags"].items()]
+    facts += [(f"tag {key}", one_line(value)) for key, value in row["tags"].items()]
     facts += [("history" if i == 0 else "", _summary(entry)) for i, entry in enumerate(row["history"])]
     width = max(len(key) for key, _ in facts)
     return "\n".join(f"{key:<{width}}  {value}".rstrip() for key, value in facts)
@@ -179,9 +178,9 @@ def _summary(entry: Entry) -> str:
     """One entry of the history as a line: `mix a.lat, 0.5 * b.lat`."""
     operands = entry.get("operands")
     if isinstance(operands, list):
-        return _one_line(f"{entry['op']} " + ", ".join(_operand_summary(o) for o in operands))
+        return one_line(f"{entry['op']} " + ", ".join(_operand_summary(o) for o in operands))
     rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in ("op", "model_fingerprint"))
-    return _one_line(f"{entry['op']} {rest}")
+    return one_line(f"{entry['op']} {rest}")
 
 
 def _operand_summary(operand: Any) -> str:
@@ -189,12 +188,6 @@ def _operand_summary(operand: Any) -> str:
         return "?"
     name, factor = operand.get("name") or "?", operand.get("gain", 1)
     return str(name) if factor == 1 else f"{factor} * {name}"
-
-
-def _one_line(text: str) -> str:
-    from lincae_formats.errors import one_line
-
-    return one_line(text)
 
 
 # --- Trees
@@ -222,7 +215,7 @@ class Node:
 
 def draw(root: Branch) -> str:
     """The tree as text, a line for each branch; control characters are escaped."""
-    return "\n".join(_one_line(line) for line in (root.label, *_below(root, "")))
+    return "\n".join(one_line(line) for line in (root.label, *_below(root, "")))
 
 
 def _below(branch: Branch, indent: str) -> Iterator[str]:
@@ -353,3 +346,133 @@ def _gain(factor: float) -> str:
 
 def _clock(seconds: float) -> str:
     return format_time(round(seconds, 3))
+
+
+# --- stats
+
+
+@command(
+    "stats",
+    "lincae stats song.wav song.lat",
+    "lincae stats album/ --json",
+    "lincae stats latents/ --per-dimension > statistics.json",
+)
+@argument("files", "FILE...", "Audio or .lat files, folders, quoted globs, or - for stdin.")
+@click.option("--decode", is_flag=True, help="Decode .lat files and measure the audio, instead of estimating.")
+@click.option("--per-dimension", is_flag=True, help="Print mean and deviation of each latent dimension, as JSON.")
+@as_json
+@model("The model's file, where the model is not installed.")
+@device
+@files_from
+@null
+def stats(
+    files: tuple[str, ...],
+    decode: bool,
+    per_dimension: bool,
+    as_json: bool,
+    model: str | None,
+    device: str,
+    files_from: str | None,
+    null: bool,
+) -> None:
+    """Measure peak, RMS and loudness.
+
+    LUFS is the integrated loudness of ITU-R BS.1770, short-term the loudest 3 s; the peak is that of the samples. A
+    .lat file is not decoded: its RMS and loudness are estimated from the latents, marked ~, within about 0.1 LU; its
+    peak is not known. --decode measures exactly.
+    """
+    from lincae_core.audio import AUDIO_EXTENSIONS
+
+    suffixes = {".lat"} if per_dimension else {".lat", *AUDIO_EXTENSIONS}
+    kind = ".lat" if per_dimension else "audio or .lat"
+    inputs = gather(files, files_from, null, suffixes=suffixes, kind=kind, missing="lincae stats: FILE")
+    if per_dimension:
+        _print_dimensions([f.path for f in inputs.found])
+        return
+    models = ModelCache(device)
+    rows: list[dict[str, Any]] = []
+    try:
+        run(
+            [f.path for f in inputs.found],
+            lambda path: rows.append(_measured(path, models, model, decode)),
+            inputs=inputs,
+        )
+    finally:
+        # Also after failures: the other files' figures are still wanted.
+        if as_json:
+            click.echo(dumps(rows))
+        elif rows:
+            click.echo(
+                table([tuple(_LOUDNESS.values()), *(tuple(_cell(key, row) for key in _LOUDNESS) for row in rows)])
+            )
+
+
+def _print_dimensions(paths: list[str]) -> None:
+    from lincae_core.measure import dimension_statistics
+    from lincae_formats import LatReader
+
+    def readers() -> Iterator[LatReader]:
+        for path in paths:
+            with LatReader(open_source(path, "a .lat file")) as reader:
+                yield reader
+
+    click.echo(dumps(dimension_statistics(readers())))
+
+
+def _measured(path: str, models: ModelCache, model: str | None, decode: bool) -> dict[str, Any]:
+    from lincae_core.measure import measure_audio
+
+    with ExitStack() as stack:
+        if is_lat(path):
+            from lincae_formats import LatReader
+
+            reader = stack.enter_context(LatReader(open_source(path, "a .lat file")))
+            header = reader.header
+            facts = _row(path, header.duration, header.sample_rate, header.channels)
+            if decode:
+                return facts | _loudness(measure_audio(decoded(reader, models, model)), False)
+            return facts | _loudness(_estimate(reader, models, model), True)
+        from lincae_core.audio import AudioReader
+
+        audio = stack.enter_context(AudioReader(open_source(path, "audio or a .lat file")))
+        return _row(path, audio.duration, audio.sample_rate, audio.channels) | _loudness(measure_audio(audio), False)
+
+
+def _estimate(reader: LatReader, models: ModelCache, model: str | None) -> Measurement:
+    from lincae_core.measure import estimate
+
+    info = models.matching(reader.header, reader.name, model)
+    if info.loudness is None:
+        raise failure(f"{reader.name}: the model {info.name} has no table to estimate loudness by", "add --decode")
+    return estimate(reader, info.loudness)
+
+
+def _row(path: str, duration: float, sample_rate: int, channels: int) -> dict[str, Any]:
+    return {"file": path, "duration": duration, "sample_rate": sample_rate, "channels": channels}
+
+
+def _loudness(found: Measurement, estimated: bool) -> dict[str, Any]:
+    """The figures in dB; None for silence and for what is not known, as JSON has no infinity."""
+    from lincae_formats.signal import decibels
+
+    def finite(value: float) -> float | None:
+        return round(value, 3) if math.isfinite(value) else None
+
+    return {
+        "peak_dbfs": None if found.peak is None else finite(decibels(found.peak)),
+        "rms_dbfs": finite(decibels(found.rms)),
+        "lufs": finite(found.integrated),
+        "short_term_lufs": finite(found.short_term),
+        "estimated": estimated,
+    }
+
+
+def _cell(key: str, row: dict[str, Any]) -> str:
+    value = row[key]
+    if key == "file":
+        return printable(value) if value != STDIO else "<stdin>"
+    if key == "duration":
+        return format_time(round(value, 3))
+    if value is None:
+        return "-" if key == "peak_dbfs" and row["estimated"] else "silent"
+    return f"{'~' if row['estimated'] else ''}{value:.1f}"

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .arithmetic import stored_as
-from .inputs import STDIO, ModelCache, nearest
+from .batch import open_files
 from .inspect import draw
-from .latfiles import open_files
-from .messages import failure, say, say_clipped, usage_error
-from .options import argument, command, device, force, model, output, quality
-from .outputs import check_targets, open_target
-from .progress import Progress
-from .types import SUBTYPE
+from .messages import Progress, failure, say, say_clipped, usage_error
+from .options import STDIO, SUBTYPE, argument, command, device, force, model, output, quality
+from .paths import ModelCache, check_targets, nearest, open_target
 
 if TYPE_CHECKING:
     from lincae_core.arrangement.load import Loaded
@@ -220,7 +217,7 @@ def _lat_targets(results: list[_Result]) -> Iterator[list[Any]]:
 
 def _decode(pairs: list[tuple[str, str]], model: Any, subtype: str | None, force: bool) -> None:
     """Decodes `.lat` files to audio files."""
-    from lincae_core.models.transcode import decode_file
+    from lincae_core.models.codec import decode_file
 
     with Progress([target for _, target in pairs]) as progress:
         for lat, target in pairs:

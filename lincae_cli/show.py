@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from .inputs import ModelCache, decoded, is_lat, open_source
-from .messages import say, usage_error
-from .options import argument, command, device, force, model, output
-from .outputs import check_targets, open_target
-from .progress import Progress
-from .types import STDIO
+from .messages import Progress, say, usage_error
+from .options import STDIO, argument, command, device, force, model, output
+from .paths import ModelCache, check_targets, decoded, is_lat, open_source, open_target
 
 if TYPE_CHECKING:
     from lincae_core.demo import Summary
@@ -84,7 +81,7 @@ def _of_audio(
     reader = stack.enter_context(AudioReader(source))
     loaded = cache.load(info)
 
-    from lincae_core.models.transcode import encoded_blocks, encoded_header
+    from lincae_core.models.codec import encoded_blocks, encoded_header
 
     spectrum = spectrogram(reader, progress.bar(reader.name))
     blocks = (latents for latents, _ in encoded_blocks(loaded, reader))

@@ -8,7 +8,7 @@ import soundfile
 from cli_helpers import make_lat
 
 from lincae_core import load
-from lincae_core.models.transcode import decode_file, encode_file
+from lincae_core.models.codec import decode_file, encode_file
 from lincae_formats import LatError, LatReader, LincaeError, read_lat
 
 

@@ -7,7 +7,7 @@ import pytest
 from cli_helpers import listing
 
 from lincae_core import load
-from lincae_core.models.transcode import encode_file
+from lincae_core.models.codec import encode_file
 from lincae_formats import TargetExistsError, verify
 
 

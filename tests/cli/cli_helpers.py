@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lincae_cli.records import LIST
+from lincae_cli.batch import LIST
 from lincae_formats import Header, Latents, write_lat
 
 ROOT = Path(__file__).parents[2]

@@ -349,9 +349,9 @@ def test_a_log_has_a_line_for_each_file(cli, library):
 
 
 def test_many_operands_are_mixed_without_opening_them_all(cli, monkeypatch):
-    import lincae_cli.latfiles
+    import lincae_cli.batch
 
-    monkeypatch.setattr(lincae_cli.latfiles, "open_files", lambda files: 7)
+    monkeypatch.setattr(lincae_cli.batch, "open_files", lambda files: 7)
     parts = [make_lat(cli.folder / f"{i:02}.lat", i, num_samples=5000 + 1000 * i) for i in range(30)]
     names = [f"{i:02}.lat" for i in range(30)]
     cli.ok("mix", *(f"{name}:0.1" for name in names), "-o", "all.lat")

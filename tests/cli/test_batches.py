@@ -12,8 +12,8 @@ import click
 import pytest
 from cli_helpers import environment, make_lat
 
-from lincae_cli import batch, outputs, workers
-from lincae_cli.inputs import gather, left_out
+from lincae_cli import batch, paths, workers
+from lincae_cli.paths import gather, left_out
 from lincae_formats import LincaeError, TargetExistsError, UsageError
 
 
@@ -26,7 +26,7 @@ def gathered(*operands, listed=None, nul=False, others=()):
 def plan(*operands, output=None, force=False, listed=None, nul=False, keep_extension=False):
     """Jobs of an encode as (source, target) pairs."""
     inputs = gathered(*operands, listed=listed, nul=nul)
-    jobs = outputs.plan(inputs, output, new_suffix=".lat", force=force, keep_extension=keep_extension)
+    jobs = paths.plan(inputs, output, new_suffix=".lat", force=force, keep_extension=keep_extension)
     assert inputs.failures == []
     return [(job.source, job.target) for job in jobs]
 
@@ -72,7 +72,7 @@ def test_two_inputs_for_one_output_are_named_and_the_others_are_done(tree):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
     inputs = gathered("in")
-    jobs = outputs.plan(inputs, "x", new_suffix=".lat", force=False)
+    jobs = paths.plan(inputs, "x", new_suffix=".lat", force=False)
     assert [(job.source, job.target) for job in jobs] == [("in/deep/b.FLAC", "x/deep/b.lat")]
     (error,) = inputs.failures
     assert str(error).startswith("in/a.flac and in/a.wav would both be written to x/a.lat; add --keep-extension")
@@ -100,7 +100,7 @@ def test_an_existing_target_is_refused_at_once_and_in_a_batch_left_to_its_turn(t
         plan("one.wav")
     Path("in/a.lat").touch()
     with pytest.raises(TargetExistsError, match=r"a.lat and 1 more exist already"):
-        outputs.check_targets(["in/a.lat", "one.lat"], ["x", "y"], False)
+        paths.check_targets(["in/a.lat", "one.lat"], ["x", "y"], False)
     assert len(plan("one.wav", force=True)) == 1
     assert len(plan("one.wav", "in")) == 3
 

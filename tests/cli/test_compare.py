@@ -12,7 +12,7 @@ from cli_helpers import make_lat
 from lincae_cli.app import main
 from lincae_core.compare import compare
 from lincae_core.evaluation import metrics
-from lincae_core.models.transcode import AudioArray
+from lincae_core.models.codec import AudioArray
 from lincae_formats import IncompatibleError
 
 

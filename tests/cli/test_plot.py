@@ -11,7 +11,7 @@ import soundfile
 from cli_helpers import make_lat
 
 from lincae_cli.app import main
-from lincae_core.models.transcode import AudioArray
+from lincae_core.models.codec import AudioArray
 from lincae_core.plot import COLUMNS, ROWS, draw, latent_picture, row_hz, spectrogram
 from lincae_formats import Header
 

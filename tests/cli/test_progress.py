@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from lincae_cli.app import main
-from lincae_cli.progress import Progress
+from lincae_cli.messages import Progress
 
 
 class Terminal(io.StringIO):

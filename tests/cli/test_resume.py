@@ -13,7 +13,7 @@ import soundfile
 from cli_helpers import environment
 
 from lincae_cli.app import main
-from lincae_cli.records import LIST
+from lincae_cli.batch import LIST
 from lincae_formats import gain, read_lat, write_lat
 
 FILES = 200
