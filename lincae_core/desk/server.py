@@ -230,7 +230,7 @@ class Page:
         self._wake = asyncio.Event()
         self._moves: deque[state.Move] = deque(maxlen=256)
         self._start: int | None = None  # sample of the song from which to play anew
-        self._playing = self._recording = False
+        self._welcomed = self._playing = self._recording = False
         self._generation = self._move = self._heard = 0
         self._heard_at = time.monotonic()
         self._cost = 0.06  # s that the first sound after a move takes
@@ -238,7 +238,9 @@ class Page:
         self._player: Player
 
     def tell(self, what: dict[str, Any] | bytes) -> None:
-        """Sends a message; a page that does not read is cut off."""
+        """Sends a message, once the page was welcomed; one that does not read is cut off."""
+        if not self._welcomed:
+            return
         try:
             self._words.put_nowait(what)
         except asyncio.QueueFull:
@@ -249,7 +251,7 @@ class Page:
         """Serves the page until it goes away."""
         self._player = await to_thread.run_sync(self._server.player)
         try:
-            self._revision = self._desk.revision
+            self._revision, self._welcomed = self._desk.revision, True
             self.tell(self._welcome())
             async with create_task_group() as group:
 
