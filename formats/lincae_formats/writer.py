@@ -157,17 +157,17 @@ class LatWriter:
         frames, chunk = self.header.frames, self.header.chunk_frames
         for at in range(0, frames, chunk):
             stop = min(at + chunk, frames)
-            for channel in range(self.header.channels):
-                raw = reader.chunks["latents"].raw(channel, 0, at // chunk)
-                with self._errors():
+            with self._errors():
+                for channel in range(self.header.channels):
+                    raw = reader.chunks["latents"].raw(channel, 0, at // chunk)
                     self._latents.write_direct_chunk((channel, 0, at), raw)
-            for key, rows in self._rows.items():
-                if key != "scale" and key in reader.chunks:
-                    rows.copy(reader.chunks[key], stop)
-                    continue
-                scales = (scale or reader.scale)(at, stop) if key == "scale" else None
-                with self._errors():
-                    self._put(key, scales, stop - at)
+                for key, rows in self._rows.items():
+                    if key == "scale":
+                        self._put(key, (scale or reader.scale)(at, stop), stop - at)
+                    elif key in reader.chunks:
+                        rows.copy(reader.chunks[key], stop)
+                    else:
+                        self._put(key, None, stop - at)
         self._levels_known = reader.levels_known
         self._appended = self._written = frames
 
