@@ -4,41 +4,41 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .batch import check_output, each, note_position, opened, rounded, write
+from .batch import check_output, lats_to_lats, note_position, opened, rounded, write
 from .messages import dumps, failure, format_time, usage_error
 from .options import (
     DECIBELS,
     FACTOR,
     OPERAND,
     POINTS,
-    BatchOptions,
     OneOf,
     Operand,
     argument,
     as_json,
-    batch_options,
     command,
     force,
     lat_output,
-    lats,
     output,
     quality,
     sample_rate,
-)
+)  # fmt: skip
 from .paths import open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from lincae_formats import LatReader
     from lincae_formats.algebra import Gain
-    from lincae_formats.header import Position
     from lincae_formats.signal import Signal
+
+    from .batch import Each
 
 parts = argument(
     "parts",
@@ -71,13 +71,9 @@ whole = argument("whole", "MIX", "The .lat file to subtract from, or - for stdin
 @sample_rate
 @force
 def mix(
-    operands: tuple[Operand, ...],
-    output: str | None,
-    length: str,
-    quality: str | None,
-    sample_rate: int | None,
+    operands: tuple[Operand, ...], output: str | None, length: str, quality: str | None, sample_rate: int | None,
     force: bool,
-) -> None:
+) -> None:  # fmt: skip
     """Mix .lat files: add them.
 
     Start times are rounded to latent frames (93 ms); a note says so. Audio before time 0 is cut off. Mono files are
@@ -90,10 +86,9 @@ def mix(
     from lincae_formats import algebra
 
     with opened(names) as signals:
-        places = _places(signals, operands)
-        gains, offsets = [operand.gain for operand in operands], [place.frame for place in places]
+        gains, offsets, note_rounding = _placed(signals, operands)
         result = algebra.mix(signals, gains, offsets=offsets, length=length, sample_rate=sample_rate)
-        _note_rounding(signals, places)
+        note_rounding()
         write(stored_as(result, quality), target, force)
 
 
@@ -103,21 +98,13 @@ def mix(
     "lincae gain stems/ --factor 0.5 -o quieter/",
     'lincae gain song.lat --curve "0:-inf 2:0dB 58:0dB 60:-inf" -o shaped.lat',
 )
-@lats
 @click.option("--db", type=DECIBELS, metavar="X", help="Gain in decibels: -6 halves the amplitude, -inf is silence.")
 @click.option("--factor", type=FACTOR, metavar="A", help="Gain as a factor; may be negative or 0.")
 @click.option("--curve", type=POINTS, metavar="POINTS", help='Gain over time, as TIME:GAIN points: "0:-inf 2:0dB".')
 @click.option("--lines", type=OneOf("factor", "db"), default="factor", help="Unit in which a curve is interpolated.")
-@lat_output
-@batch_options
+@lats_to_lats
 def gain(
-    lats: tuple[str, ...],
-    db: float | None,
-    factor: float | None,
-    curve: list[tuple[float, float]] | None,
-    lines: str,
-    output: str | None,
-    batch: BatchOptions,
+    db: float | None, factor: float | None, curve: list[tuple[float, float]] | None, lines: str, each: Each
 ) -> None:
     """Change the volume of .lat files.
 
@@ -128,21 +115,19 @@ def gain(
 
     from lincae_formats import algebra
 
-    each(lambda reader, _: (algebra.gain(reader, by), []), lats, output, batch)
+    each(lambda reader, _: (algebra.gain(reader, by), []))
 
 
 @command("invert", "lincae invert vocals.lat -o inverted.lat")
-@lats
-@lat_output
-@batch_options
-def invert(lats: tuple[str, ...], output: str | None, batch: BatchOptions) -> None:
+@lats_to_lats
+def invert(each: Each) -> None:
     """Invert the polarity of .lat files. Same as gain --factor -1.
 
     A file mixed with its inverse is silence.
     """
     from lincae_formats import algebra
 
-    each(lambda reader, _: (algebra.gain(reader, -1.0), []), lats, output, batch)
+    each(lambda reader, _: (algebra.gain(reader, -1.0), []))
 
 
 @command(
@@ -152,54 +137,40 @@ def invert(lats: tuple[str, ...], output: str | None, batch: BatchOptions) -> No
 )
 @whole
 @parts
-@lat_output
 @quality
 @sample_rate
-@batch_options(lists=False)
-def subtract(
-    whole: str,
-    parts: tuple[Operand, ...],
-    output: str | None,
-    quality: str | None,
-    sample_rate: int | None,
-    batch: BatchOptions,
-) -> None:
+@lats_to_lats(lists=False, named=False)
+def subtract(whole: str, parts: tuple[Operand, ...], quality: str | None, sample_rate: int | None, each: Each) -> None:
     """Subtract .lat files from a mix.
 
     The result is as long as the mix. Start times are rounded to latent frames (93 ms); a note says so. If MIX and the
     PARTs are folders, files of the same name are subtracted from each other.
     """
     if os.path.isdir(whole):
-        _subtract_folders(whole, parts, output, quality, sample_rate, batch)
+        _subtract_folders(whole, parts, quality, sample_rate, each)
         return
-    if batch.log_json:
+    if each.batch.log_json:
         raise usage_error("lincae subtract: --log is for folders", "remove it")
     names = [whole, *(part.path for part in parts)]
-    target = check_output(names, output, batch.force, "subtract")
+    target = check_output(names, each.output, each.batch.force, "subtract")
 
     from lincae_formats import algebra
 
     with opened(names) as (first, *rest):
-        places = _places(rest, parts)
-        gains, offsets = [part.gain for part in parts], [place.frame for place in places]
+        gains, offsets, note_rounding = _placed(rest, parts)
         result = algebra.subtract(first, rest, gains, offsets=offsets, sample_rate=sample_rate)
-        _note_rounding(rest, places)
-        write(stored_as(result, quality), target, batch.force)
+        note_rounding()
+        write(stored_as(result, quality), target, each.batch.force)
 
 
 def _subtract_folders(
-    whole: str,
-    parts: tuple[Operand, ...],
-    output: str | None,
-    quality: str | None,
-    sample_rate: int | None,
-    batch: BatchOptions,
+    whole: str, parts: tuple[Operand, ...], quality: str | None, sample_rate: int | None, each: Each
 ) -> None:
     for part in parts:
         if not os.path.isdir(part.path):
             hint = "name a folder with a part for each mix" if os.path.exists(part.path) else f"see: ls {whole}"
             raise failure(f"{whole} is a folder, {part.path} is not", hint)
-        if output is not None and os.path.realpath(output) == os.path.realpath(part.path):
+        if each.output is not None and os.path.realpath(each.output) == os.path.realpath(part.path):
             raise usage_error(f"{part.path} is an input and cannot be the output too", "give another -o")
     gains = [part.gain for part in parts]
 
@@ -217,12 +188,10 @@ def _subtract_folders(
         places = [r.header.offset(part.offset, r.name) for r, part in zip(readers, parts, strict=True)]
         offsets = [place.frame for place in places]
         result = algebra.subtract(mixture, readers, gains, offsets=offsets, sample_rate=sample_rate)
-        notes = [
-            rounded(f"{part.path} at", place) for part, place in zip(parts, places, strict=True) if not place.exact
-        ]
-        return stored_as(result, quality), notes
+        noted = [(f"{part.path} at", place) for part, place in zip(parts, places, strict=True) if not place.exact]
+        return stored_as(result, quality), [rounded(*note) for note in noted]
 
-    each(make, (whole,), output, batch, beside=parts_of)
+    replace(each, lats=(whole,))(make, beside=parts_of)
 
 
 @command(
@@ -254,10 +223,9 @@ def residual(
 
     with opened(names) as (first, *rest):
         before = Meter(first)
-        places = _places(rest, parts)
-        gains, offsets = [part.gain for part in parts], [place.frame for place in places]
+        gains, offsets, note_rounding = _placed(rest, parts)
         left = Meter(algebra.subtract(before, rest, gains, offsets=offsets, sample_rate=sample_rate))
-        _note_rounding(rest, places)
+        note_rounding()
         if output is None:
             left.read_all()
         else:
@@ -285,7 +253,6 @@ def residual(
     "lincae channels guitar.lat --pan -0.5 -o left.lat",
     'lincae channels song.lat --remix "1v0.5,2v0.5 1,2i" -o mid-side.lat',
 )
-@lats
 @click.option("--mono", is_flag=True, help="Average all channels.")
 @click.option("--swap", is_flag=True, help="Exchange left and right.")
 @click.option("--pick", metavar="N,...", help="Keep these channels, counted from 1, in this order: 2, or 2,1.")
@@ -301,22 +268,8 @@ def residual(
     metavar="SPEC",
     help='sox\'s remix notation: "1,2" averages, "2 1" swaps, "1v0.5 2i", "-" is all, 0 is none.',
 )
-@lat_output
-@batch_options
-def channels(
-    lats: tuple[str, ...],
-    mono: bool,
-    swap: bool,
-    pick: str | None,
-    gains: str | None,
-    pan: str | None,
-    balance: str | None,
-    mid_side: bool,
-    left_right: bool,
-    remix: str | None,
-    output: str | None,
-    batch: BatchOptions,
-) -> None:
+@lats_to_lats
+def channels(each: Each, **given: str | bool | None) -> None:
     """Change the channels of .lat files.
 
     Each output channel is a sum of input channels times gains, so everything here is exact in the latents; picking,
@@ -324,11 +277,7 @@ def channels(
     input channels such as 1, 1-3 or 1,2, with v0.5 (factor), p-6 (dB) or i (inverted) after the number; several
     without a factor are averaged.
     """
-    given = {
-        "--mono": mono, "--swap": swap, "--pick": pick, "--gains": gains, "--pan": pan, "--balance": balance,
-        "--mid-side": mid_side, "--left-right": left_right, "--remix": remix,
-    }  # fmt: skip
-    chosen = [(option, value) for option, value in given.items() if value not in (None, False)]
+    chosen = [(f"--{name.replace('_', '-')}", value) for name, value in given.items() if value not in (None, False)]
     if not chosen:
         raise usage_error("lincae channels: nothing to do", "add --mono, --swap, --pan 0.5, or another; see --help")
     if len(chosen) > 1:
@@ -352,7 +301,7 @@ def channels(
             raise failure(f"{reader.name} {e}", "see: lincae channels --help") from None
         return remixed(reader, matrix), []
 
-    each(make, lats, output, batch)
+    each(make)
 
 
 def stored_as(signal: Signal, quality: str | None) -> Signal:
@@ -402,11 +351,12 @@ def _chosen_gain(
         raise usage_error(f"--curve: {e.message}", e.hint) from e
 
 
-def _places(signals: list[Signal], operands: tuple[Operand, ...]) -> list[Position]:
-    """The frames at which operands begin."""
-    return [s.header.offset(operand.offset, s.name) for s, operand in zip(signals, operands, strict=True)]
+def _placed(signals: list[Signal], operands: tuple[Operand, ...]) -> tuple[list[float], list[int], Callable[[], None]]:
+    """The factors, the frames at which operands begin, and what prints notes where times were rounded."""
+    places = [s.header.offset(operand.offset, s.name) for s, operand in zip(signals, operands, strict=True)]
 
+    def note_rounding() -> None:
+        for signal, place in zip(signals, places, strict=True):
+            note_position(f"{signal.name} at", place)
 
-def _note_rounding(signals: list[Signal], places: list[Position]) -> None:
-    for signal, place in zip(signals, places, strict=True):
-        note_position(f"{signal.name} at", place)
+    return [operand.gain for operand in operands], [place.frame for place in places], note_rounding

@@ -8,6 +8,7 @@ between the two leaves a whole file: it is finished if it is not the one that wa
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -22,7 +23,8 @@ import click
 
 from . import messages
 from .messages import FULL, Progress, failure, format_time, usage_error
-from .options import BATCH_PARAMETERS, STDIO, BatchOptions
+from .options import BATCH_PARAMETERS, STDIO, BatchOptions, batch_options, lat_output
+from .options import lats as lats_argument
 from .paths import Inputs, Job, check_targets, gather, make_folder, open_source, open_target, plan
 
 if TYPE_CHECKING:
@@ -42,45 +44,66 @@ _Stamp = list[int] | None  # size and mtime, ns
 # --- from .lat to .lat
 
 
-def each(
-    make: Make,
-    lats: Sequence[str],
-    output: str | None,
-    batch: BatchOptions,
-    *,
-    beside: Callable[[str], Sequence[str]] = lambda path: (),
-) -> None:
-    """Writes one `.lat` for each that is named: files, folders, lists, or a pipe.
+def lats_to_lats(function: Callable[..., None] | None = None, *, lists: bool = True, named: bool = True) -> Any:
+    """Declares a command's LATs, `--output` and batch options; its function gets `each` in their place.
+
+    `each(make)` writes one `.lat` for each that is named. `make`, called with an open file and an exit stack for others
+    that it opens, returns the signal to write and notes for the user, each of which is printed once. `beside` tells
+    from the name of a file those of the others that its result is made from.
 
     Args:
-        make: From an open file to the signal to write and notes for the user; other files that it opens go on the
-            stack, which is closed after the write. Each note is printed once.
-        lats, output, batch: The command line's.
-        beside: From the name of a file to those of the other files that its result is made from.
+        function: The command's function.
+        lists: Whether the command takes names from a list.
+        named: Whether its files are the argument LATs; else it passes them to `each` itself.
     """
-    command = str(click.get_current_context().info_name)
-    operands, output = split_output(lats, output)
-    inputs = gather(
-        operands, batch.files_from, batch.null, suffixes={".lat"}, kind=".lat", missing=f"lincae {command}: LAT"
-    )
-    output = check_name(output, command)
-    planned = plan(inputs, output, new_suffix=".lat", force=batch.force)
-    jobs = [replace(job, beside=tuple(beside(job.source))) for job in planned]
+    if function is None:
+        return functools.partial(lats_to_lats, lists=lists, named=named)
+    inner = function
 
-    def do(job: Job, overwrite: bool) -> Report:
-        from lincae_formats import LatReader
+    @functools.wraps(inner)
+    def bundled(output: str | None, batch: BatchOptions, lats: Sequence[str] = (), **given: Any) -> None:
+        inner(each=Each(lats, output, batch), **given)
 
-        began = time.monotonic()
-        with ExitStack() as stack, LatReader(open_source(job.source, "a .lat file")) as reader:
-            result, notes = make(reader, stack)
-            write(result, job.target, overwrite)
-            header = result.header
-        return Report(header.duration, time.monotonic() - began, header.channels, header.sample_rate, tuple(notes))
+    declared: Any = lat_output(batch_options(bundled, lists=lists))
+    return lats_argument(declared) if named else declared
 
-    from lincae_formats.files import synced_once
 
-    with synced_once(), Progress([job.source for job in jobs], duration, quiet=batch.log_json) as progress:
-        write_all(jobs, do, batch, inputs, kind="a .lat file", progress=progress, processes=True)
+@dataclass(frozen=True)
+class Each:
+    """What `lats_to_lats` read: files, output and the options of a batch."""
+
+    lats: Sequence[str]
+    output: str | None
+    batch: BatchOptions
+
+    def __call__(self, make: Make, beside: Callable[[str], Sequence[str]] = lambda path: ()) -> None:
+        """Writes a result for each file."""
+        command = str(click.get_current_context().info_name)
+        operands, output = split_output(self.lats, self.output)
+        inputs = gather_lats(operands, self.batch.files_from, self.batch.null)
+        planned = plan(inputs, check_name(output, command), new_suffix=".lat", force=self.batch.force)
+        jobs = [replace(job, beside=tuple(beside(job.source))) for job in planned]
+
+        def do(job: Job, overwrite: bool) -> Report:
+            from lincae_formats import LatReader
+
+            began = time.monotonic()
+            with ExitStack() as stack, LatReader(open_source(job.source, "a .lat file")) as reader:
+                result, notes = make(reader, stack)
+                write(result, job.target, overwrite)
+                h = result.header
+            return Report(h.duration, time.monotonic() - began, h.channels, h.sample_rate, tuple(notes))
+
+        from lincae_formats.files import synced_once
+
+        with synced_once(), Progress([job.source for job in jobs], duration, self.batch.log_json) as progress:
+            write_all(jobs, do, self.batch, inputs, kind="a .lat file", progress=progress, processes=True)
+
+
+def gather_lats(lats: Sequence[str], files_from: str | None = None, nul: bool = False) -> Inputs:
+    """The `.lat` files that are named."""
+    missing = f"lincae {click.get_current_context().info_name}: LAT"
+    return gather(lats, files_from, nul, suffixes={".lat"}, kind=".lat", missing=missing)
 
 
 def split_output(operands: Sequence[str], output: str | None) -> tuple[list[str], str | None]:

@@ -66,7 +66,7 @@ def encode(
     _check_direction(operands, output)
 
     from lincae_core.audio import AUDIO_EXTENSIONS, SNDFILE_EXTENSIONS
-    from lincae_core.audio.ffmpeg import has_ffmpeg
+    from lincae_core.audio.containers import has_ffmpeg
 
     suffixes = AUDIO_EXTENSIONS if has_ffmpeg() else SNDFILE_EXTENSIONS
     inputs = gather(

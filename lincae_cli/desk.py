@@ -60,8 +60,8 @@ def desk(
         raise failure("lincae desk needs starlette and uvicorn", "pip install 'lincae[desk]'") from None
 
     loaded, folder, target = _load(inputs, output)
-    if output is not None and not read_only:
-        check_targets([output], [], force)
+    if not read_only and (output is not None or not _is_arrangement(inputs)):
+        check_targets([str(target)], [], force)
 
     import torch
 
@@ -76,7 +76,7 @@ def desk(
     models = ModelCache(device)
     loaded_model = models.load(models.matching(header, inputs[0], model))
     torch.set_num_threads(1)  # a few frames at a time: threads that wait for each other cost more than they do
-    state = Desk(loaded, folder, target, outside, force or (output is None and _is_arrangement(inputs)))
+    state = Desk(loaded, folder, target, outside, overwrite=True)
     files = open_files(len(loaded.song.tracks) * 2)
     server = Server(state, loaded_model, read_only=read_only, open_files=files)
 

@@ -6,31 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .batch import beyond, check_output, each, note_position, opened, rounded, write
+from .batch import beyond, check_output, lats_to_lats, note_position, opened, rounded, write
 from .messages import say, usage_error
-from .options import (
-    DURATION,
-    OFFSET,
-    TIME,
-    BatchOptions,
-    OneOf,
-    Whole,
-    argument,
-    batch_options,
-    command,
-    force,
-    lat_output,
-    lats,
-    quality,
-    sample_rate,
-)
+from .options import DURATION, OFFSET, TIME, OneOf, Whole, argument, command, force, lat_output, quality, sample_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from lincae_formats import LatReader
     from lincae_formats.header import Header, Position
     from lincae_formats.signal import Signal
+
+    from .batch import Each
+    from .options import Function
 
     Made = tuple[Signal, list[str]]
 
@@ -43,28 +32,21 @@ SHAPES_HELP = (
 in_order = argument("lats", "LAT...", "Files, or - for stdin, in order.", required=True)
 
 
+def _time(*names: str, help: str, type: click.ParamType = TIME) -> Callable[[Function], Function]:
+    return click.option(*names, type=type, metavar="TIME", help=help)
+
+
 @command(
     "slice",
     "lincae slice song.lat --start 1:00 --end 1:10 -o chorus.lat",
     "lincae slice song.lat --start -10 -o ending.lat",
     "lincae slice album/ --duration 30 -o previews/",
 )
-@lats
-@click.option(
-    "--start", type=OFFSET, metavar="TIME", help="First second to keep: 83.5, 1:23.5 or 90s; -10 counts from the end."
-)
-@click.option("--end", type=OFFSET, metavar="TIME", help="Where to stop; -10 counts from the end.")
-@click.option("--duration", type=DURATION, metavar="TIME", help="How much to keep, instead of --end.")
-@lat_output
-@batch_options
-def slice_(
-    lats: tuple[str, ...],
-    start: float | None,
-    end: float | None,
-    duration: float | None,
-    output: str | None,
-    batch: BatchOptions,
-) -> None:
+@_time("--start", help="First second to keep: 83.5, 1:23.5 or 90s; -10 counts from the end.", type=OFFSET)
+@_time("--end", help="Where to stop; -10 counts from the end.", type=OFFSET)
+@_time("--duration", help="How much to keep, instead of --end.", type=DURATION)
+@lats_to_lats
+def slice_(start: float | None, end: float | None, duration: float | None, each: Each) -> None:
     """Cut a part out of .lat files.
 
     Both ends are rounded to latent frames (93 ms); a note says so. To cut at an exact sample, use lincae decode with
@@ -82,14 +64,13 @@ def slice_(
     def make(reader: LatReader, _: ExitStack) -> Made:
         header, name = reader.header, reader.name
         first, last = header.absolute(start, end, duration, name)
-        span = header.span(first, last, name, beyond=True)
         notes = [] if first is None else _note("--start", header.nearest(first, name))
         if last is not None and last < header.duration:
             notes += _note("--end" if duration is None else "the end", header.nearest(last, name))
         notes += beyond("--end" if duration is None else "--duration", header, last)
-        return algebra.cut(reader, *span), notes
+        return algebra.cut(reader, *header.span(first, last, name, beyond=True)), notes
 
-    each(make, lats, output, batch)
+    each(make)
 
 
 @command(
@@ -97,17 +78,11 @@ def slice_(
     "lincae pad song.lat --before 2 --after 5 -o padded.lat",
     "lincae pad loops/ --to 30 -o padded/",
 )
-@lats
-@click.option(
-    "--before", type=TIME, metavar="TIME", default="0", show_default=False, help="Silence to add at the beginning."
-)
-@click.option("--after", type=TIME, metavar="TIME", default="0", show_default=False, help="Silence to add at the end.")
-@click.option("--to", type=DURATION, metavar="TIME", help="Add silence at the end up to this length.")
-@lat_output
-@batch_options
-def pad(
-    lats: tuple[str, ...], before: float, after: float, to: float | None, output: str | None, batch: BatchOptions
-) -> None:
+@_time("--before", help="Silence to add at the beginning.")
+@_time("--after", help="Silence to add at the end.")
+@_time("--to", help="Add silence at the end up to this length.", type=DURATION)
+@lats_to_lats
+def pad(before: float | None, after: float | None, to: float | None, each: Each) -> None:
     """Add silence at the beginning or the end of .lat files.
 
     Silence at the beginning is rounded to latent frames (93 ms); a note says so. Silence at the end is exact.
@@ -120,19 +95,17 @@ def pad(
     from lincae_formats import algebra
 
     def make(reader: LatReader, _: ExitStack) -> Made:
-        position = reader.header.offset(before, reader.name)
-        rest = after if to is None else max(0.0, to - reader.header.duration - position.seconds)
+        position = reader.header.offset(before or 0.0, reader.name)
+        rest = (after or 0.0) if to is None else max(0.0, to - reader.header.duration - position.seconds)
         return algebra.pad(reader, position.frame, rest), _note("--before", position)
 
-    each(make, lats, output, batch)
+    each(make)
 
 
 @command("repeat", "lincae repeat loop.lat --times 8 -o long.lat")
-@lats
 @click.option("--times", type=Whole(1, 100_000), metavar="N", help="How often it is heard.")
-@lat_output
-@batch_options
-def repeat(lats: tuple[str, ...], times: int | None, output: str | None, batch: BatchOptions) -> None:
+@lats_to_lats
+def repeat(times: int | None, each: Each) -> None:
     """Repeat .lat files.
 
     A file that ends within a latent frame (93 ms) is followed by silence up to the end of that frame; a note says so.
@@ -143,10 +116,7 @@ def repeat(lats: tuple[str, ...], times: int | None, output: str | None, batch: 
 
     from lincae_formats import algebra
 
-    def make(reader: LatReader, _: ExitStack) -> Made:
-        return algebra.repeat(reader, times), _gap_notes([(reader.name, reader.header)]) if times > 1 else []
-
-    each(make, lats, output, batch)
+    each(lambda file, _: (algebra.repeat(file, times), _gap_notes([(file.name, file.header)]) if times > 1 else []))
 
 
 @command("concat", "lincae concat intro.lat song.lat outro.lat -o show.lat")
@@ -178,21 +148,16 @@ def concat(lats: tuple[str, ...], output: str | None, sample_rate: int | None, f
     "lincae crossfade 01.lat 02.lat 03.lat --over 5 --shape s-curve -o set.lat",
 )
 @in_order
-@click.option("--over", type=DURATION, metavar="TIME", help="How long both are heard.")
+@_time("--over", help="How long both are heard.", type=DURATION)
 @click.option("--shape", type=SHAPES, default="sine", help=SHAPES_HELP)
 @lat_output
 @quality
 @sample_rate
 @force
 def crossfade(
-    lats: tuple[str, ...],
-    over: float | None,
-    shape: str,
-    output: str | None,
-    quality: str | None,
-    sample_rate: int | None,
-    force: bool,
-) -> None:
+    lats: tuple[str, ...], over: float | None, shape: str, output: str | None, quality: str | None,
+    sample_rate: int | None, force: bool,
+) -> None:  # fmt: skip
     """Join .lat files with crossfades.
 
     Each file fades in while the one before it fades out. Start times are rounded to latent frames (93 ms); a note says
@@ -220,11 +185,9 @@ def crossfade(
     "lincae shift vocals.lat --by 1:23.5 -o later.lat",
     "lincae shift takes/ --by -2.5 -o trimmed/",
 )
-@lats
-@click.option("--by", type=OFFSET, metavar="TIME", help="How much later; negative is earlier: -2.5.")
-@lat_output
-@batch_options
-def shift(lats: tuple[str, ...], by: float | None, output: str | None, batch: BatchOptions) -> None:
+@_time("--by", help="How much later; negative is earlier: -2.5.", type=OFFSET)
+@lats_to_lats
+def shift(by: float | None, each: Each) -> None:
     """Move .lat files in time.
 
     Later puts silence in front; earlier cuts the beginning off. The time is rounded to latent frames (93 ms); a note
@@ -239,26 +202,17 @@ def shift(lats: tuple[str, ...], by: float | None, output: str | None, batch: Ba
         position = reader.header.offset(by, reader.name)
         return algebra.shift(reader, position.frame), _note("--by", position)
 
-    each(make, lats, output, batch)
+    each(make)
 
 
 @command(
     "fade", "lincae fade song.lat --in 2 --out 5 -o faded.lat", "lincae fade loops/ --out 0.5 --shape exp -o soft/"
 )
-@lats
-@click.option("--in", "fade_in", type=TIME, metavar="TIME", help="Length of a fade-in at the beginning.")
-@click.option("--out", "fade_out", type=TIME, metavar="TIME", help="Length of a fade-out at the end.")
+@_time("--in", "fade_in", help="Length of a fade-in at the beginning.")
+@_time("--out", "fade_out", help="Length of a fade-out at the end.")
 @click.option("--shape", type=SHAPES, default="linear", help=SHAPES_HELP)
-@lat_output
-@batch_options
-def fade(
-    lats: tuple[str, ...],
-    fade_in: float | None,
-    fade_out: float | None,
-    shape: str,
-    output: str | None,
-    batch: BatchOptions,
-) -> None:
+@lats_to_lats
+def fade(fade_in: float | None, fade_out: float | None, shape: str, each: Each) -> None:
     """Fade .lat files in and out.
 
     Fades are evaluated at the middle of each latent frame (93 ms); the decoder smooths the steps.
@@ -273,7 +227,7 @@ def fade(
         result = algebra.gain(reader, Fade(reader.header.duration, rise, fall, shape))
         return result, _fade_notes(reader.header, {"--in": rise, "--out": fall})
 
-    each(make, lats, output, batch)
+    each(make)
 
 
 def _note(option: str, position: Position) -> list[str]:
