@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -369,11 +369,16 @@ def flat_table(model: Autoencoder) -> Mapping[str, np.ndarray] | None:
 
 
 def overview(
-    loaded: Loaded, folder: Path, allow_outside: bool, flat: Mapping[str, np.ndarray] | None, columns: int = 1200
+    loaded: Loaded,
+    folder: Path,
+    allow_outside: bool,
+    flat: Mapping[str, np.ndarray] | None,
+    pause: Callable[[float], None],
+    columns: int = 1200,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The level of each track before its fader over the whole song, for a picture: name and dB `[columns]`.
 
-    Reads every file once, in constant memory.
+    Reads every file once, in constant memory. `pause` is told how long each small piece of work took, s.
     """
     with Pool(4) as pool:
         song = Song(loaded, folder, pool, allow_outside)
@@ -384,9 +389,10 @@ def overview(
             sums, size = np.zeros(columns), 64
             for start in range(max(0, -begin), min(signal.header.frames, frames - begin), size):
                 stop = min(start + size, signal.header.frames, frames - begin)
+                began = time.monotonic()
                 at = (np.arange(start, stop) + begin) * columns // frames
                 np.maximum.at(sums, at, power(signal, start, stop, flat))
-                time.sleep(0)  # others want the interpreter, too
+                pause(time.monotonic() - began)
             yield name, 10 * np.log10(np.maximum(sums, 10 ** (SILENT / 10)))
 
 
@@ -404,7 +410,7 @@ def write(loaded: Loaded, folder: Path, allow_outside: bool, model: Autoencoder,
     Raises:
         LincaeError: every track is muted, or the file cannot be written.
     """
-    from lincae_core.models.transcode import decode_file
+    from lincae_core.models.codec import decode_file
     from lincae_formats import write_lat
 
     with Pool() as pool:

@@ -161,8 +161,13 @@ class Server:
     def _measure(self, loop: asyncio.AbstractEventLoop) -> None:
         """Measures the tracks for the time line, in the background."""
         desk = self.desk
+
+        def pause(took: float) -> None:
+            time.sleep(3 * took if any(page.playing for page in self.pages.copy()) else 0)
+
         with contextlib.suppress(LincaeError, RuntimeError):  # the loop may end before
-            for name, found in overview(desk.loaded, desk.folder, desk.allow_outside, flat_table(self.model)):
+            flat = flat_table(self.model)
+            for name, found in overview(desk.loaded, desk.folder, desk.allow_outside, flat, pause):
                 if self._stopped.is_set():
                     return
                 self.levels[name] = [round(x) for x in found.tolist()]
@@ -222,6 +227,9 @@ class Page:
     Args:
         server: The server.
         socket: Its WebSocket.
+
+    Attributes:
+        playing: Whether it plays.
     """
 
     def __init__(self, server: Server, socket: WebSocket) -> None:
@@ -230,7 +238,7 @@ class Page:
         self._wake = asyncio.Event()
         self._moves: deque[state.Move] = deque(maxlen=256)
         self._start: int | None = None  # sample of the song from which to play anew
-        self._welcomed = self._playing = self._recording = False
+        self._welcomed = self.playing = self._recording = False
         self._generation = self._move = self._heard = 0
         self._heard_at = time.monotonic()
         self._cost = 0.06  # s that the first sound after a move takes
@@ -245,7 +253,7 @@ class Page:
             self._words.put_nowait(what)
         except asyncio.QueueFull:
             self._wake.set()
-            self._playing = False
+            self.playing = False
 
     async def run(self) -> None:
         """Serves the page until it goes away."""
@@ -305,10 +313,10 @@ class Page:
             self._punch_out()
             self._generation, self._heard, self._heard_at = said.generation, 0, time.monotonic()
             self._start = round(said.at * rate)
-            self._playing = True
+            self.playing = True
         elif isinstance(said, state.Pause):
             self._punch_out()
-            self._playing = False
+            self.playing = False
         elif isinstance(said, state.Heard):
             if said.generation == self._generation:
                 self._heard, self._heard_at = max(self._heard, said.samples), time.monotonic()
@@ -317,7 +325,7 @@ class Page:
         elif isinstance(said, state.Move):
             self._desk.member(said.name)
             self._moves.append(said)
-            if not self._playing:
+            if not self.playing:
                 self._apply(None)
         elif isinstance(said, state.Record):
             if not said.on:
@@ -345,7 +353,7 @@ class Page:
 
     def _apply(self, frame: int | None) -> None:
         """Carries out the moves that wait; levels are written into curves from `frame` on."""
-        recording = frame if self._recording and self._playing else None
+        recording = frame if self._recording and self.playing else None
         while self._moves:
             move = self._moves.popleft()
             try:
@@ -392,29 +400,29 @@ class Page:
         rate, player, fresh = self._server.model.sample_rate, self._player, FIRST_FRAMES
         while True:
             self._wake.clear()
-            if self._playing and self._start is not None:
+            if self.playing and self._start is not None:
                 player.play(self._start)
                 self._start, fresh = None, FIRST_FRAMES
             began = time.monotonic()
             moved = bool(self._moves) or self._desk.revision != self._revision
             if moved:
-                frame = player.moment(self._estimate(self._cost + MARGIN)) if self._playing else player.at
+                frame = player.moment(self._estimate(self._cost + MARGIN)) if self.playing else player.at
                 self._apply(frame) if self._moves else None
                 written = bool(self._desk.takes) and self._recording
                 self._revision, song = self._desk.revision, self._desk.song
-                await to_thread.run_sync(partial(player.change, song, frame if self._playing else 0, ramp=not written))
+                await to_thread.run_sync(partial(player.change, song, frame if self.playing else 0, ramp=not written))
                 fresh = FIRST_FRAMES
-            if not self._playing or (player.stream - self._estimate(0.0)) / rate >= LEAD:
+            if not self.playing or (player.stream - self._estimate(0.0)) / rate >= LEAD:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 0.02 if self._playing else None)
+                    await asyncio.wait_for(self._wake.wait(), 0.02 if self.playing else None)
                 continue
             generation, move = self._generation, self._move
             chunk = await to_thread.run_sync(player.next, fresh)
-            if generation != self._generation or not self._playing:
+            if generation != self._generation or not self.playing:
                 continue
             took = time.monotonic() - began
             if chunk is None:
-                self._playing = False
+                self.playing = False
                 self.tell({"type": "end", "generation": generation, "samples": player.stream})
                 continue
             if moved:
