@@ -257,9 +257,10 @@ class Page:
 
     async def run(self) -> None:
         """Serves the page until it goes away."""
+        self._revision = self._desk.revision
         self._player = await to_thread.run_sync(self._server.player)
         try:
-            self._revision, self._welcomed = self._desk.revision, True
+            self._welcomed = True
             self.tell(self._welcome())
             async with create_task_group() as group:
 

@@ -45,9 +45,15 @@ def test_it_plays_what_render_gives(player, song, rendered):
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [("drums", "level", 4.0), ("band", "mute", True), ("bass", "solo", True), ("vocals", "pan", 0.7),
-     ("vocals", "invert", True), ("master", "level", -20.0)],
-)  # fmt: skip
+    [
+        ("drums", "level", 4.0),
+        ("bass", "solo", True),
+        pytest.param("band", "mute", True, marks=pytest.mark.slow),
+        pytest.param("vocals", "pan", 0.7, marks=pytest.mark.slow),
+        pytest.param("vocals", "invert", True, marks=pytest.mark.slow),
+        pytest.param("master", "level", -20.0, marks=pytest.mark.slow),
+    ],
+)
 def test_a_move_is_heard_from_its_frame_on(player, desk, song, rendered, name, key, value):
     before = rendered(song)
     sound = np.zeros_like(before)
