@@ -143,10 +143,6 @@ class Block:
             raise NonFiniteError(f"the result of {name or 'latents'} is beyond float32", "use smaller gains")
         return result
 
-    def floats(self, groups: tuple[Group, ...]) -> "Block":
-        """The same as float32, with levels as `signed` gives them."""
-        return Block(self.values(groups), bands=self.signed_levels(groups).astype(np.complex64))
-
     def values(self, groups: tuple[Group, ...] = ()) -> np.ndarray:
         """The numbers as float32 `[C, D, n]`: integer * (step * scale), or the floats themselves."""
         if self.steps is None or self.scale is None:

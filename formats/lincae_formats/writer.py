@@ -228,36 +228,23 @@ class LatWriter:
         """
         header = self.header
         channels, _, frames = header.shape
-        self._latents = self._dataset("latents", header.shape, (1, header.latent_dim, header.chunk_frames), self.dtype)
+        self._latents = self.dataset("latents", header.shape, (1, header.latent_dim, header.chunk_frames), self.dtype)
         self._cuts: list[int] = []
         if header.groups:
             # Every dataset's header has some space for attributes that would be empty otherwise.
             _write_attribute(self._latents, "groups", headers.groups_text(header.groups))
         if self.dtype == "int8":
             self._cuts = np.cumsum([run.count * run.size for run in header.groups])[:-1].tolist()
-            codes = functools.partial(differences, groups=header.groups)
-            self._add_rows("steps", (channels, header.group_count, frames), "uint8", change=codes)
-            self._add_rows("scale", (channels, frames), "float32", skip=1.0)
+            self._rows["steps"] = _Rows(self, "steps", (channels, header.group_count, frames), "uint8")
+            self._rows["scale"] = _Rows(self, "scale", (channels, frames), "float32", skip=1.0)
         elif header.level_count:
-            self._add_rows("levels", (channels, header.level_count, frames), "float32", skip=np.nan)
+            self._rows["levels"] = _Rows(self, "levels", (channels, header.level_count, frames), "float32", skip=np.nan)
 
-    def _dataset(self, key: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str) -> h5d.DatasetID:
+    def dataset(self, key: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str) -> h5d.DatasetID:
+        """Creates a dataset, which gets its name at the end."""
         space, kind = h5s.create_simple(shape), TYPES[dtype]
         self._datasets[key] = h5d.create(self._file, None, kind, space, _storage(chunk))
         return self._datasets[key]
-
-    def _add_rows(
-        self,
-        key: str,
-        shape: tuple[int, ...],
-        dtype: str,
-        skip: float | None = None,
-        change: Callable[[np.ndarray], np.ndarray] = np.asarray,
-    ) -> None:
-        kind = np.dtype(dtype).newbyteorder("<")
-        chunk = row_chunk(shape, kind.itemsize)
-        make = functools.partial(self._dataset, key, shape, chunk, dtype)
-        self._rows[key] = _Rows(make, shape, chunk, kind, skip, change)
 
     def _write_attributes(self, history: bytes) -> None:
         header = self.header
@@ -323,26 +310,21 @@ class _Rows:
     """A dataset of few numbers a frame, written chunk by chunk as frames come.
 
     Args:
-        make: Creates the dataset.
-        shape: Its shape; the last axis are frames.
-        chunk: Shape of its chunks.
-        dtype: numpy's type.
+        file: The file.
+        key: /steps, /scale or /levels.
+        shape: Shape of the dataset; the last axis are frames.
+        dtype: Its type.
         skip: If every number is this one, the dataset is not created.
-        change: What is done to a chunk before it is stored.
     """
 
     def __init__(
-        self,
-        make: Callable[[], h5d.DatasetID],
-        shape: tuple[int, ...],
-        chunk: tuple[int, ...],
-        dtype: np.dtype[Any],
-        skip: float | None,
-        change: Callable[[np.ndarray], np.ndarray],
+        self, file: LatWriter, key: str, shape: tuple[int, ...], dtype: str, skip: float | None = None
     ) -> None:
-        self.shape, self._change = shape, change
-        self._make, self._chunk, self._dtype, self._skip = make, chunk, dtype, skip
-        self._dataset = make() if skip is None else None
+        self.shape, self._skip, self._groups = shape, skip, file.header.groups if key == "steps" else None
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._chunk = row_chunk(shape, self._dtype.itemsize)
+        self._make = functools.partial(file.dataset, key, shape, self._chunk, dtype)
+        self._dataset = self._make() if skip is None else None
         self._pending: list[np.ndarray] = []
         self._frames = self._written = 0
 
@@ -378,7 +360,7 @@ class _Rows:
 
     def _write_chunk(self, rows: np.ndarray) -> None:
         data = np.zeros(self._chunk, self._dtype)
-        data[..., : rows.shape[-1]] = self._change(rows)
+        data[..., : rows.shape[-1]] = rows if self._groups is None else differences(rows, self._groups)
         _write_chunk(self._dataset, (*(0,) * (len(self.shape) - 1), self._written), data)
         self._written += rows.shape[-1]
 
