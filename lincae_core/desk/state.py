@@ -192,12 +192,13 @@ class Desk:
         """Ends what is being recorded at a latent frame: what was there before goes on after it."""
         for name, take in self.takes.items():
             now, before = self.member(name), take.before
+            end = max(frame, take.last + 1)  # it may have gone back, in a loop
             points = list(now.curve or [])
-            later = [p for p in before.curve or [] if p[0] > _middle(header, frame)]
+            later = [p for p in before.curve or [] if p[0] > _middle(header, end)]
             if points and later:
-                if take.last < frame - 1:
-                    points.append((_middle(header, frame - 1), points[-1][1]))
-                points.append((_middle(header, frame), self._at(before, header, frame) / now.gain))
+                if take.last < end - 1:
+                    points.append((_middle(header, end - 1), points[-1][1]))
+                points.append((_middle(header, end), self._at(before, header, end) / now.gain))
                 points += [(t, g * before.gain / now.gain) for t, g in later]
                 self._put(name, now.model_copy(update={"curve": _fewer(points)}))
         self.takes.clear()

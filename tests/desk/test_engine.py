@@ -124,6 +124,15 @@ def test_a_curve_goes_on_after_what_was_written_into_it(player, desk):
     assert desk.song.tracks["bass"] == before
 
 
+def test_writing_in_a_loop_keeps_points_in_order(player, desk):
+    for frame, db in ((40, -20.0), (5, -6.0), (44, 3.0), (4, -9.0)):
+        move(desk, player, "bass", "level", db, frame)
+    desk.punch_out(player.header, 0)
+    times = [time for time, _ in desk.song.tracks["bass"].curve]
+    assert times == sorted(times)
+    assert load(dumped(desk.song), "again.yaml").song == desk.song
+
+
 def test_a_loop_repeats_its_part(player, song, rendered):
     wanted = rendered(song)
     player.loop = (50_000, 90_000)
