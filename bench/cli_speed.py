@@ -51,8 +51,8 @@ def main() -> None:
 
 def by_audio(lat: Path, folder: Path, model: str, seconds: float) -> float:
     """Seconds of four decodes and one encode."""
+    from lincae_core.models.codec import decode_file, encode_file
     from lincae_core.models.store import load
-    from lincae_core.models.transcode import decode_file, encode_file
 
     loaded, wav = load(model, device="cpu"), folder / "one.wav"
     decode_file(loaded, lat, wav, end=min(5.0, seconds))  # warms up

@@ -97,7 +97,7 @@ def scratch(inside: Path | None = None) -> Iterator[tuple[Path, dict[str, str]]]
 
 def random_lat(path: Path, seconds: float, model: str, seed: int = 0, channels: int = 1) -> None:
     """Writes a `.lat` file of noise with the header and the storage of a real one."""
-    from lincae_core.models.codec import DEFAULT_QUALITY
+    from lincae_core.models import DEFAULT_QUALITY
     from lincae_core.models.store import config_class, qualities, resolve
     from lincae_formats import Header, Latents, write_lat
 

@@ -8,22 +8,26 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from lincae_core.audio import AudioReader
-from lincae_core.models.codec import DEFAULT_QUALITY, Autoencoder, decode_array, decode_tensor, encode_tensor
-from lincae_core.models.store import DEFAULT_MODEL
-from lincae_core.models.store import load as load_autoencoder
-from lincae_core.models.transcode import (
+from lincae_core.models import DEFAULT_QUALITY
+from lincae_core.models.codec import (
     AudioArray,
     AudioSource,
+    Autoencoder,
     Report,
+    decode_array,
     decode_file,
+    decode_tensor,
     decoded_blocks,
     decoded_span,
     encode_file,
     encode_history,
+    encode_tensor,
     encoded_blocks,
     encoded_header,
     storage_type,
 )
+from lincae_core.models.store import DEFAULT_MODEL
+from lincae_core.models.store import load as load_autoencoder
 from lincae_formats import Latents, LatReader, collect
 from lincae_formats.errors import NonFiniteError, ShapeError, UsageError
 from lincae_formats.header import MAX_CHANNELS
@@ -186,7 +190,7 @@ class Model:
             lat: The `.lat` file.
             audio: The audio file; its extension chooses the format.
             overwrite: Replace a file that exists.
-            **options: start, end, steps, seed, sample_rate, subtype, format: as for `transcode.decode_file`.
+            **options: start, end, steps, seed, sample_rate, subtype, format: as for `codec.decode_file`.
 
         Raises:
             TargetExistsError: the target exists, and `overwrite` is false.

@@ -10,7 +10,7 @@ import numpy as np
 
 from lincae_core.evaluation import metrics
 from lincae_core.evaluation.judges import Judges
-from lincae_core.models.transcode import AudioSource, ResampledAudio
+from lincae_core.models.codec import AudioSource, ResampledAudio
 from lincae_formats.errors import IncompatibleError
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-    from lincae_core.models.transcode import AudioSource
+    from lincae_core.models.codec import AudioSource
 
 WINDOW, HOP = 2048, 512  # samples
 ROWS = 160  # of a spectrogram

@@ -17,8 +17,7 @@ from scipy.ndimage import uniform_filter1d
 
 from lincae_formats import check_compatible
 from lincae_formats.errors import LatError
-from lincae_formats.signal import Signal, block_frames
-from lincae_formats.signal import layout
+from lincae_formats.signal import Signal, block_frames, layout
 
 MAX_STEMS = 64
 _PROJECTION = 24  # numbers per frame in which delays are searched

@@ -20,10 +20,19 @@ import soundfile
 
 from lincae_formats.errors import LincaeError
 
-from .containers import Section, Survey, survey
-from .ffmpeg import FFMPEG_EXTENSIONS, FfmpegStream, ffmpeg_tags, has_ffmpeg, is_known
+from .containers import (
+    FFMPEG_EXTENSIONS,
+    FfmpegStream,
+    Section,
+    Survey,
+    clean,
+    ffmpeg_tags,
+    has_ffmpeg,
+    is_known,
+    read_tags,
+    survey,
+)
 from .resample import StreamResampler
-from .tags import clean, read_tags
 
 SNDFILE_EXTENSIONS = frozenset({
     ".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".flac", ".ogg", ".oga", ".opus",

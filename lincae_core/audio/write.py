@@ -23,8 +23,8 @@ import soundfile
 from lincae_formats.errors import LincaeError, UsageError
 from lincae_formats.files import atomic_path, check_target
 
+from .containers import add_flac_gains, add_id3, write_tags
 from .read import printable
-from .tags import add_flac_gains, add_id3, write_tags
 
 Target = str | os.PathLike[str] | BinaryIO
 

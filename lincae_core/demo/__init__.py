@@ -18,8 +18,7 @@ from lincae_core.evaluation import metrics
 from lincae_core.evaluation.judges import Judges
 from lincae_core.evaluation.references import LOWEST, Opus
 from lincae_core.models import store
-from lincae_core.models.codec import Autoencoder
-from lincae_core.models.transcode import Report, decode_file, encode_file
+from lincae_core.models.codec import Autoencoder, Report, decode_file, encode_file
 from lincae_core.pages import data_url, write_page
 from lincae_core.plot import picture_of, spectrogram_sheet
 from lincae_formats import Latents, gain, mix, read_lat, subtract, write_lat

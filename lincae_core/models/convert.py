@@ -14,8 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from lincae_core.models.published import KWARGS, PUBLISHED
-from lincae_core.models.store import ModelInfo, check_target, load_weights, read_info, save_weights
+from lincae_core.models.store import KWARGS, PUBLISHED, ModelInfo, check_target, load_weights, read_info, save_weights
 from lincae_core.models.unet import UnetConfig, UnetModel
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path

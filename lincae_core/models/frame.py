@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lincae_core.models import frame_groups
 from lincae_core.models.cpu_layout import with_mlp
-from lincae_formats.header import Group
 
 SAMPLE_RATE = 44100  # Hz
 FRAME = 4096  # samples in a latent frame
@@ -78,18 +78,6 @@ def mdct_basis(hop: int, bins: int) -> Tensor:
     k = torch.arange(bins, dtype=torch.float64)
     window = torch.sin(math.pi * (n + 0.5) / (2 * hop))
     return (math.sqrt(2 / hop) * window * torch.cos(math.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))).float()
-
-
-# Steps of the integers at each quality: relative steps of the lowest and the highest runs of the low band's groups
-# (the others lie between, by equal ratios), of the probes, and the grid of the levels in steps of 1.5 dB. Probes at a
-# step of 8 are all rounded to 0: then the levels alone tell of the bands.
-LOW_GROUPS, LOW_RUNS = 12, 4
-QUALITIES = {
-    "low": (0.6, 1.8, 8.0, 4),
-    "medium": (0.17, 1.3, 2.8, 2),
-    "high": (0.12, 0.4, 0.7, 1),
-    "exact": (0.12, 0.4, 0.7, 1),  # float32: the steps are those of results that are stored as integers
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,13 +262,7 @@ class FrameModel(nn.Module):
     membership: Tensor
     noise: Tensor
 
-    @staticmethod
-    def groups(quality: str) -> tuple[Group, ...]:
-        """How latents are rounded to integers at a quality, see formats/SPEC.md."""
-        first, last, probes, grid = QUALITIES[quality]
-        steps = [round(first * (last / first) ** (i / (LOW_RUNS - 1)), 3) for i in range(LOW_RUNS)]
-        low = [Group(LOW_GROUPS // LOW_RUNS, 2 * LOW_BINS // LOW_GROUPS, step, 4) for step in steps]
-        return (*low, Group(BANDS * SLOTS, 1, probes, grid, level=True, slots=SLOTS))
+    groups = staticmethod(frame_groups)
 
     def split(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Audio ``[B, 4096 K + 2 margin]`` to the low band's numbers ``[B, K, 384]`` and the rest of the audio.

@@ -11,8 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lincae_core.models.published import KWARGS, PUBLISHED
-from lincae_core.models.store import ModelInfo, check_target, ships, user_models
+from lincae_core.models.store import KWARGS, PUBLISHED, ModelInfo, check_target, ships, user_models
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 from lincae_formats.files import atomic_path
 

@@ -17,8 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lincae_core.models.codec import QUALITIES, Autoencoder
-from lincae_core.models.published import PUBLISHED
+from lincae_core.models import QUALITIES, frame_groups
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 from lincae_formats.files import atomic_path
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from lincae_core.models.codec import Autoencoder
     from lincae_formats.header import Group
 
 DEFAULT_MODEL = "frame"
@@ -37,6 +37,51 @@ FAMILIES = {  # module, config class, model class
 SHIPPED = Path(__file__).parent.parent / "weights"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_HEADER = 16 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights on the Hugging Face hub.
+
+    Args:
+        repo: repository.
+        files: files to download; the weights come first.
+        license: of the weights, for the model card.
+        label: name in tables and figures.
+        scale: factor that gives the latents of typical music unit variance; None where lincae does not load the model.
+    """
+
+    repo: str
+    files: tuple[str, ...]
+    license: str
+    label: str
+    scale: float | None = None
+
+
+KWARGS = ("frontend", "generator", "diffusion")  # the Lin-CAE authors' files `<part>_kwargs_last.yaml`
+
+
+def _lin_cae(folder: str, label: str, scale: float) -> Published:
+    files = ["autoencoder_inference_model_last.pth", *(f"{part}_kwargs_last.yaml" for part in KWARGS)]
+    repo = "BernardoTorres/linear_consistency_autoencoders"
+    paths = tuple(f"{folder}_weights/{f}" for f in files)
+    return Published(repo, paths, f"see https://huggingface.co/{repo}", label, scale)
+
+
+PUBLISHED = {
+    "lin-cae": _lin_cae("0a3afbec", "Lin-CAE", 33.0),
+    "lin-cae-2": _lin_cae("2f4c6d21", "Lin-CAE 2", 40.0),
+    "m2l": _lin_cae("1511f18a", "Music2Latent, retrained", 15.0),
+    "music2latent": Published(
+        "SonyCSLParis/music2latent", ("music2latent.pt",), "CC-BY-NC-4.0", "Music2Latent, public weights", 1 / 0.06
+    ),
+    "stable-audio-vae": Published(
+        "stabilityai/stable-audio-open-1.0",
+        ("vae/diffusion_pytorch_model.safetensors", "vae/config.json"),
+        "Stability AI Community License",
+        "Stable Audio VAE",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +99,6 @@ class ModelInfo:
         card_path: model card (Markdown) beside the weights.
         parameters: number of parameters.
         size_bytes: size of the file.
-        qualities: groups of latent dimensions by quality, for models that store integers.
         loudness: from which `lincae stats` estimates the loudness of latents.
     """
 
@@ -68,8 +112,12 @@ class ModelInfo:
     card_path: Path | None
     parameters: int
     size_bytes: int
-    qualities: dict[str, list[list[Any]]]
     loudness: dict[str, Any] | None
+
+    @property
+    def qualities(self) -> dict[str, tuple[Group, ...]]:
+        """Groups of latent dimensions by quality; empty for models that store floats only."""
+        return {quality: frame_groups(quality) for quality in QUALITIES} if self.family == "frame" else {}
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -89,7 +137,7 @@ def read_info(path: Path) -> ModelInfo:
             name=str(info["name"]), version=str(info["version"]), path=path, fingerprint=str(info["fingerprint"]),
             family=str(config["family"]), config=config, license=str(info["license"]),
             card_path=card if card.exists() else None, parameters=int(info["parameters"]),
-            size_bytes=path.stat().st_size, qualities=dict(info.get("qualities") or {}), loudness=info.get("loudness"),
+            size_bytes=path.stat().st_size, loudness=info.get("loudness"),
         )  # fmt: skip
     except OSError as e:
         raise LincaeError(f"{path}: cannot read the weights ({e.strerror})", "see lincae models list") from None
@@ -225,13 +273,9 @@ def qualities(name_or_fingerprint: str) -> dict[str, tuple[Group, ...]]:
     Raises:
         LincaeError: there is no such model.
     """
-    from lincae_formats.header import Group
-
     if name_or_fingerprint.startswith("sha256:"):
-        info = find_fingerprint(name_or_fingerprint, "?", "the file")
-    else:
-        info = resolve(name_or_fingerprint)
-    return {quality: tuple(Group(*row) for row in rows) for quality, rows in info.qualities.items()}
+        return find_fingerprint(name_or_fingerprint, "?", "the file").qualities
+    return resolve(name_or_fingerprint).qualities
 
 
 # What follows imports torch.
@@ -319,13 +363,6 @@ def save_weights(
     mark = fingerprint(half, config)
     info: dict[str, Any] = {"name": name, "version": version, "license": license, "config": config, "fingerprint": mark}
     info["parameters"] = sum(v.numel() for v in half.values())
-    with torch.device("meta"):
-        model = build(config)
-    if hasattr(model, "groups"):
-        info["qualities"] = {
-            quality: [[g.count, g.size, g.relative_step, g.grid, int(g.level), g.slots] for g in model.groups(quality)]
-            for quality in QUALITIES
-        }
     if loudness is not None:
         info["loudness"] = loudness
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -371,6 +408,8 @@ def load(name_or_path: str | Path | ModelInfo = DEFAULT_MODEL, device: str = "au
     Raises:
         LincaeError: no such model, a damaged file, or no such device.
     """
+    from lincae_core.models.codec import Autoencoder
+
     info = name_or_path if isinstance(name_or_path, ModelInfo) else resolve(name_or_path)
     where = choose_device(device)
     model, metadata = load_weights(info.path)

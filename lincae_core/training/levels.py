@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from lincae_core.models.frame import BANDS, FRAME, LOW_GROUPS, SLOTS, FrameModel
+from lincae_core.models import LOW_GROUPS
+from lincae_core.models.frame import BANDS, FRAME, SLOTS, FrameModel
 from lincae_core.training.method import Step, per_item
 
 FRAMES = 24  # latent frames in a crop

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from lincae_core.models.consistency import FRAME, RATIO, ConsistencyModel, Preconditioning
-from lincae_core.models.frontend import HOP, LEAD
+from lincae_core.models.consistency import FRAME, HOP, LEAD, RATIO, ConsistencyModel, Preconditioning
 from lincae_core.training.data import Clips
 from lincae_core.training.recipe import Recipe
 

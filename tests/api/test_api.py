@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 import lincae_core as lincae
-from lincae_core.models.transcode import encode_file
+from lincae_core.models.codec import encode_file
 from lincae_formats import IncompatibleError, LatError, UsageError
 from lincae_formats.errors import NonFiniteError, ShapeError
 

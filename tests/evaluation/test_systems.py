@@ -165,8 +165,8 @@ def test_no_opus_encoder(monkeypatch):
 
 
 def test_a_model_gives_what_the_command_line_gives(tiny, tiny_model, tmp_path):
+    from lincae_core.models.codec import decode_file, encode_file
     from lincae_core.models.store import load
-    from lincae_core.models.transcode import decode_file, encode_file
 
     write_track(tmp_path, names=("vocals",), extension=".wav", subtype="FLOAT")
     x = find_tracks(tmp_path)[0].load().mixture
@@ -185,8 +185,8 @@ def test_a_model_gives_what_the_command_line_gives(tiny, tiny_model, tmp_path):
 
 def test_quality_low_is_as_small_as_the_files_of_encode(tmp_path):
     """Noise takes so many bits that the file is rounded more coarsely, to 1/64 of 16-bit PCM."""
+    from lincae_core.models.codec import encode_file
     from lincae_core.models.store import load
-    from lincae_core.models.transcode import encode_file
 
     (system,) = choose("frame:low")
     x = 0.1 * np.random.default_rng(0).standard_normal(6 * RATE).astype(np.float32)

@@ -10,9 +10,17 @@ import torch
 from fake_frame import SIZE, fake_autoencoder, noise
 
 from lincae_core.api import Model
-from lincae_core.models.codec import Autoencoder, decode_array, decode_range, encode_array, encode_blocks, signal_scales
+from lincae_core.models.codec import (
+    Autoencoder,
+    decode_array,
+    decode_file,
+    decode_range,
+    encode_array,
+    encode_blocks,
+    encode_file,
+    signal_scales,
+)
 from lincae_core.models.store import build, load, qualities, save_weights
-from lincae_core.models.transcode import decode_file, encode_file
 from lincae_formats import LatReader, read_lat
 from lincae_formats.errors import ShapeError, UsageError
 

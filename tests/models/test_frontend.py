@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lincae_core.models.frontend import BINS, HOP, LEAD, WINDOW, Frontend, overlap_add
+from lincae_core.models.consistency import BINS, HOP, LEAD, WINDOW, Frontend, overlap_add
 
 
 def noise(n, seed=0, batch=2):

@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lincae_core.models.blocks import Block, NoiseLevel, TimeConv
 from lincae_core.models.consistency import Preconditioning, sample
 from lincae_core.models.cpu_layout import FEW_POINTS, added, convolved, laid_out, mixed, planar, quadrupled, scaled
-from lincae_core.models.frame64 import FRAME, RATIO, Frame64Config, Frame64Model
+from lincae_core.models.frame64 import FRAME, RATIO, Block, Frame64Config, Frame64Model, NoiseLevel, TimeConv
 
 SMALL = {"width": 16, "latent_width": 16, "latent_dim": 4, "expand": 2}
 

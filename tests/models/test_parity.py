@@ -12,10 +12,9 @@ from oracles import filled, linear_cae, music2latent, relative
 from torch import Tensor, nn
 
 from lincae_core.models.codec import Autoencoder, decode_array, encode_array
-from lincae_core.models.consistency import sample
+from lincae_core.models.consistency import BINS, sample
 from lincae_core.models.convert import convert
-from lincae_core.models.frontend import BINS
-from lincae_core.models.published import PUBLISHED as TABLE
+from lincae_core.models.store import PUBLISHED as TABLE
 from lincae_core.models.unet import UnetConfig, UnetModel, to_frames
 from lincae_formats.errors import LincaeError
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from lincae_core.models.codec import Autoencoder
-from lincae_core.models.transcode import decode_file, encode_file
+from lincae_core.models.codec import Autoencoder, decode_file, encode_file
 from lincae_formats import read_lat
 from lincae_formats.errors import LincaeError, TargetExistsError, UsageError
 
@@ -141,7 +140,7 @@ def test_existing_target_is_kept(tiny, tmp_path):
 PEAKS = """
 import resource, sys
 from lincae_core.models.store import load
-from lincae_core.models.transcode import decode_file, encode_file
+from lincae_core.models.codec import decode_file, encode_file
 model = load(sys.argv[1], "cpu")
 for name in ("short", "short", "long"):
     encode_file(model, f"{name}.wav", f"{name}.lat", overwrite=True)

@@ -147,7 +147,7 @@ def test_no_network(tmp_path):
 
 
 def test_what_the_hub_has_not_is_known_before_torch_is_imported(tmp_path):
-    done = lincae(None, tmp_path, "models", "pull", "m2l", PYTHONPROFILEIMPORTTIME="1")
+    done = lincae(None, tmp_path, "models", "pull", "m2l", PYTHONPROFILEIMPORTTIME="1", LINCAE_DEBUG="1")
     names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert done.returncode == 1
     assert "lincae_core.models.hub" in names
