@@ -43,8 +43,8 @@ def make_audio(folder: Path, count: int) -> None:
     """Short WAV files of noise."""
     import soundfile
 
+    import lincae_core.models.codec
     import lincae_core.models.frame64  # noqa: F401
-    import lincae_core.models.codec  # noqa: F401
 
     folder.mkdir()
     for i in range(count):
