@@ -372,7 +372,7 @@ def test_a_mix_is_opened_again_on_the_desk(script, program, tmp_path):
     code, _, err = script("reopen-mix.sh", "lib/song/", "out/", "--no-browser")
     assert code == 1  # these latents have no model
     assert "gain: 0.5" in Path("out/song.yaml").read_text()
-    assert "models" in err.splitlines()[-1]
+    assert "is not installed" in err.splitlines()[-1]
     assert script("reopen-mix.sh", "lib", "out")[2] == "reopen-mix.sh: lib has no mixture.lat with stems\n"
 
 
