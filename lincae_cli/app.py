@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -55,7 +56,8 @@ COMMANDS = {
 }
 
 # From .lat to .lat nothing needs the threads of numpy's OpenBLAS, and to start them takes as long as half of h5py.
-_WITHOUT_BLAS = ("arithmetic", "editing", "inspect")
+# Garbage collections while numpy and h5py are imported take a tenth of a whole `lincae info`.
+_LIGHT = ("arithmetic", "editing", "inspect")
 
 # What users of other programs type, and the options of ours that are meant; the first that the command has is named.
 _MEANT = {
@@ -81,8 +83,9 @@ class Root(Group):
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].partition(":")
-        if module in _WITHOUT_BLAS:
+        if module in _LIGHT:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+            gc.set_threshold(50_000)
         return getattr(import_module(f".{module}", __package__), attribute)
 
 
