@@ -3,6 +3,8 @@
 Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
 """
 
+# ruff: noqa: F401 (imports for type checkers alone)
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 # Modules are imported when a name of theirs is asked for: reading a header needs neither arithmetic nor the writer.
 _HOMES = {
     "algebra": "Curve Fade check_compatible requantised",
+    "errors": "ChecksumError DTypeError HeaderError IncompatibleError LatError LayoutError LincaeError NonFiniteError "
+    "NotHDF5Error OverflowFloat16Error ShapeError TargetExistsError TruncatedError UnsupportedVersionError UsageError "
+    "WrongFormatError",
     "files": "atomic_path check_target remove_leftovers",
     "header": "Group Header",
     "latents": "Latents collect concat crossfade fade gain mix pad read_lat remix repeat shift subtract",
@@ -58,61 +63,14 @@ _HOMES = {
     "writer": "LatWriter write_lat write_lats",
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names.split()}
-
-__all__ = [
-    "ChecksumError",
-    "Curve",
-    "DTypeError",
-    "Fade",
-    "Group",
-    "Header",
-    "HeaderError",
-    "IncompatibleError",
-    "LatError",
-    "LatReader",
-    "LatWriter",
-    "Latents",
-    "LayoutError",
-    "LincaeError",
-    "NonFiniteError",
-    "NotHDF5Error",
-    "OverflowFloat16Error",
-    "Pool",
-    "ShapeError",
-    "TargetExistsError",
-    "TruncatedError",
-    "UnsupportedVersionError",
-    "UsageError",
-    "WrongFormatError",
-    "__version__",
-    "atomic_path",
-    "check_compatible",
-    "check_target",
-    "collect",
-    "concat",
-    "crossfade",
-    "fade",
-    "gain",
-    "mix",
-    "pad",
-    "read_lat",
-    "remix",
-    "remove_leftovers",
-    "repeat",
-    "requantised",
-    "shift",
-    "subtract",
-    "verify",
-    "write_lat",
-    "write_lats",
-]
+__all__ = ["__version__", *_MODULE]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name from its module."""
-    if name not in __all__:
+    if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_MODULE.get(name, 'errors')}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULE[name]}", __name__), name)
     return value
 
 
