@@ -1,6 +1,7 @@
 """8-bit integers: the rounding rule and its bound, what is exact, levels, and what many operations in a row lose."""
 
 import io
+import zlib
 
 import h5py
 import numpy as np
@@ -30,6 +31,7 @@ from lincae_formats import (
     subtract,
     verify,
     write_lat,
+    writer,
 )
 from lincae_formats.header import parse_groups
 from lincae_formats.signal import STEPS, accumulated, differences, layout, quantised, signed, unsigned
@@ -506,3 +508,25 @@ def test_silence_takes_few_bytes(tmp_path):
             out.append(np.zeros((1, 256, 1000), np.float32))
     verify(tmp_path / "z.lat")
     assert (tmp_path / "z.lat").stat().st_size < 15_000
+
+
+def test_chunks_are_deflated_in_the_shortest_way():
+    """A sample of a long chunk tells how: noise as Huffman codes, runs and repetition shorter."""
+    random = np.random.default_rng(0)
+    noise = np.rint(random.standard_normal(30_000) * 5).astype(np.int8)
+    repeated = np.tile(noise[:500], 60)
+    sparse = np.where(random.random(30_000) < 0.01, noise, 0).astype(np.int8)
+
+    def packed(array, strategy, level=9):
+        packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+        return len(packer.compress(array) + packer.flush())
+
+    for array, strategy in (
+        (noise, zlib.Z_HUFFMAN_ONLY),
+        (repeated, zlib.Z_DEFAULT_STRATEGY),
+        (sparse, zlib.Z_RLE),
+        (noise[:3000], zlib.Z_HUFFMAN_ONLY),
+    ):
+        stream = writer._deflated([array.view(np.uint8).data])
+        assert zlib.decompress(stream) == array.tobytes()
+        assert len(stream) <= packed(array, strategy) + 6  # the zlib header and its checksum

@@ -189,6 +189,19 @@ def test_missing_files_are_one_line(tmp_path):
 
 def test_import_is_light():
     heavy = ("torch", "scipy", "soundfile", "rich")
-    program = f"import lincae_formats, sys; print([m for m in {heavy} if m in sys.modules])"
+    program = f"import sys; from lincae_formats import *; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_name_imports_no_more_than_its_module():
+    program = (
+        "import sys, lincae_formats as f; f.Header, f.LatError, f.check_target\n"
+        "assert not {'numpy', 'h5py'} & set(sys.modules)\n"
+        "f.LatReader\n"
+        "assert not {'lincae_formats.algebra', 'lincae_formats.writer'} & set(sys.modules)\n"
+        "assert all(getattr(f, name) for name in f.__all__)\n"
+        "f.unheard_of"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == "AttributeError: module 'lincae_formats' has no attribute 'unheard_of'"
