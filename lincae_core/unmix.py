@@ -24,6 +24,7 @@ _PROJECTION = 24  # numbers per frame in which delays are searched
 CLEAR = 7.0  # how far the best delay must stand out for a stem to be found
 _AROUND = 2  # frames before and after one over which the mix's power is averaged
 _FLOOR = 1e-2  # of a frame's mean power: groups weaker than that do not count for more
+_MISFIT = 0.01  # power that is explained by no gains, relative to the mix's, beside which rounding counts
 _COARSE = 0.002  # weight of groups with a level relative to the others
 _SOUNDING = 1e-3  # of a stem's greatest power around a knot: below that it does not sound there
 _FOREIGN = 0.03  # a stem whose typical gain is below this does not belong to the mix
@@ -125,13 +126,15 @@ def _products(
     """Per frame, weighted: products of stems with each other `[K, N, N]` and with the mix `[K, N]`; powers of both.
 
     What is not linear (rounding, MP3, effects) is about as strong everywhere relative to the mix. So each group of
-    numbers, and each time, counts by one over the mix's power there; groups with a level less, for they are rounded
-    coarsely.
+    numbers, and each time, counts by one over the mix's power there; groups that are rounded coarsely less, those with
+    a level least of all.
     """
     header, n = mix.header, len(stems)
     lay = layout(header.groups) if header.groups else None
     starts = np.arange(0, header.latent_dim, 32) if lay is None else lay.starts
     sizes = np.diff([*starts, header.latent_dim])
+    rounded = [layout(x.header.groups).relative for x in (mix, *stems) if lay is not None and x.dtype == "int8"]
+    blur = np.max(rounded, axis=0)[:, None] ** 2 / 12 / _MISFIT if rounded else 0.0
     gram, cross = np.zeros((header.frames, n, n)), np.zeros((header.frames, n))
     energies, power = np.zeros((header.frames, n)), np.zeros(header.frames)
     for start, stop, rows in _blocks(mix, stems, delays):
@@ -141,7 +144,7 @@ def _products(
         squares = np.square(mix.read(low, high), dtype=np.float64).mean(axis=0)
         groups = np.add.reduceat(squares, starts, axis=0) / sizes[:, None]
         near = _smoothed(groups)[:, start - low : stop - low]
-        weight = 1 / (near + _FLOOR * near.mean(axis=0) + 1e-300)
+        weight = 1 / (near * (1 + blur) + _FLOOR * near.mean(axis=0) + 1e-300)
         weight *= near.mean(axis=0)
         if lay is not None:
             weight[lay.level] *= _COARSE
