@@ -29,30 +29,6 @@ if TYPE_CHECKING:
     from .lat_dataset import LatDataset
     from .unmix import faders
 
-_HOMES = {
-    "Curve": "lincae_formats",
-    "Header": "lincae_formats",
-    "LatDataset": "lincae_core.lat_dataset",
-    "LatFile": "lincae_core.api",
-    "Latents": "lincae_formats",
-    "LincaeError": "lincae_formats",
-    "Model": "lincae_core.api",
-    "__version__": "lincae_formats",
-    "concat": "lincae_formats",
-    "crossfade": "lincae_formats",
-    "faders": "lincae_core.unmix",
-    "gain": "lincae_formats",
-    "load": "lincae_core.api",
-    "mix": "lincae_formats",
-    "open_lat": "lincae_core.api",
-    "pad": "lincae_formats",
-    "read_lat": "lincae_formats",
-    "remix": "lincae_formats",
-    "repeat": "lincae_formats",
-    "subtract": "lincae_formats",
-    "write_lat": "lincae_formats",
-}
-
 __all__ = [
     "Curve",
     "Header",
@@ -77,15 +53,20 @@ __all__ = [
     "write_lat",
 ]
 
+_OWN = {
+    "LatDataset": "lat_dataset", "LatFile": "api", "Model": "api", "faders": "unmix", "load": "api", "open_lat": "api",
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    home = f"lincae_core.{_OWN[name]}" if name in _OWN else "lincae_formats"
+    value = globals()[name] = getattr(import_module(home), name)
     return value
 
 
 def __dir__() -> list[str]:
     """What is there, imported or not."""
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

@@ -333,15 +333,9 @@ GAINS = ("replaygain_track_gain", "replaygain_track_peak", "replaygain_album_gai
 """Tags that tell a player how loud a file is; read from FLAC, Ogg, MP3 and what ffmpeg reads, written to FLAC, MP3."""
 
 _ID3 = {
-    "title": b"TIT2",
-    "artist": b"TPE1",
-    "album": b"TALB",
-    "date": b"TDRC",
-    "tracknumber": b"TRCK",
-    "genre": b"TCON",
-    "comment": b"COMM",
-    "copyright": b"TCOP",
-}
+    "title": b"TIT2", "artist": b"TPE1", "album": b"TALB", "date": b"TDRC", "tracknumber": b"TRCK", "genre": b"TCON",
+    "comment": b"COMM", "copyright": b"TCOP",
+}  # fmt: skip
 
 _LONGEST = 4096  # bytes of a value
 _OGG_HEAD = 1 << 18  # bytes of an Ogg file in which its comments are looked for
@@ -519,17 +513,8 @@ FFMPEG_EXTENSIONS = frozenset({
 """Lower-case extensions of audio and video that libsndfile does not read but ffmpeg does."""
 
 _SIGNATURES = (
-    b"\x1aE\xdf\xa3",
-    b"0&\xb2u",
-    b"\xff\xf1",
-    b"\xff\xf9",
-    b"MAC ",
-    b"wvpk",
-    b"MPCK",
-    b"TTA1",
-    b"#!AMR",
-    b"\x0bw",
-)
+    b"\x1aE\xdf\xa3", b"0&\xb2u", b"\xff\xf1", b"\xff\xf9", b"MAC ", b"wvpk", b"MPCK", b"TTA1", b"#!AMR", b"\x0bw",
+)  # fmt: skip
 
 
 def has_ffmpeg() -> bool:

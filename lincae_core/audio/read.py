@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 import numpy as np
@@ -190,9 +189,7 @@ class AudioReader:
         """Returns itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes the file."""
         self.close()
 
@@ -399,18 +396,16 @@ class AudioReader:
         """A part of the file in libsndfile, whose errors pass through."""
         start, stop = self._survey.parts[number]
         try:
-            if self._object is None and len(self._survey.parts) == 1 and not self._survey.patches:
+            if len(self._survey.parts) == 1 and not self._survey.patches:
+                if self._object is not None:
+                    self._object.seek(0)
+                    return _ForwardFile(self._object)
                 # A descriptor, not the name: soundfile takes names ending in .raw for headerless audio.
                 fd = os.open(cast(str, self._path), os.O_RDONLY | getattr(os, "O_BINARY", 0))
                 return _ForwardFile(fd, closefd=True)  # closes it when opening fails, too
-            if self._object is not None and len(self._survey.parts) == 1 and not self._survey.patches:
-                self._object.seek(0)
-                return _ForwardFile(self._object)
-            file = self._object
-            if file is None:
-                file = self._object = cast(BinaryIO, open(cast(str, self._path), "rb"))  # noqa: SIM115
-                self._stack.callback(file.close)
-            return _ForwardFile(Section(file, start, stop, self._survey.patches))
+            if self._object is None:
+                self._object = cast(BinaryIO, self._stack.enter_context(open(cast(str, self._path), "rb")))  # noqa: SIM115
+            return _ForwardFile(Section(self._object, start, stop, self._survey.patches))
         except (OSError, ValueError) as e:
             raise self._os_error(e) from e
 

@@ -189,17 +189,10 @@ class AudioWriter:
     """
 
     def __init__(
-        self,
-        target: Target,
-        sample_rate: int,
-        channels: int,
-        *,
-        format: str | None = None,
-        subtype: str | None = None,
-        overwrite: bool = False,
-        num_samples: int | None = None,
+        self, target: Target, sample_rate: int, channels: int, *, format: str | None = None,
+        subtype: str | None = None, overwrite: bool = False, num_samples: int | None = None,
         tags: Mapping[str, str] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Checks everything that can be checked; creates nothing yet."""
         self._path = Path(target) if isinstance(target, (str, os.PathLike)) else None
         self._object = None if isinstance(target, (str, os.PathLike)) else target

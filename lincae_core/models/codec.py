@@ -114,13 +114,13 @@ class Autoencoder:
         Returns:
             Latents ``[C, latent_dim, count]``, and levels ``[C, GL, count]`` where the model gives any.
         """
+        import torch
+
         if self.deterministic:
             z, levels = self.model.encode(audio, quality)
             return z, levels
-        return _stacked([
-            self.model.encode_stretch(x, float(s), first, before, count)
-            for x, s in zip(audio, scales, strict=True)
-        ]), None  # fmt: skip
+        rows = zip(audio, scales, strict=True)
+        return torch.stack([self.model.encode_stretch(x, float(s), first, before, count) for x, s in rows]), None
 
     def decode_stretch(
         self, z: Tensor, levels: Tensor | None, rms: np.ndarray, first: int, start: int, stop: int, frames: int,
@@ -142,20 +142,18 @@ class Autoencoder:
         Returns:
             ``[C, 4096 (stop - start)]``.
         """
+        import torch
+        from torch.nn import functional as F
+
         ends = (start == 0, stop == frames)
         if self.deterministic:
-            from torch.nn import functional as F
-
             # latents and levels are 0 beyond the file
             pad = (first - start + self.reach, stop + self.reach - first - z.shape[2])
-            audio: Tensor = self.model.decode(
-                F.pad(z, pad), None if levels is None else F.pad(levels, pad), start, ends
-            )
+            beside = None if levels is None else F.pad(levels, pad)
+            audio: Tensor = self.model.decode(F.pad(z, pad), beside, start, ends)
             return audio
-        return _stacked([
-            self.model.decode_stretch(x, float(r), first, start - first, stop - start, ends, steps, seed)
-            for x, r in zip(z, rms, strict=True)
-        ])  # fmt: skip
+        place = (first, start - first, stop - start, ends, steps, seed)
+        return torch.stack([self.model.decode_stretch(x, float(r), *place) for x, r in zip(z, rms, strict=True)])
 
     def spans(self, start: int, stop: int, frames: int, stretch: int = 0) -> Iterator[tuple[int, int, int, int]]:
         """The stretches in which frames ``start`` to ``stop`` of a file are decoded.
@@ -179,12 +177,6 @@ class Autoencoder:
             # one more on either side for the STFT's overlap, then the whole of the windows that cover those
             low = max(0, (first - 1) // grid * grid - self.reach)
             yield low, min(frames, -(-(last + 1) // grid) * grid + self.reach), first, last
-
-
-def _stacked(rows: list[Tensor]) -> Tensor:
-    import torch
-
-    return torch.stack(rows)
 
 
 def _tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
