@@ -141,9 +141,7 @@ class Model:
         _check_rate(sample_rate)
         if isinstance(latents, (str, os.PathLike)):
             with LatReader(latents) as reader:
-                return self.decode(
-                    reader, start=start, end=end, steps=steps, seed=seed, sample_rate=sample_rate
-                )  # fmt: skip
+                return self.decode(reader, start=start, end=end, steps=steps, seed=seed, sample_rate=sample_rate)
         if isinstance(latents, np.ndarray) or not hasattr(latents, "header"):
             if (start, end, sample_rate) != (None, None, None):
                 raise UsageError("an array is decoded whole, at the model's rate", "leave start, end, sample_rate out")
@@ -229,23 +227,15 @@ class Model:
             raise NonFiniteError("the array holds NaN or infinity", "give finite numbers")
         batch = latents.ndim == 4
         items, known = (latents, levels) if batch else (latents[None], None if levels is None else levels[None])
-        outs: list[Any] = []
-        for i in range(len(items)):
-            beside = None if known is None else known[i]
-            if isinstance(latents, np.ndarray):
-                samples = items.shape[-1] * self.samples_per_frame
-                outs.append(
-                    decode_array(self.autoencoder, items[i], samples, levels=beside, steps=steps, seed=seed)
-                )  # fmt: skip
-            else:
-                outs.append(decode_tensor(self.autoencoder, items[i], beside, steps=steps, seed=seed))
-        if not batch:
-            return outs[0]
+        rows = [(item, None if known is None else known[i]) for i, item in enumerate(items)]
         if isinstance(latents, np.ndarray):
-            return np.stack(outs)
+            samples = shape[-1] * self.samples_per_frame
+            arrays = [decode_array(self.autoencoder, z, samples, levels=v, steps=steps, seed=seed) for z, v in rows]
+            return np.stack(arrays) if batch else arrays[0]
         import torch
 
-        return torch.stack(outs)
+        tensors = [decode_tensor(self.autoencoder, z, v, steps=steps, seed=seed) for z, v in rows]
+        return torch.stack(tensors) if batch else tensors[0]
 
 
 def _check_rate(sample_rate: int | None) -> None:

@@ -14,8 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import soundfile
@@ -224,17 +223,15 @@ class AudioWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Finishes and names the file, or removes it."""
-        if error is None:
+        if error[1] is None:
             try:
                 self._finish()
             except BaseException as e:
                 self._stack.__exit__(type(e), e, e.__traceback__)
                 raise
-        self._stack.__exit__(kind, error, trace)
+        self._stack.__exit__(*error)
 
     def write(self, block: np.ndarray) -> None:
         """Appends finite float32 `[channels, n]`.

@@ -112,11 +112,7 @@ def config_from_kwargs(kwargs: Mapping[str, Mapping[str, Any]], latent_scale: fl
             raise refuse(f"the generator has {key} {value}")
         if key in _FREE:
             fields[_FREE[key]] = value
-        elif key not in _FIXED and key not in _IGNORED | {
-            "layers_list",
-            "layers_list_encoder",
-            "attention_list_encoder",
-        }:
+        elif key not in {*_FIXED, *_IGNORED, "layers_list", "layers_list_encoder", "attention_list_encoder"}:
             raise refuse(f"the generator has {key}")
     for name in ("attention", "frequency_only"):
         if name in fields:

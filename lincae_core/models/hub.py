@@ -84,11 +84,7 @@ def _download(name: str, file: str) -> Path:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         import huggingface_hub
-        from huggingface_hub.errors import (
-            GatedRepoError,
-            HfHubHTTPError,
-            RepositoryNotFoundError,
-        )
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
     except ImportError:
         raise LincaeError("models pull needs the package huggingface_hub", "pip install 'lincae[hub]'") from None
     huggingface_hub.logging.set_verbosity_error()  # it tells of every retry; one line at the end is ours
