@@ -7,6 +7,8 @@ written, a second line adds `size` and `mtime_ns` of the result. Targets appear 
 between the two leaves a whole file: it is finished if it is not the one that was there before.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import json
@@ -38,7 +40,6 @@ _SPARE = 64  # file descriptors left for everything else
 
 Item = TypeVar("Item")
 Make = Callable[["LatReader", ExitStack], "tuple[Any, list[str]]"]
-_Stamp = list[int] | None  # size and mtime, ns
 
 
 # --- from .lat to .lat
@@ -145,7 +146,7 @@ def check_name(output: str | None, command: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(names: Sequence[str]) -> "Iterator[list[Any]]":
+def opened(names: Sequence[str]) -> Iterator[list[Any]]:
     """The operands, opened and checked, in their order; a file named twice is one object and read once."""
     from lincae_formats.reader import Pool
 
@@ -162,13 +163,13 @@ def write(signal: Any, target: str, force: bool) -> None:
     write_lat(signal, open_target(target), overwrite=force)
 
 
-def note_position(option: str, position: "Position") -> None:
+def note_position(option: str, position: Position) -> None:
     """Prints where a time between two frames was moved to."""
     if not position.exact:
         messages.say("note", rounded(option, position))
 
 
-def rounded(option: str, position: "Position") -> str:
+def rounded(option: str, position: Position) -> str:
     """`--start 12.5 s lies between two frames; 12.539 s is used`."""
     digits = next((n for n in (3, 4, 5) if f"{position.asked:.{n}f}" != f"{position.seconds:.{n}f}"), 6)
     return f"{option} {position.asked:.6g} s lies between two frames; {position.seconds:.{digits}f} s is used"
@@ -210,8 +211,7 @@ class Report:
         seconds: Its length, s.
         elapsed: The time it took, s.
         channels, sample_rate: Of the audio.
-        notes: What the user should know.
-        warnings: What may be wrong with the source.
+        notes, warnings: What the user should know, and what may be wrong with the source.
         clipped, kept: Samples above full scale, and whether the file holds them all the same.
     """
 
@@ -225,26 +225,17 @@ class Report:
     kept: bool = False
 
     @classmethod
-    def of(cls, found: Any, *notes: str) -> "Report":
+    def of(cls, found: Any, *notes: str) -> Report:
         """From the report of `encode_file` or `decode_file`."""
         facts = found.seconds, found.elapsed, found.channels, found.sample_rate
         return cls(*facts, notes, found.warnings, found.clipped, found.kept)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The target was there already, made from the same sources in the same way."""
-
-
 def run(items: Sequence[Item], work: Callable[[Item], None], inputs: Inputs | None = None) -> None:
-    """Does `work` for every item and lists the failures at the end. A single item's error is raised.
-
-    Args:
-        items: What to work on.
-        work: Called with each; raises when it fails.
-        inputs: Where they were found; what failed there is listed too.
+    """Does `work` for every item and lists the failures at the end, with those of `inputs`.
 
     Raises:
+        Exception: what the work on a single item raised.
         click.exceptions.Exit: with code 1, when any of several failed.
     """
     inputs = inputs or Inputs()
@@ -260,21 +251,14 @@ def run(items: Sequence[Item], work: Callable[[Item], None], inputs: Inputs | No
 
 
 def write_all(
-    jobs: Sequence[Job],
-    do: Callable[[Job, bool], Any],
-    options: BatchOptions,
-    inputs: Inputs,
-    *,
-    kind: str,
-    progress: Progress,
-    processes: bool = False,
-    by: Mapping[str, Any] | None = None,
-) -> None:
+    jobs: Sequence[Job], do: Callable[[Job, bool], Report], options: BatchOptions, inputs: Inputs, *, kind: str,
+    progress: Progress, processes: bool = False, by: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Writes every job's target. A batch that was interrupted goes on where it stopped.
 
     Args:
         jobs: What to read and write.
-        do: Called with a job and whether an existing target may be replaced; returns a report.
+        do: Called with a job and whether an existing target may be replaced.
         options: The options of the batch.
         inputs: What was found; its failures are listed with the others.
         kind: What messages call the sources.
@@ -286,9 +270,7 @@ def write_all(
         click.exceptions.Exit: with code 1, when any of several failed.
     """
     outcomes = _Outcomes(progress, options.log_json, alone=len(jobs) == 1 or options.jobs == 1)
-    records = None
-    if inputs.many:
-        records = Records({**_made_by(), **(by or {})})
+    records = Records({**_made_by(), **(by or {})}) if inputs.many else None
 
     def attempt(job: Job) -> Any:
         try:
@@ -305,7 +287,7 @@ def write_all(
         elif (options.jobs or cores()) > 1:
             results = in_threads(jobs, attempt, options.jobs or cores(), progress.stop)
     failed: list[Exception] = []
-    with _closing(results):
+    try:
         for job, result in zip(jobs, results, strict=True):
             if not isinstance(result, Exception):
                 outcomes.add(job, result)
@@ -314,25 +296,27 @@ def write_all(
                 raise result
             failed.append(result)
             outcomes.failed(job, result)
+    finally:
+        getattr(results, "close", lambda: None)()  # ends the workers, whatever happens
+    single = len(jobs) == len(failed) == 1 and not inputs.failures
     if options.log_json:
         outcomes.summary(failed, inputs.failures)
-    elif len(jobs) == 1 and len(failed) == 1 and not inputs.failures:
+        if failed or inputs.failures:
+            raise click.exceptions.Exit(messages.exit_code(failed[0]) if single else messages.FAILURE)
+    elif single:
         raise failed[0]
     else:
         outcomes.note_finished(len(jobs))
         _list_failures(failed, len(jobs), inputs)
-    if failed or inputs.failures:
-        only = failed[0] if len(jobs) == len(failed) == 1 and not inputs.failures else None
-        raise click.exceptions.Exit(messages.exit_code(only) if only else messages.FAILURE)
 
 
 def _attempt(
-    job: Job, do: Callable[[Job, bool], Any], options: BatchOptions, records: "Records | None", kind: str
-) -> "Report | Finished":
+    job: Job, do: Callable[[Job, bool], Report], options: BatchOptions, records: Records | None, kind: str
+) -> Report | None:
+    """The report on a job; None where its target was there already, made from the same sources in the same way."""
     from lincae_formats import TargetExistsError
 
-    open_source(job.source, kind)
-    for name in job.beside:
+    for name in job.sources:
         open_source(name, kind)
     if records is None or job.target == STDIO or not all(os.path.isfile(source) for source in job.sources):
         # Alone, or from a pipe, which could not be read twice.
@@ -341,7 +325,7 @@ def _attempt(
     overwrite = options.force
     if os.path.lexists(job.target) and not overwrite:
         if _is_finished(job, records, options.update):
-            return Finished()
+            return None
         overwrite = True
     make_folder(job)
     line = records.begin(job.target, job.sources)
@@ -350,16 +334,13 @@ def _attempt(
     except TargetExistsError:
         if not _is_finished(job, records, False):
             raise
-        return Finished()  # another run of the same batch was faster
+        return None  # another run of the same batch was faster
     records.end(job.target, line)
     return report
 
 
-def _is_finished(job: Job, records: "Records", update: bool) -> bool:
-    """Whether a target that exists is what would be made.
-
-    Returns:
-        False when it is out of date and may be made again.
+def _is_finished(job: Job, records: Records, update: bool) -> bool:
+    """Whether a target that exists is what would be made; False when it is out of date and may be made again.
 
     Raises:
         TargetExistsError: it is something else, or out of date and there is no `--update`.
@@ -367,29 +348,13 @@ def _is_finished(job: Job, records: "Records", update: bool) -> bool:
     from lincae_formats import TargetExistsError
 
     difference = records.difference(job.target, job.sources)
-    if difference is None:
-        return True
     if difference == "":
-        raise TargetExistsError(
-            f"{job.target} exists already, and nothing tells what made it",
-            "add --force to overwrite it, or move it away",
-        )
-    if not update:
-        raise TargetExistsError(
-            f"{job.target} exists already and {difference}", "add --update to make again what is out of date"
-        )
-    return False
-
-
-@contextlib.contextmanager
-def _closing(results: Iterator[Any]) -> Iterator[None]:
-    """Ends the workers behind the results, whatever happens."""
-    try:
-        yield
-    finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()
+        what, hint = ", and nothing tells what made it", "add --force to overwrite it, or move it away"
+        raise TargetExistsError(f"{job.target} exists already{what}", hint)
+    if difference is not None and not update:
+        hint = "add --update to make again what is out of date"
+        raise TargetExistsError(f"{job.target} exists already and {difference}", hint)
+    return difference is None
 
 
 def _remove_leftovers(jobs: Sequence[Job]) -> None:
@@ -417,33 +382,27 @@ class _Outcomes:
     def __init__(self, progress: Progress, as_json: bool, alone: bool) -> None:
         self._progress, self._json = progress, as_json
         self._alone = alone  # whether files are done in turn, so that what a library says is about the last one
-        self._began = time.monotonic()
+        self._began, self._seconds = time.monotonic(), 0.0
         self._counts = {"done": 0, "finished": 0, "failed": 0}
-        self._seconds = 0.0
         self._said: set[str] = set()
 
-    def add(self, job: Job, result: Any) -> None:
+    def add(self, job: Job, result: Report | None) -> None:
         """A target was written, or was there already."""
-        if isinstance(result, Finished):
-            self._counts["finished"] += 1
-            self._progress.end(job.source, False)
-            self._log(job, "finished")
+        if result is None:
+            self._end(job, "finished")
             return
-        self._counts["done"] += 1
         self._seconds += result.seconds
-        self._progress.end(job.source, True, result.seconds)
         speed = result.seconds / max(result.elapsed, 1e-9)
-        took = f"{format_time(round(result.seconds, 3))} of audio in {result.elapsed:.1f} s, {speed:.0f}x real time"
-        self._progress.note(f"{job.source} -> {job.target}  {took}")
+        said = messages.library_says() if self._alone else ""
+        warnings = (*result.warnings, *([f"{job.source}: its decoder reports: {said}"] if said else []))
         facts = {"seconds": result.seconds, "elapsed": round(result.elapsed, 4), "speed": round(speed, 2)}
         facts |= {"channels": result.channels, "sample_rate": result.sample_rate, "clipped": result.clipped}
-        said = messages.library_says() if self._alone else ""
-        told = (*result.warnings, *([f"{job.source}: its decoder reports: {said}"] if said else []))
-        facts["notes"] = [*result.notes, *told]
-        self._log(job, "done", **facts)
+        self._end(job, "done", **facts, notes=[*result.notes, *warnings])
+        took = f"{format_time(round(result.seconds, 3))} of audio in {result.elapsed:.1f} s, {speed:.0f}x real time"
+        self._progress.note(f"{job.source} -> {job.target}  {took}")
         if self._json:
             return
-        for kind, texts in (("note", result.notes), ("warning", told)):
+        for kind, texts in (("note", result.notes), ("warning", warnings)):
             for text in texts:
                 if text not in self._said:
                     messages.say(kind, text)
@@ -453,14 +412,11 @@ class _Outcomes:
 
     def failed(self, job: Job, error: Exception) -> None:
         """A target could not be written."""
-        self._counts["failed"] += 1
-        self._progress.end(job.source, False)
-        self._log(job, "failed", error=messages.describe(error))
+        self._end(job, "failed", error=messages.describe(error))
 
     def note_finished(self, files: int) -> None:
         """Says how many files were there already."""
-        if self._counts["finished"]:
-            count = self._counts["finished"]
+        if count := self._counts["finished"]:
             messages.say("note", f"{count} of {files} files were finished already; --force makes them again")
 
     def summary(self, failed: Sequence[Exception], failures: Sequence[Exception]) -> None:
@@ -472,7 +428,9 @@ class _Outcomes:
         elapsed = round(time.monotonic() - self._began, 4)
         _print_json({"status": "summary", **counts, "seconds": self._seconds, "elapsed": elapsed})
 
-    def _log(self, job: Job, status: str, **facts: Any) -> None:
+    def _end(self, job: Job, status: str, **facts: Any) -> None:
+        self._counts[status] += 1
+        self._progress.end(job.source, status == "done", facts.get("seconds", 0.0))
         if self._json:
             _print_json({"file": job.source, "output": job.target, "status": status, **facts})
 
@@ -516,19 +474,14 @@ class Records:
 
     def begin(self, target: str, sources: tuple[str, ...]) -> dict[str, Any]:
         """Notes that a target is about to be written; returns the line, for `end`."""
-        line = {
-            "file": os.path.basename(target),
-            "by": self._by,
-            "from": [_facts(source) for source in sources],
-            "before": _stamp(target),
-        }
+        made_from = [_facts(source) for source in sources]
+        line = {"file": os.path.basename(target), "by": self._by, "from": made_from, "before": _stamp(target)}
         _append(target, line)
         return line
 
     def end(self, target: str, line: dict[str, Any]) -> None:
         """Notes that a target was written."""
-        stamp = _stamp(target)
-        if stamp is not None:
+        if stamp := _stamp(target):
             with contextlib.suppress(Exception):  # the line that `begin` wrote is enough
                 _append(target, {**line, "size": stamp[0], "mtime_ns": stamp[1]})
 
@@ -542,7 +495,7 @@ class Records:
         lines = self._lines(target)
         written = [line for line in lines if [line.get("size"), line.get("mtime_ns")] == stamp]
         begun = [line for line in lines if "size" not in line and line.get("before") != stamp]
-        if not written and any("size" in line for line in lines) and not _begun_last(lines):
+        if not written and any("size" in line for line in lines) and "size" in lines[-1]:
             return "was changed after it was made"
         if not (written or begun):
             return ""
@@ -550,7 +503,7 @@ class Records:
         return _other_options(line.get("by"), self._by) or _other_sources(line.get("from"), sources)
 
     def _lines(self, target: str) -> list[dict[str, Any]]:
-        path = _list_of(target)
+        path = os.path.join(os.path.dirname(target), LIST)
         try:
             size = os.stat(path).st_size
         except OSError:
@@ -562,14 +515,6 @@ class Records:
                 lines.setdefault(str(line.get("file")), []).append(line)
             self._lists[path] = size, lines
         return lines.get(os.path.basename(target), [])
-
-
-def _begun_last(lines: list[dict[str, Any]]) -> bool:
-    return "size" not in lines[-1]
-
-
-def _list_of(target: str) -> str:
-    return os.path.join(os.path.dirname(target), LIST)
 
 
 def _read(path: str) -> list[dict[str, Any]]:
@@ -589,7 +534,7 @@ def _append(target: str, line: dict[str, Any]) -> None:
     # In one write, so that runs that share a folder do not mix their lines; the line break in front ends a line that
     # a killed run left open.
     try:
-        descriptor = os.open(_list_of(target), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = os.open(os.path.join(os.path.dirname(target), LIST), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, f"\n{json.dumps(line, separators=(',', ':'))}\n".encode())
         finally:
@@ -598,7 +543,8 @@ def _append(target: str, line: dict[str, Any]) -> None:
         raise failure(f"cannot write {target}: {e.strerror}", FULL) from e
 
 
-def _stamp(path: str) -> _Stamp:
+def _stamp(path: str) -> list[int] | None:
+    """Size and mtime, ns."""
     try:
         found = os.stat(path)
     except OSError:
@@ -609,10 +555,13 @@ def _stamp(path: str) -> _Stamp:
 def _facts(source: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": os.path.basename(source)}
     with contextlib.suppress(OSError):  # which the work itself will meet, and report
-        found = os.stat(source)
-        facts |= {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
-        facts["sha256"] = _hash(source)
+        facts |= {**_times(source), "sha256": _hash(source)}
     return facts
+
+
+def _times(path: str) -> dict[str, int]:
+    found = os.stat(path)
+    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
 
 
 def _hash(path: str) -> str:
@@ -628,11 +577,9 @@ def _other_sources(recorded: Any, sources: tuple[str, ...]) -> str | None:
     for facts, source in zip(recorded, sources, strict=True):
         if not isinstance(facts, dict) or facts.get("name") != os.path.basename(source):
             return f"was not made from {source}"
-        found = os.stat(source)
-        times = {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
-        if any(facts.get(key) != value for key, value in times.items()) and (
-            facts.get("size") != found.st_size or facts.get("sha256") != _hash(source)
-        ):
+        times = _times(source)
+        same_size = facts.get("size") == times["size"]
+        if facts | times != facts and not (same_size and facts.get("sha256") == _hash(source)):
             return f"was made before {source} changed"
     return None
 

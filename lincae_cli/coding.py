@@ -46,16 +46,9 @@ from .paths import FFMPEG, Job, ModelCache, gather, left_out, open_source, open_
 @device
 @batch_options(jobs="1")
 def encode(
-    audio: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    quality: str | None,
-    dtype: str | None,
-    mono: bool,
-    keep_extension: bool,
-    device: str,
-    batch: BatchOptions,
-) -> None:
+    audio: tuple[str, ...], output: str | None, model: str | None, quality: str | None, dtype: str | None, mono: bool,
+    keep_extension: bool, device: str, batch: BatchOptions,
+) -> None:  # fmt: skip
     """Turn audio files into .lat files.
 
     A batch (a folder, a glob, a list or several files) skips what is finished: it goes on where it was interrupted.
@@ -80,7 +73,7 @@ def encode(
     storage = _storage(info, quality, dtype)
     jobs = plan(inputs, output, new_suffix=".lat", force=batch.force, keep_extension=keep_extension)
 
-    def do(job: Job, overwrite: bool) -> object:
+    def do(job: Job, overwrite: bool) -> Report:
         loaded = models.load(info)
 
         from lincae_core.models.codec import encode_file
@@ -152,20 +145,10 @@ def _duration(path: str) -> float:
 @device
 @batch_options(jobs="1")
 def decode(
-    lats: tuple[str, ...],
-    output: str | None,
-    start: float | None,
-    end: float | None,
-    duration: float | None,
-    steps: int,
-    seed: int,
-    subtype: str | None,
-    sample_rate: int | None,
-    format: str | None,
-    model: str | None,
-    device: str,
+    lats: tuple[str, ...], output: str | None, start: float | None, end: float | None, duration: float | None, steps:
+    int, seed: int, subtype: str | None, sample_rate: int | None, format: str | None, model: str | None, device: str,
     batch: BatchOptions,
-) -> None:
+) -> None:  # fmt: skip
     """Turn .lat files into audio files.
 
     A batch (a folder, a glob, a list or several files) skips what is finished: it goes on where it was interrupted.
@@ -204,7 +187,7 @@ def decode(
             length = reader.header.duration
             return max(0.0, min(finish or length, length) - (begin or 0.0))
 
-    def do(job: Job, overwrite: bool) -> Any:
+    def do(job: Job, overwrite: bool) -> Report:
         from lincae_formats import LatReader
 
         target = open_target(job.target)

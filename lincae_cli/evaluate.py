@@ -67,24 +67,10 @@ GAINS = Text("a,b", _gains, "0.5,2")
 @device
 @force
 def evaluate(
-    data: str | None,
-    models: tuple[str, ...],
-    judges: bool,
-    seconds: float | None,
-    tracks: tuple[str, ...],
-    json: str | None,
-    html: str | None,
-    markdown: str | None,
-    csv: str | None,
-    latex: str | None,
-    output: str | None,
-    gains: tuple[float, ...] | None,
-    steps: int,
-    seed: int,
-    subtype: str,
-    device: str,
-    force: bool,
-) -> None:
+    data: str | None, models: tuple[str, ...], judges: bool, seconds: float | None, tracks: tuple[str, ...], json: str |
+    None, html: str | None, markdown: str | None, csv: str | None, latex: str | None, output: str | None, gains:
+    tuple[float, ...] | None, steps: int, seed: int, subtype: str, device: str, force: bool,
+) -> None:  # fmt: skip
     """Compare systems by the paper's protocols and by their sound.
 
     Each row says what a system costs in kbit/s, the file's header included. An interrupted run continues where it

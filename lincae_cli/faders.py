@@ -47,18 +47,9 @@ if TYPE_CHECKING:
 @as_json
 @force
 def faders(
-    mix: str,
-    stems: tuple[str, ...],
-    output: str | None,
-    window: float,
-    max_delay: float,
-    ridge: float,
-    non_negative: bool,
-    check: bool,
-    csv_path: str | None,
-    as_json: bool,
-    force: bool,
-) -> None:
+    mix: str, stems: tuple[str, ...], output: str | None, window: float, max_delay: float, ridge: float, non_negative:
+    bool, check: bool, csv_path: str | None, as_json: bool, force: bool,
+) -> None:  # fmt: skip
     """Find the gains that make a mix from its stems.
 
     Prints the gain of each stem in dB over time, and the residual: the power of what the stems do not explain (effects,

@@ -6,12 +6,12 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import click
 
-from .batch import run
+from .batch import gather_lats, run
 from .messages import dumps, failure, format_time, one_line, printable, table
 from .options import STDIO, argument, as_json, command, device, files_from, lats, model, null
 from .paths import ModelCache, decoded, gather, is_lat, open_source
@@ -21,14 +21,9 @@ if TYPE_CHECKING:
     from lincae_core.measure import Measurement
     from lincae_formats import LatReader
 
-_LOUDNESS = {
-    "file": "file",
-    "duration": "duration",
-    "peak_dbfs": "peak dBFS",
-    "rms_dbfs": "RMS dBFS",
-    "lufs": "LUFS",
-    "short_term_lufs": "short-term LUFS",
-}
+_LOUDNESS = {"peak_dbfs": "peak dBFS", "rms_dbfs": "RMS dBFS", "lufs": "LUFS", "short_term_lufs": "short-term LUFS"}
+_LOUDNESS = {"file": "file", "duration": "duration", **_LOUDNESS}
+_RATES = ("model_sample_rate", "samples_per_frame", "latent_scale")
 _MAX_POINTS = 6  # points of a curve that a history shows
 
 Entry = dict[str, Any]
@@ -51,7 +46,7 @@ def info(lats: tuple[str, ...], history: bool, level: bool, as_json: bool, files
     The level is that of the latents (0 dB: an RMS of 1) and serves to compare files before and after a change. For
     loudness in LUFS, see lincae stats.
     """
-    inputs = gather(lats, files_from, null, suffixes={".lat"}, kind=".lat", missing="lincae info: LAT")
+    inputs = gather_lats(lats, files_from, null)
     found = inputs.found
     rows: list[dict[str, Any]] = []
     try:
@@ -78,7 +73,7 @@ def verify(lats: tuple[str, ...], files_from: str | None, null: bool) -> None:
 
     Reads them completely and compares checksums. Prints FILE: ok for each; exits with code 1 where one is damaged.
     """
-    inputs = gather(lats, files_from, null, suffixes={".lat"}, kind=".lat", missing="lincae verify: LAT")
+    inputs = gather_lats(lats, files_from, null)
 
     from lincae_formats import verify as check
 
@@ -96,27 +91,16 @@ def _facts(path: str, level: bool) -> dict[str, Any]:
     with LatReader(open_source(path, "a .lat file")) as reader:
         header = reader.header
         measured = Meter(reader).read_all().decibels if level else 0.0
-        return {
-            "file": path,
-            "duration": header.duration,
-            "sample_rate": header.sample_rate,
-            "num_samples": header.num_samples,
-            "channels": header.channels,
-            "frames": header.frames,
-            "latent_dim": header.latent_dim,
+        names = ("duration", "sample_rate", "num_samples", "channels", "frames", "latent_dim", "model")
+        facts = {name: getattr(header, name) for name in (*names, "model_fingerprint", *_RATES)}
+        stored = {
             "dtype": reader.dtype,
             "quality": _quality(header, reader.dtype),
             "bytes": None if path == STDIO else os.path.getsize(path),
-            "model": header.model,
-            "model_fingerprint": header.model_fingerprint,
-            "model_sample_rate": header.model_sample_rate,
-            "samples_per_frame": header.samples_per_frame,
-            "latent_scale": header.latent_scale,
-            **({"level_db": measured if math.isfinite(measured) else None} if level else {}),  # JSON has no infinity
-            "writer": reader.writer,
-            "tags": reader.tags,
-            "history": list(reader.history),
         }
+        level_db = {"level_db": measured if math.isfinite(measured) else None} if level else {}  # JSON has no infinity
+        made = {"writer": reader.writer, "tags": reader.tags, "history": list(reader.history)}
+        return {"file": path, **{k: facts[k] for k in names[:-1]}, **stored, **facts, **level_db, **made}
 
 
 def _quality(header: Any, dtype: str) -> str | None:
@@ -179,8 +163,7 @@ def _summary(entry: Entry) -> str:
     operands = entry.get("operands")
     if isinstance(operands, list):
         return one_line(f"{entry['op']} " + ", ".join(_operand_summary(o) for o in operands))
-    rest = " ".join(f"{key}={value}" for key, value in entry.items() if key not in ("op", "model_fingerprint"))
-    return one_line(f"{entry['op']} {rest}")
+    return one_line(_pairs(entry))
 
 
 def _operand_summary(operand: Any) -> str:
@@ -190,11 +173,11 @@ def _operand_summary(operand: Any) -> str:
     return str(name) if factor == 1 else f"{factor} * {name}"
 
 
-# --- Trees
+# --- trees
 
 
 class Branch(Protocol):
-    """A line of a tree and the branches below it."""
+    """A line of a tree, and the branches below it."""
 
     @property
     def label(self) -> str:
@@ -205,12 +188,12 @@ class Branch(Protocol):
         """The branches."""
 
 
+@dataclass
 class Node:
     """A branch."""
 
-    def __init__(self, label: str, children: list[Node] | None = None) -> None:
-        """Takes the line, and the branches below it."""
-        self.label, self.children = label, children or []
+    label: str
+    children: list[Node] = field(default_factory=list)
 
 
 def draw(root: Branch) -> str:
@@ -219,8 +202,8 @@ def draw(root: Branch) -> str:
 
 
 def _below(branch: Branch, indent: str) -> Iterator[str]:
-    for i, child in enumerate(branch.children):
-        last = i == len(branch.children) - 1
+    for child in branch.children:
+        last = child is branch.children[-1]
         yield f"{indent}{'└── ' if last else '├── '}{child.label}"
         yield from _below(child, indent + ("    " if last else "│   "))
 
@@ -235,13 +218,12 @@ def _step(entry: Any, frame: float) -> Node:
     """The branch of an entry; `frame` is the length of a latent frame, s."""
     if not isinstance(entry, dict):
         return Node(str(entry))
-    operands = entry.get("operands")
-    less = entry.get("op") == "subtract"
-    children = [_operand(o, frame, less) for o in operands] if isinstance(operands, list) else []
+    operands, op = entry.get("operands"), str(entry.get("op"))
+    children = [_operand(o, frame, op == "subtract") for o in operands] if isinstance(operands, list) else []
     try:
-        words = _WORDS.get(str(entry.get("op")), _any_step)(entry, frame)
-    except (KeyError, TypeError, ValueError, IndexError):
-        words = _any_step(entry, frame)  # another program may use the same name for something else
+        words = _WORDS[op](entry, frame)
+    except (KeyError, TypeError, ValueError, IndexError):  # another program may use the same name for something else
+        words = _pairs(entry, "operands")
     return Node(words, children)
 
 
@@ -258,9 +240,10 @@ def _operand(operand: Any, frame: float, less: bool) -> Node:
     return Node("  ".join(words), [_step(entry, frame) for entry in steps])
 
 
-def _encode(entry: Entry, frame: float) -> str:
-    del frame
-    return f"encode {entry['source']}" + (f"  ({entry['model']})" if "model" in entry else "")
+def _pairs(entry: Entry, *without: str) -> str:
+    """`op key=value ...`."""
+    hidden = ("op", "model_fingerprint", *without)
+    return " ".join([str(entry.get("op")), *(f"{key}={value}" for key, value in entry.items() if key not in hidden)])
 
 
 def _volume(entry: Entry, frame: float) -> str:
@@ -272,68 +255,36 @@ def _volume(entry: Entry, frame: float) -> str:
     return f"gain curve: {', '.join(points[:_MAX_POINTS])}{more}{begin}"
 
 
-def _slice(entry: Entry, frame: float) -> str:
-    return f"slice {_clock(entry['start_frame'] * frame)} to {_clock(entry['stop_frame'] * frame)}"
-
-
-def _shift(entry: Entry, frame: float) -> str:
-    return f"shift by {_clock(entry['frames'] * frame)}"
-
-
 def _pad(entry: Entry, frame: float) -> str:
     parts = [f"{_clock(entry['before_frames'] * frame)} before"] if entry.get("before_frames") else []
     parts += [f"{_clock(entry['after'])} after"] if entry.get("after") else []
     return f"pad {', '.join(parts)}"
 
 
-def _repeat(entry: Entry, frame: float) -> str:
-    del frame
-    return f"repeat {entry['times']} times"
-
-
-def _fade(entry: Entry, frame: float) -> str:
-    del frame
+def _fade(entry: Entry, _: float) -> str:
     parts = [f"{way} {_clock(entry[way])}" for way in ("in", "out") if entry[way]]
     return f"fade {', '.join(parts)}" + (f", {entry['shape']}" if entry["shape"] != "linear" else "")
 
 
-def _channels(entry: Entry, frame: float) -> str:
-    del frame
-    rows = [" + ".join(_input(i, f) for i, f in enumerate(row) if f) or "silence" for row in entry["matrix"]]
-    return f"channels: {', '.join(rows)}"
+def _channels(entry: Entry, _: float) -> str:
+    def of(row: list[float]) -> str:
+        inputs = [f"{i}" if f == 1 else f"{f:.4g} * {i}" for i, f in enumerate(row, 1) if f]
+        return " + ".join(inputs) or "silence"
 
-
-def _input(index: int, factor: float) -> str:
-    return f"{index + 1}" if factor == 1 else f"{factor:.4g} * {index + 1}"
-
-
-def _render(entry: Entry, frame: float) -> str:
-    del frame
-    return f"render {entry['arrangement']}" + (f", variant {entry['variant']}" if "variant" in entry else "")
-
-
-def _elided(entry: Entry, frame: float) -> str:
-    del entry, frame
-    return "... (earlier steps were too long to keep)"
-
-
-def _any_step(entry: Entry, frame: float) -> str:
-    del frame
-    rest = [f"{key}={value}" for key, value in entry.items() if key not in ("op", "operands", "model_fingerprint")]
-    return " ".join([str(entry.get("op")), *rest])
+    return f"channels: {', '.join(of(row) for row in entry['matrix'])}"
 
 
 _WORDS: dict[str, Callable[[Entry, float], str]] = {
-    "encode": _encode,
+    "encode": lambda e, _: f"encode {e['source']}" + (f"  ({e['model']})" if "model" in e else ""),
     "gain": _volume,
-    "slice": _slice,
-    "shift": _shift,
+    "slice": lambda e, frame: f"slice {_clock(e['start_frame'] * frame)} to {_clock(e['stop_frame'] * frame)}",
+    "shift": lambda e, frame: f"shift by {_clock(e['frames'] * frame)}",
     "pad": _pad,
-    "repeat": _repeat,
+    "repeat": lambda e, _: f"repeat {e['times']} times",
     "fade": _fade,
     "channels": _channels,
-    "render": _render,
-    "elided": _elided,
+    "render": lambda e, _: f"render {e['arrangement']}" + (f", variant {e['variant']}" if "variant" in e else ""),
+    "elided": lambda e, _: "... (earlier steps were too long to keep)",
 }
 
 
@@ -366,15 +317,9 @@ def _clock(seconds: float) -> str:
 @files_from
 @null
 def stats(
-    files: tuple[str, ...],
-    decode: bool,
-    per_dimension: bool,
-    as_json: bool,
-    model: str | None,
-    device: str,
-    files_from: str | None,
-    null: bool,
-) -> None:
+    files: tuple[str, ...], decode: bool, per_dimension: bool, as_json: bool, model: str | None, device: str,
+    files_from: str | None, null: bool,
+) -> None:  # fmt: skip
     """Measure peak, RMS and loudness.
 
     LUFS is the integrated loudness of ITU-R BS.1770, short-term the loudest 3 s; the peak is that of the samples. A

@@ -161,15 +161,9 @@ def _facts(info: Any) -> dict[str, Any]:
 @device
 @click.option("--dry-run", is_flag=True, help="Print the recipe with all its defaults, and stop.")
 def train(
-    recipe: str,
-    output: str | None,
-    data: tuple[str, ...],
-    budget: float | None,
-    settings: tuple[Setting, ...],
-    resume: bool,
-    device: str,
-    dry_run: bool,
-) -> None:
+    recipe: str, output: str | None, data: tuple[str, ...], budget: float | None, settings: tuple[Setting, ...], resume:
+    bool, device: str, dry_run: bool,
+) -> None:  # fmt: skip
     """Train a model. Run the same command again to go on after an interruption.
 
     Relative folders in a recipe file are looked up from the file's own folder; those of a recipe given by name or on

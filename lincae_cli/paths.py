@@ -57,15 +57,9 @@ class Inputs:
 
 
 def gather(
-    operands: Sequence[str],
-    files_from: str | None = None,
-    nul: bool = False,
-    *,
-    suffixes: Collection[str],
-    kind: str,
-    missing: str,
-    others: Collection[str] = (),
-) -> Inputs:
+    operands: Sequence[str], files_from: str | None = None, nul: bool = False, *, suffixes: Collection[str], kind: str,
+    missing: str, others: Collection[str] = (),
+) -> Inputs:  # fmt: skip
     """The files named, those of the right kind in the folders and globs named, and those of a list.
 
     A glob that the shell did not expand (it was quoted) is expanded here, `**` too, and mirrored below the part of it
@@ -379,14 +373,9 @@ class Job:
 
 
 def plan(
-    inputs: Inputs,
-    output: str | None,
-    *,
-    new_suffix: str,
-    force: bool,
-    suffixes: Collection[str] = (),
-    keep_extension: bool = False,
-) -> list[Job]:
+    inputs: Inputs, output: str | None, *, new_suffix: str, force: bool, suffixes: Collection[str] = (), keep_extension:
+    bool = False,
+) -> list[Job]:  # fmt: skip
     """Decides what is written where, and refuses what cannot be meant.
 
     Without `output` a file is written beside its source. With several inputs `output` is a folder, in which

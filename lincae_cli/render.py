@@ -60,18 +60,9 @@ class _Result:
 @device
 @force
 def render(
-    arrangement: str,
-    output: str | None,
-    variant: tuple[str, ...],
-    dry_run: bool,
-    allow_outside: bool,
-    format: str,
-    subtype: str | None,
-    quality: str | None,
-    model: str | None,
-    device: str,
-    force: bool,
-) -> None:
+    arrangement: str, output: str | None, variant: tuple[str, ...], dry_run: bool, allow_outside: bool, format: str,
+    subtype: str | None, quality: str | None, model: str | None, device: str, force: bool,
+) -> None:  # fmt: skip
     """Render a mix that is described in YAML.
 
     Tracks are .lat files beside the arrangement, each with optional settings: gain, invert, pan (-1 to 1), curve,

@@ -57,9 +57,10 @@ def _of_lat(
 ) -> Drawing:
     from lincae_core.plot import latent_picture, spectrogram
     from lincae_formats import LatReader, LincaeError
+    from lincae_formats.signal import blocks
 
     reader = stack.enter_context(LatReader(source))
-    latents = latent_picture(reader.header, reader.blocks())
+    latents = latent_picture(reader.header, blocks(reader))
     try:
         audio = decoded(reader, cache, model)
     except LincaeError as e:
