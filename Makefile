@@ -3,6 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+PARALLEL := -n auto --dist loadfile # one process a core, a file's tests in one of them
 
 .PHONY: demo test test-all test-slow paper judges bench report-check lint docs clean
 .DELETE_ON_ERROR:
@@ -13,11 +14,11 @@ demo: $(STAMP)
 
 ## Run the tests that take seconds
 test: $(STAMP) $(PEERS)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 ## Run every test
 test-all: $(STAMP) $(PEERS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 ## Run the tests that `make test` leaves out
 test-slow: $(STAMP) $(PEERS)

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import soundfile
 from cli_helpers import lincae, make_lat, ok, refused
 
@@ -27,6 +28,7 @@ def test_many_files_are_rows(tmp_path):
     assert "float32" in rows[1]
 
 
+@pytest.mark.slow
 def test_the_quality_is_shown(tmp_path):
     soundfile.write(tmp_path / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(40_000), 44100)
     for quality in ("low", "high", "exact"):

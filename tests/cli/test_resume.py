@@ -55,6 +55,7 @@ def tree(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != LIST}
 
 
+@pytest.mark.slow
 def test_a_killed_batch_of_200_files_ends_with_the_bytes_of_an_undisturbed_one(songs, capsys):
     record(songs / "many", FILES)
     whole, broken = songs / "whole", songs / "broken"

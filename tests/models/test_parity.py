@@ -234,6 +234,7 @@ def test_encoding_in_stretches_is_encoding_whole(tiny):
     assert np.abs(pieces - whole).max() < 1e-4 * np.abs(whole).max()
 
 
+@pytest.mark.slow
 def test_decoding_from_the_middle_is_decoding_whole(tiny):
     from lincae_core.models.codec import decode_range, latent_rms
 

@@ -134,6 +134,7 @@ def test_the_latents_are_scaled_as_published(checkpoint, tiny_checkpoint, models
     assert 33 * 0.9 < np.abs(truth).max() / np.abs(np.tanh(np.arctanh(truth / 33))).max() < 33 * 1.1
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_and_got_anew(hub, tmp_path, models):
     hub.flip = PTH
     one_line(lincae(hub, tmp_path, "models", "pull", "lin-cae"), 1, "damaged during the download", "try again")
@@ -190,6 +191,7 @@ def test_several_at_once_one_bad(hub, tmp_path, models):
     assert "1 of 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_another_network_on_the_hub(hub, tmp_path, models):
     hub.files[f"{FOLDER}/generator_kwargs_last.yaml"] = yaml.safe_dump({**TINY, "base_channels": 16}).encode()
     one_line(lincae(hub, tmp_path, "models", "pull", "lin-cae"), 1, "has shape", "another configuration")
@@ -253,6 +255,7 @@ def checkpoint(tiny_checkpoint, tmp_path):
     return folder / Path(PTH).name
 
 
+@pytest.mark.slow
 def test_import(checkpoint, models, tmp_path):
     done = lincae(None, tmp_path, "models", "import", str(checkpoint), "--as", "unet", "--name", "lin-cae-2")
     assert done.returncode == 0, done.stderr

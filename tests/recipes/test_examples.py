@@ -140,6 +140,7 @@ def test_wrong_values_are_answered_by_the_usage(script, name, arguments):
     assert err.startswith(f"usage: {name} ")
 
 
+@pytest.mark.slow
 def test_stems_from_audio_to_audio(script):
     for i, name in enumerate(("a", "album/b")):
         audio(f"mixes/{name}.wav", i)
@@ -182,6 +183,7 @@ def test_stems_of_odd_names_from_lats_and_files_that_fail(script):
     assert not Path("gone").exists()
 
 
+@pytest.mark.slow
 def test_audio_that_cannot_be_encoded_stops_nothing(script):
     for name in ("a", "b"):
         audio(f"mixes/{name}.wav", 1)
@@ -235,6 +237,7 @@ def lufs(path):
     return 10 * np.log10(np.square(read_lat(path).data, dtype=np.float64).mean()) - 0.691
 
 
+@pytest.mark.slow
 def test_an_album_gets_one_loudness(measured, script):
     names = [*ODD, "cd 2/last"]
     for i, name in enumerate(names):
@@ -254,6 +257,7 @@ def test_an_album_gets_one_loudness(measured, script):
     assert not Path("gone").exists()
 
 
+@pytest.mark.slow
 def test_an_album_gets_the_loudness_asked_for(measured, script):
     lat("album/a.lat", 1, fingerprint=measured)
     lat("album/b.lat", 2, level=0.3, fingerprint=measured)
