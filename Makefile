@@ -22,7 +22,7 @@ test-all: $(STAMP) $(PEERS)
 
 ## Run the tests that `make test` leaves out
 test-slow: $(STAMP) $(PEERS)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 ## Measure speed, memory and linearity (BENCHMARKS.md says what each figure means)
 bench: $(STAMP)
