@@ -56,7 +56,7 @@ def encode(
     if quality is not None and dtype is not None:
         raise usage_error("--quality and --dtype exclude each other", f"keep --quality {quality}")
     operands, output = split_output(audio, output)
-    _check_direction(operands, output)
+    _check_direction("encode", operands, output)
 
     from lincae_core.audio import AUDIO_EXTENSIONS, SNDFILE_EXTENSIONS
     from lincae_core.audio.containers import has_ffmpeg
@@ -103,15 +103,18 @@ def _storage(info: Any, quality: str | None, dtype: str | None) -> dict[str, str
     return {"quality": quality or "medium"}
 
 
-def _check_direction(operands: list[str], output: str | None) -> None:
-    """Answers `encode x.lat` with `decode`, and `encode x.wav x.lat` with `-o`."""
-    wrong = [name for name in operands if name.lower().endswith(LAT)]
+def _check_direction(command: str, operands: list[str], output: str | None) -> None:
+    """Answers `encode x.lat` with `decode`, `encode x.wav x.lat` with `-o`, and the same the other way round."""
+    encodes = command == "encode"
+    results, kind, other = (LAT, "a .lat file", "decode") if encodes else (AUDIO, "an audio file", "encode")
+    sources, suffix = (AUDIO, ".lat") if encodes else (LAT, ".wav")
+    wrong = [name for name in operands if name.lower().endswith(results)]
     if wrong and output is None and len(operands) == 2 and wrong == operands[1:]:
-        raise usage_error(f"{wrong[0]} is a .lat file", f"did you mean: lincae encode {operands[0]} -o {wrong[0]}")
+        raise usage_error(f"{wrong[0]} is {kind}", f"did you mean: lincae {command} {operands[0]} -o {wrong[0]}")
     if wrong:
-        raise usage_error(f"{wrong[0]} is already a .lat file", f"did you mean: lincae decode {wrong[0]}")
-    if output is not None and output != STDIO and output.lower().endswith(AUDIO):
-        raise usage_error(f"-o {output} has the wrong extension", f"write -o {output.rpartition('.')[0]}.lat")
+        raise usage_error(f"{wrong[0]} is already {kind}", f"did you mean: lincae {other} {wrong[0]}")
+    if output is not None and output.lower().endswith(sources):
+        raise usage_error(f"-o {output} has the wrong extension", f"write -o {output.rpartition('.')[0]}{suffix}")
 
 
 def _duration(path: str) -> float:
@@ -155,7 +158,7 @@ def decode(
     """
     _check_span(start, end, duration)
     operands, output = split_output(lats, output)
-    _check_decode(operands, output)
+    _check_direction("decode", operands, output)
 
     from lincae_core.audio import WRITE_EXTENSIONS, find_format
 
@@ -227,14 +230,3 @@ def _check_span(start: float | None, end: float | None, duration: float | None) 
         raise usage_error("--end and --duration exclude each other", "keep one of them")
     if end is not None and end <= (start or 0.0) and (end < 0) == ((start or 0.0) < 0):
         raise usage_error(f"--end {end:g} is not after --start {start or 0:g}", "give a later --end")
-
-
-def _check_decode(operands: list[str], output: str | None) -> None:
-    """Answers `decode x.wav` with `encode`, and `decode x.lat x.wav` with `-o`."""
-    wrong = [name for name in operands if name.lower().endswith(AUDIO)]
-    if wrong and output is None and len(operands) == 2 and wrong == operands[1:]:
-        raise usage_error(f"{wrong[0]} is an audio file", f"did you mean: lincae decode {operands[0]} -o {wrong[0]}")
-    if wrong:
-        raise usage_error(f"{wrong[0]} is already an audio file", f"did you mean: lincae encode {wrong[0]}")
-    if output is not None and output.lower().endswith(LAT):
-        raise usage_error(f"-o {output} has the wrong extension", f"write -o {output.rpartition('.')[0]}.wav")

@@ -71,13 +71,13 @@ def desk(
     from lincae_formats import Pool
 
     outside = allow_outside or not _is_arrangement(inputs)
-    with Pool(open_files(len(loaded.song.tracks) * 2)) as pool:
+    files = open_files(len(loaded.song.tracks) * 2)
+    with Pool(files) as pool:
         header = Song(loaded, folder, pool, outside).header
     models = ModelCache(device)
     loaded_model = models.load(models.matching(header, inputs[0], model))
     torch.set_num_threads(1)  # a few frames at a time: threads that wait for each other cost more than they do
     state = Desk(loaded, folder, target, outside, overwrite=True)
-    files = open_files(len(loaded.song.tracks) * 2)
     server = Server(state, loaded_model, read_only=read_only, open_files=files)
 
     def ready(address: str) -> None:

@@ -22,7 +22,7 @@ from lincae_core.arrangement.schema import MASTER, Arrangement, Bus, Track, Vari
 from lincae_core.arrangement.song import Audible, Song
 from lincae_core.audio import resampled_length
 from lincae_core.measure import group_powers
-from lincae_core.models.codec import Autoencoder, _tensor
+from lincae_core.models.codec import Autoencoder, to_tensor
 from lincae_formats import Fade, LincaeError, Pool, algebra
 from lincae_formats.header import Header
 from lincae_formats.signal import Signal, as_stored, unsigned
@@ -58,13 +58,11 @@ def soloed(song: Arrangement) -> Variant:
     return song.variants.get(SOLO, Variant())
 
 
-def value(volume: Volume, header: Header, frames: range, fades: Fade | None = None) -> np.ndarray:
-    """The factor of a track, a bus or the master in some frames of the song: fader, polarity, curve and fades."""
+def value(volume: Volume, header: Header, frames: range) -> np.ndarray:
+    """The factor of a track, a bus or the master in some frames of the song: fader, polarity and curve."""
     found = np.full(len(frames), volume.factor, np.float32)
     if (automation := volume.automation) is not None:
         found *= algebra.factors(automation, header, frames.start, frames.stop)
-    if fades is not None:
-        found *= algebra.factors(fades, header, frames.start, frames.stop)
     return found
 
 
@@ -111,11 +109,11 @@ class Settled:
             self._signal: Signal | None = song.variant(SOLO if SOLO in settings.variants else None)[0]
         except LincaeError:
             self._signal = None  # every track is muted
-        heard = Audible(settings.tracks, settings.buses, soloed(settings))
+        self._heard = Audible(settings.tracks, settings.buses, soloed(settings))
         signs = {
             np.sign(t.factor) * np.prod([np.sign(settings.buses[b].factor) for b in _chain(settings, t.bus)])
             for n, t in settings.tracks.items()
-            if heard.track(n)
+            if self._heard.track(n)
         } - {0}
         self._uncertain = len(signs) > 1  # levels of a file are known everywhere or nowhere
 
@@ -133,8 +131,7 @@ class Settled:
 
     def factors(self, frames: range) -> np.ndarray:
         """The gains of tracks and buses in some frames, `[members, n]`; 0 where they are not heard."""
-        settings = self.settings
-        heard = Audible(settings.tracks, settings.buses, soloed(settings))
+        settings, heard = self.settings, self._heard
         rows = [
             self._shown(name, track, frames) if heard.track(name) else np.zeros(len(frames), np.float32)
             for name, track in settings.tracks.items()
@@ -289,10 +286,10 @@ class Player:
         low, high = max(0, first - reach), min(frames, last + reach)
         self._mix(low, high)
         z, levels = (np.stack([self._mixed[k][i] for k in range(low, high)], axis=2) for i in (0, 1))
-        known = _tensor(self._model, levels) if levels.shape[1] else None
+        known = to_tensor(self._model, levels) if levels.shape[1] else None
         with torch.inference_mode():
             audio = self._model.decode_stretch(
-                _tensor(self._model, z), known, np.ones(len(z)), low, first, last, frames
+                to_tensor(self._model, z), known, np.ones(len(z)), low, first, last, frames
             )
             return np.asarray(audio.cpu().numpy())
 
@@ -337,7 +334,7 @@ class Player:
         for name in sorted(buses, key=lambda name: -len(list(_chain(settings, name)))):
             at = count + buses.index(name)
             powers[at] = np.square(factors[at]) * powers[into[name]].sum(axis=0)
-        return 10 * np.log10(np.maximum(powers, 10 ** (SILENT / 10)))
+        return _decibels(powers)
 
 
 def power(signal: Signal, start: int, stop: int, flat: Mapping[str, np.ndarray] | None) -> np.ndarray:
@@ -393,7 +390,7 @@ def overview(
                 at = (np.arange(start, stop) + begin) * columns // frames
                 np.maximum.at(sums, at, power(signal, start, stop, flat))
                 pause(time.monotonic() - began)
-            yield name, 10 * np.log10(np.maximum(sums, 10 ** (SILENT / 10)))
+            yield name, _decibels(sums)
 
 
 def write(loaded: Loaded, folder: Path, allow_outside: bool, model: Autoencoder, target: Path, scratch: Path) -> None:
@@ -420,6 +417,11 @@ def write(loaded: Loaded, folder: Path, allow_outside: bool, model: Autoencoder,
         write_lat(signal, lat, overwrite=True)
         if lat != target:
             decode_file(model, lat, target, overwrite=True)
+
+
+def _decibels(powers: np.ndarray) -> np.ndarray:
+    """Mean squares as levels, dB, not below `SILENT`."""
+    return np.asarray(10 * np.log10(np.maximum(powers, 10 ** (SILENT / 10))))
 
 
 def _runs(frames: list[int]) -> Iterator[tuple[int, int]]:

@@ -18,6 +18,7 @@ from lincae_core.unmix import simplified
 from lincae_formats import LincaeError, algebra, atomic_path
 from lincae_formats import text as notation
 from lincae_formats.header import Header
+from lincae_formats.signal import decibels
 
 from .engine import SOLO
 
@@ -156,13 +157,13 @@ class Desk:
             LincaeError: a member that does not exist or has no such setting, or a value out of range.
         """
         old, value = self.member(move.name), move.value
+        at = math.floor(move.at * header.model_sample_rate / header.samples_per_frame)  # the frame at the playhead
         if move.key == "level":
             factor = _factor(value)
             if frame is not None:
                 self._remember(move)
                 self._write(move.name, old, factor, header, frame)
                 return
-            at = math.floor(move.at * header.model_sample_rate / header.samples_per_frame)
             here = self._at(old.model_copy(update={"gain": 1.0}), header, at)
             new = old.model_copy(update={"gain": min(factor / here if here > 1e-5 else factor, 1e6)})
         elif move.key == "solo":
@@ -171,7 +172,6 @@ class Desk:
         elif move.key == "curve":
             if value is not None:
                 raise LincaeError("a curve can only be removed")
-            at = math.floor(move.at * header.model_sample_rate / header.samples_per_frame)
             new = old.model_copy(update={"curve": None, "gain": self._at(old, header, at)})
         elif move.key == "invert":
             new = old.model_copy(update={"invert": _truth(value)})
@@ -327,7 +327,7 @@ def dumped(song: Arrangement) -> str:
     """An arrangement as YAML that `load` reads to the same arrangement."""
 
     def level(factor: float) -> str | float:
-        text = f"{20 * math.log10(factor):.2f}dB" if factor > 0 else "-inf"
+        text = f"{decibels(factor):.2f}dB" if factor > 0 else "-inf"
         return text if factor > 0 and notation.gain(text) == factor else factor
 
     def plain(value: Any, key: str = "") -> Any:

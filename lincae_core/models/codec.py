@@ -179,7 +179,8 @@ class Autoencoder:
             yield low, min(frames, -(-(last + 1) // grid) * grid + self.reach), first, last
 
 
-def _tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
+def to_tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
+    """An array as a float32 tensor on the model's device."""
     import torch
 
     return torch.from_numpy(np.require(data, np.float32, ["C", "W"])).to(model.device)
@@ -269,7 +270,7 @@ def encode_blocks(
         import torch
 
         with torch.inference_mode():
-            z, levels = model.encode_stretch(_tensor(model, window), scales, low, before, count, quality)
+            z, levels = model.encode_stretch(to_tensor(model, window), scales, low, before, count, quality)
             return z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
 
     return _in_threads(model, windows())
@@ -304,8 +305,8 @@ def decode_range(
         import torch
 
         with torch.inference_mode():
-            beside = None if known is None else _tensor(model, known)
-            audio = model.decode_stretch(_tensor(model, z), beside, rms, low, first, last, frames, steps, seed)
+            beside = None if known is None else to_tensor(model, known)
+            audio = model.decode_stretch(to_tensor(model, z), beside, rms, low, first, last, frames, steps, seed)
             return audio.cpu().numpy()[:, max(0, start - first * size) : stop - first * size]
 
     return _in_threads(
