@@ -1,22 +1,27 @@
-"""The tables of a comparison, ours beside the paper's, as text, Markdown, CSV, LaTeX and an HTML page."""
+"""The tables of a comparison, ours beside the paper's, as text, Markdown, CSV, LaTeX and an HTML page.
+
+The page, like that of `lincae demo`, needs nothing beside it: audio and pictures are data URLs.
+"""
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lincae_formats.errors import LincaeError
+from lincae_formats.files import atomic_path
 
 STEMS = ("bass", "drums", "other", "vocals")
-MISSING = "-"
 HEARD = 4  # tracks with players in a page; an excerpt is about 120 kB
 PAPER = "arXiv 2510.23530"
+PAPER_DIGITS = 2
 # The paper's tables 1 and 2. MSS of reconstruction, homogeneity, additivity; relative L2 of encoder homogeneity and
 # additivity. The first two on the paper's test data, additivity on MUSDB18-HQ.
 PAPER_LINEARITY = {
@@ -39,8 +44,18 @@ OPERATIONS = {
     "sep": ("By subtraction", "D(E(mixture) - E(accompaniment))"),
 }
 
-Key = tuple[str, str, str]  # measure, metric, target
 Better = Literal["lower", "higher"]
+SOUND: dict[str, tuple[str, int, Better | None, str]] = {  # heading, digits, which way is better, meaning
+    "visqol": ("ViSQOL", 2, "higher", "ViSQOL, Zimtohrli: mean opinion scores, 1 to 5, higher is better"),
+    "zimtohrli": ("Zimtohrli", 2, "higher", ""),
+    "notes": ("Notes", 2, "higher", "Notes: F1 of what basic-pitch hears, 0 to 1"),
+    "stoi": ("STOI", 2, "higher", "STOI: intelligibility, 0 to 1"),
+    "sdr": ("SDR, dB", 1, "higher", "SDR: signal-to-distortion ratio, higher is better"),
+    "tone": ("Tone", 2, None, "Tone: buzz at the decoder's frame rate, 1 is none"),
+    "octaves": ("Octaves, dB", 1, "lower", "Octaves: error of octave levels from 500 Hz, lower is better"),
+    "mss": ("MSS", 2, "lower", "MSS: multi-scale spectral distance, 0 is equal"),
+}
+MIXTURE = {"Recons.": "recon {} mixture", "Hom.": "hom {} mixture", "Add.": "add {} mixture"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class Column:
     """A column of a table."""
 
     title: str
+    key: str = ""  # of its figures: measure, metric and target; "cost kbps"; or "speed" and a fact
     digits: int = 3  # after the point
     better: Better | None = "lower"  # which figures are; None where neither
     interval: bool = True  # whether the mean's confidence interval is shown
@@ -61,17 +77,15 @@ class Cell:
     low: float | None = None  # ends of the mean's 95 % confidence interval
     high: float | None = None
     n: int = 0  # values behind the mean; 0 where that is not known
-    digits: int | None = None  # after the point, where they are not the column's
+    text: str = "-"  # the mean as it is shown: `1.467`
+    margin: str = ""  # half the width of its interval: `±0.166`
+    best: bool = False  # whether it is the best of its column
 
-    def text(self, column: Column) -> tuple[str, str]:
-        """The figure and half the width of its interval: `1.467`, `±0.166`; the latter may be empty."""
-        if self.value is None:
-            return MISSING, ""
-        digits = column.digits if self.digits is None else self.digits
-        shown = f"{self.value:.{digits}f}"
-        if not column.interval or self.low is None or self.high is None:
-            return shown, ""
-        return shown, f"±{(self.high - self.low) / 2:.{digits}f}"
+    def shown(self, digits: int, interval: bool) -> Cell:
+        """The same with its texts."""
+        half = None if not interval or self.low is None or self.high is None else (self.high - self.low) / 2
+        margin = "" if half is None else f"±{half:.{digits}f}"
+        return self if self.value is None else replace(self, text=f"{self.value:.{digits}f}", margin=margin)
 
 
 @dataclass(frozen=True)
@@ -82,16 +96,6 @@ class Row:
     source: Literal["measured", "paper"]  # measured in this run, or the paper's figures
     cells: tuple[Cell, ...]  # one for each column
     system: str | None = None  # its name in the results; None for the paper's
-
-    @property
-    def competes(self) -> bool:
-        """Whether its figures may be the best: the identity's and the paper's may not."""
-        return self.system not in (None, "identity")
-
-    @property
-    def marked(self) -> str:
-        """The label; the paper's rows say so."""
-        return self.label if self.source == "measured" else f"{self.label} (paper)"
 
 
 @dataclass(frozen=True)
@@ -105,79 +109,57 @@ class Table:
     note: str  # below it
 
     @property
-    def heading(self) -> str:
-        """The title, and which way is better where that is the same in every column."""
+    def better(self) -> str:
+        """`, lower is better` where that is so in every column; else empty."""
         ways = {c.better for c in self.columns}
-        (way,) = ways if len(ways) == 1 else (None,)
-        return f"{self.title}, {way} is better" if way else self.title
-
-    def texts(self, row: Row) -> list[tuple[str, str]]:
-        """The figures of a row as text, and their intervals."""
-        return [cell.text(column) for cell, column in zip(row.cells, self.columns, strict=True)]
+        return f", {ways.pop()} is better" if len(ways) == 1 and None not in ways else ""
 
     @property
     def margins(self) -> list[int]:
-        """Width of the longest interval of each column: with it the figures of a column stand below each other."""
-        shown = [self.texts(row) for row in self.rows]
-        return [max((len(row[i][1]) for row in shown), default=0) for i in range(len(self.columns))]
-
-    @property
-    def best(self) -> list[str | None]:
-        """The best measured figure of each column as it is shown, so that what reads the same is marked the same."""
-        found: list[str | None] = []
-        for i, column in enumerate(self.columns):
-            cells = [r.cells[i] for r in self.rows if r.competes and r.cells[i].value is not None]
-            pick = max if column.better == "higher" else min
-            clear = column.better is not None and len(cells) > 1
-            found.append(pick(cells, key=lambda cell: cell.value or 0.0).text(column)[0] if clear else None)
-        return found
+        """Width of the longest margin of each column: with it the figures of a column stand below each other."""
+        return [max(len(row.cells[i].margin) for row in self.rows) for i in range(len(self.columns))]
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
     """The tables of what `results.evaluate` gave; tables, and columns, without any figure are left out."""
+    figures, settings = _figures(results), results["settings"]
+    measured = set().union(*figures.values())
     stems = [s for s in STEMS if any(m["target"] == s for m in results["measures"])]
-    on, gains = scope(results), ", ".join(f"{g:g}" for g in results["settings"]["gains"])
-    paper = f"The paper's rows are its own figures ({PAPER})"
-    known = _figures(results)
-    measured = {key[1:] for key in known}
-
-    def mss(*pairs: tuple[str, str, str]) -> list[tuple[Column, Key]]:
-        return [(Column(title), (measure, "mss", target)) for title, measure, target in pairs]
-
-    def ratios(metric: str) -> list[tuple[Column, Key]]:
-        keys = [("Recons.", "recon", "mixture"), ("Hom.", "hom", "mixture"), ("Add.", "add", "mixture")]
-        keys += [(f"Sep. {s}", "sep", s) for s in stems]
-        return [(Column(title, 2, "higher"), (measure, metric, target)) for title, measure, target in keys]
-
-    def sound(measure: str, target: str) -> list[tuple[Column, Key]]:
-        """Columns of a table of sound, with what it costs in front."""
-        columns = [(Column("kbit/s", 1, None), ("cost", "kbps", ""))]
-        for metric, (title, digits, better, _) in _SOUND.items():
-            columns.append((Column(title, digits, better, interval=False), (measure, metric, target)))
-        return columns
+    on, paper = scope(results), f"The paper's rows are its own figures ({PAPER})"
 
     def table(
-        name: str, title: str, keys: Sequence[tuple[Column, Key]], note: str,
-        published: Mapping[str, tuple[float, ...]] | None = None,
+        name: str, title: str, columns: Sequence[Column], note: str, published: Mapping[str, Sequence[float]] = {}
     ) -> Table:  # fmt: skip
-        if published is None:
-            keys = [(c, key) for c, key in keys if key in measured]
+        columns = tuple(c for c in columns if published or c.key in measured)
         rows = []
         for system in results["systems"]:
-            cells = tuple(known.get((system["name"], *key), Cell()) for _, key in keys)
-            if any(cell.value is not None and key[0] != "cost" for cell, (_, key) in zip(cells, keys, strict=True)):
+            known = figures[system["name"]]
+            if any(c.key in known and c.key != "cost kbps" for c in columns):
+                cells = tuple(known.get(c.key, Cell()).shown(c.digits, c.interval) for c in columns)
                 rows.append(Row(system["label"], "measured", cells, system["name"]))
-        for label, values in (published or {}).items():
-            rows.append(Row(label, "paper", tuple(Cell(v, digits=2) for v in values)))
-        return Table(name, title, tuple(column for column, _ in keys), tuple(rows), note)
+        for label, values in published.items():
+            rows.append(Row(label, "paper", tuple(Cell(v).shown(2, False) for v in values)))
+        return Table(name, title, columns, mark_best(columns, rows), note)
 
-    judged = results["settings"]["judges"]
-    meanings = [facts[3] for metric, facts in _SOUND.items() if judged or ("recon", metric, "mixture") in measured]
-    more = "." if judged else ". More figures: --judges."
+    def columns(keys: Mapping[str, str], *style: Any, metric: str = "mss") -> list[Column]:
+        return [Column(title, key.format(metric), *style) for title, key in keys.items()]
+
+    def sound(measure: str, target: str) -> list[Column]:
+        """What it costs, and how it sounds."""
+        return [Column("kbit/s", "cost kbps", 1, None)] + [
+            Column(title, f"{measure} {metric} {target}", digits, better, False)
+            for metric, (title, digits, better, _) in SOUND.items()
+        ]
+
+    judged, of_stems = settings["judges"], {s.capitalize(): f"{{}} mss {s}" for s in stems}
+    heard = [m for metric, (*_, m) in SOUND.items() if m and (judged or f"recon {metric} mixture" in measured)]
+    separated = {title: key.format("sep") for title, key in of_stems.items()}
+    ratios = MIXTURE | {f"Sep. {s}": f"sep {{}} {s}" for s in stems}
     found = [
         table(
             "sound", f"Sound of mixtures ({on})", sound("recon", "mixture"),
-            "; ".join(["kbit/s: of the mixtures' files, headers included", *filter(None, meanings)]) + more,
+            "; ".join(["kbit/s: of the mixtures' files, headers included", *heard])
+            + ("." if judged else ". More figures: --judges."),
         ),
         table("vocals", f"Sound of vocals ({on})", sound("recon", "vocals"), "kbit/s: of the mixtures' files."),
         table(
@@ -186,48 +168,87 @@ def tables(results: dict[str, Any]) -> list[Table]:
         ),
         table(
             "stereo", f"Stereo, dB ({on.removesuffix(', mono')})",
-            [(Column(title, 1, interval=False), ("stereo", case, "mixture")) for title, case in _STEREO],
+            columns({
+                "Image": "stereo image mixture", "Dual mono": "stereo dual_mono mixture",
+                "Hard-panned": "stereo hard_panned mixture", "Antiphase": "stereo antiphase mixture",
+            }, 1, "lower", False),
             "Image: error of S/M in octaves of the mixture. The others: level of what should be silent (the side of "
             "dual mono, the empty channel, the middle of antiphase), at best -100 dB.",
         ),
         table(
             "linearity", f"Linearity, MSS and relative errors ({on})",
-            [
-                *mss(("Recons.", "recon", "mixture"), ("Hom.", "hom", "mixture"), ("Add.", "add", "mixture")),
-                (Column("Enc. hom. err"), ("enc_hom", "error", "mixture")),
-                (Column("Enc. add. err"), ("enc_add", "error", "mixture")),
-            ],
+            columns(MIXTURE | {"Enc. hom. err": "enc_hom error mixture", "Enc. add. err": "enc_add error mixture"}),
             f"MSS: multi-scale spectral distance to the truth, 0 is equal. {paper}, additivity on MUSDB18-HQ and the "
-            f"rest on its own test data; the others were measured in this run, with gains of {gains} and decoded audio "
-            f"rounded to {results['settings']['subtype']}. ±: 95 % confidence interval of the mean over 10 s segments "
-            "(encoder errors: over tracks).",
+            f"rest on its own test data; the others were measured in this run, with gains of {_gains(results)} and "
+            f"decoded audio rounded to {settings['subtype']}. ±: 95 % confidence interval of the mean over 10 s "
+            "segments (encoder errors: over tracks).",
             PAPER_LINEARITY,
         ),
         table(
             "separation", f"Oracle source separation, MSS ({on})",
-            mss(("Recons.", "recon", "mixture"), *((s.capitalize(), "sep", s) for s in stems)),
+            columns({"Recons.": MIXTURE["Recons."]} | separated),
             f"The mixture's latents less those of the accompaniment, decoded. {paper}, on MUSDB18-HQ; the others were "
             "measured in this run.",
             {k: (v[0], *(v[1 + STEMS.index(s)] for s in stems)) for k, v in PAPER_SEPARATION.items()},
         ),
         table(
-            "stems", f"Reconstruction of stems, MSS ({on})", mss(*((s.capitalize(), "recon", s) for s in stems)),
+            "stems", f"Reconstruction of stems, MSS ({on})", columns(of_stems, metric="recon"),
             "What separation can reach at best: the stem itself, encoded and decoded.",
         ),
         table(
-            "sums", f"Additivity of 2, 3 and 4 sources, MSS ({on})", mss(*((k, f"add{k}", "sum") for k in "234")),
+            "sums", f"Additivity of 2, 3 and 4 sources, MSS ({on})", columns({k: f"add{k} mss sum" for k in "234"}),
             "The sum of the first so many stems' latents (bass, drums, other, vocals), decoded, against their sum. Not "
             "every track has all stems, so the columns need not be means over the same tracks.",
         ),
-        table("sdr", f"SDR, dB ({on})", ratios("sdr"), "No mean is removed and no gain allowed for, as in the paper."),
-        table("si-sdr", f"SI-SDR, dB ({on})", ratios("si_sdr"), "Scale-invariant (Le Roux et al., 2019)."),
+        table(
+            "sdr", f"SDR, dB ({on})", columns(ratios, 2, "higher", metric="sdr"),
+            "No mean is removed and no gain allowed for, as in the paper.",
+        ),
+        table(
+            "si-sdr", f"SI-SDR, dB ({on})", columns(ratios, 2, "higher", metric="si_sdr"),
+            "Scale-invariant (Le Roux et al., 2019).",
+        ),
         table(
             "speed", f"Size and speed ({on})",
-            [(Column(title, 1, None), ("speed", fact, "")) for title, fact in _SPEED],
+            columns({
+                "Numbers a second": "speed numbers", "kbit/s": "speed kbps", "Encode, x real time": "speed encode",
+                "Decode, x real time": "speed decode",
+            }, 1, None),
             "Of the mixtures, mono, on the machine that measured them.",
         ),
     ]  # fmt: skip
-    return [t for t in found if t.columns and any(c.value is not None for r in t.rows if r.system for c in r.cells)]
+    return [t for t in found if any(row.system for row in t.rows)]
+
+
+def _figures(results: dict[str, Any]) -> dict[str, dict[str, Cell]]:
+    """Every figure of each system by its column's key: what was measured, and what its entry says of cost and speed."""
+    found: dict[str, dict[str, Cell]] = {}
+    for s in results["systems"]:
+        kbps, seconds = 8 * s["bytes_per_second"] / 1000, results["data"]["seconds"]
+        facts = {"cost kbps": kbps, "speed kbps": kbps, "speed numbers": s["latent_rate"]}
+        facts |= {f"speed {what}": (spent := s[f"seconds_{what}"]) and seconds / spent for what in ("encode", "decode")}
+        found[s["name"]] = {key: Cell(value) for key, value in facts.items() if value is not None}
+    for m in results["measures"]:
+        key = f"{m['measure']} {m['metric']} {m['target']}"
+        found[m["system"]][key] = Cell(m["mean"], m["low"], m["high"], m["n"])
+    return found
+
+
+def mark_best(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows with the best figures of each column marked: of those measured, all that read like the best one.
+
+    The identity does not compete, and one figure alone is not the best.
+    """
+    best = []
+    for i, column in enumerate(columns):
+        cells = [r.cells[i] for r in rows if r.system not in (None, "identity") and r.cells[i].value is not None]
+        pick = max if column.better == "higher" else min
+        best.append(pick(cells, key=lambda c: c.value or 0.0).text if column.better and len(cells) > 1 else None)
+    return tuple(
+        row if row.system in (None, "identity")
+        else replace(row, cells=tuple(replace(c, best=c.text == b) for c, b in zip(row.cells, best, strict=True)))
+        for row in rows
+    )  # fmt: skip
 
 
 def scope(results: dict[str, Any]) -> str:
@@ -237,72 +258,16 @@ def scope(results: dict[str, Any]) -> str:
     return f"{count} track{'s'[: count != 1]}, {data['seconds']:.0f} s, {data['channels']}"
 
 
+def _gains(results: dict[str, Any]) -> str:
+    return ", ".join(f"{g:g}" for g in results["settings"]["gains"])
+
+
 def render(results: dict[str, Any], kind: str) -> str:
-    """The tables as text of one kind: a key of `KINDS`."""
-    return KINDS[kind](tables(results)).rstrip("\n") + "\n"
-
-
-def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
-    """Writes the tables and players of the excerpts as one page that needs nothing beside it; replaces `path`.
-
-    The examples' paths in the results of `results.evaluate` are relative to `base`.
-
-    Raises:
-        LincaeError: an excerpt is gone.
-    """
-    from lincae_core.pages import write_page
-
+    """The tables as text of one kind: terminal, markdown, csv or latex (for the package booktabs)."""
+    texts = {"terminal": _terminal, "csv": _csv}
     shown = tables(results)
-    names = sorted({example["track"] for example in results["examples"]})[:HEARD]
-    songs = [
-        {"anchor": f"track-{i}", "name": name, "operations": list(_operations(results, name, base))}
-        for i, name in enumerate(names)
-    ]
-    every = len(results["data"]["tracks"])
-    write_page(
-        "report.html.j2", path, title="lincae eval", **results, scope=scope(results),
-        gains=", ".join(f"{g:g}" for g in results["settings"]["gains"]),
-        links=[(t.name, re.split(r", MSS|, dB| \(", t.title)[0]) for t in shown] + [("systems", "Systems")]
-        + [(song["anchor"], song["name"]) for song in songs],
-        tables=shown, songs=songs,
-        sources={"measured": "measured in this run", "paper": f"the paper's figures, on its own data ({PAPER})"},
-        some=f" of {every} tracks, the first {len(names)}" if len(names) < every else "",
-    )  # fmt: skip
-
-
-_SOUND: dict[str, tuple[str, int, Better | None, str]] = {  # heading, digits, which way is better, meaning
-    "visqol": ("ViSQOL", 2, "higher", "ViSQOL, Zimtohrli: mean opinion scores, 1 to 5, higher is better"),
-    "zimtohrli": ("Zimtohrli", 2, "higher", ""),
-    "notes": ("Notes", 2, "higher", "Notes: F1 of what basic-pitch hears, 0 to 1"),
-    "stoi": ("STOI", 2, "higher", "STOI: intelligibility, 0 to 1"),
-    "sdr": ("SDR, dB", 1, "higher", "SDR: signal-to-distortion ratio, higher is better"),
-    "tone": ("Tone", 2, None, "Tone: buzz at the decoder's frame rate, 1 is none"),
-    "octaves": ("Octaves, dB", 1, "lower", "Octaves: error of octave levels from 500 Hz, lower is better"),
-    "mss": ("MSS", 2, "lower", "MSS: multi-scale spectral distance, 0 is equal"),
-}
-_STEREO = (
-    ("Image", "image"), ("Dual mono", "dual_mono"), ("Hard-panned", "hard_panned"), ("Antiphase", "antiphase"),
-)  # fmt: skip
-_SPEED = (
-    ("Numbers a second", "numbers"), ("kbit/s", "kbps"), ("Encode, x real time", "encode"),
-    ("Decode, x real time", "decode"),
-)  # fmt: skip
-
-
-def _figures(results: dict[str, Any]) -> dict[tuple[str, str, str, str], Cell]:
-    """Every figure by system and key: what was measured, and what the systems' entries say of cost and speed."""
-    found = {
-        (m["system"], m["measure"], m["metric"], m["target"]): Cell(m["mean"], m["low"], m["high"], m["n"])
-        for m in results["measures"]
-    }
-    seconds = results["data"]["seconds"]
-    for s in results["systems"]:
-        kbps = 8 * s["bytes_per_second"] / 1000
-        spent = {what: s[f"seconds_{what}"] for what in ("encode", "decode")}
-        facts = {"numbers": s["latent_rate"], "kbps": kbps, **{k: v and seconds / v for k, v in spent.items()}}
-        found |= {(s["name"], "speed", fact, ""): Cell(value) for fact, value in facts.items()}
-        found[s["name"], "cost", "kbps", ""] = Cell(kbps)
-    return found
+    text = texts[kind](shown) if kind in texts else _rendered(f"tables.{kind}.j2", escape=False, tables=shown)
+    return text.rstrip("\n") + "\n"
 
 
 def _terminal(found: Sequence[Table]) -> str:
@@ -315,32 +280,17 @@ def _terminal(found: Sequence[Table]) -> str:
         grid = Grid("", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in table.columns:
             grid.add_column(column.title, justify="right", no_wrap=True)
-        widths = table.margins
         for row in table.rows:
-            cells = zip(table.texts(row), widths, strict=True)
-            grid.add_row(row.marked, *(f"{v} {m:{width}}" if width else v for (v, m), width in cells))
-        out.write(table.heading + "\n")
+            cells = (f"{c.text} {c.margin:{w}}" if w else c.text for c, w in zip(row.cells, table.margins, strict=True))
+            grid.add_row(row.label if row.system else f"{row.label} (paper)", *cells)
+        out.write(f"{table.title}{table.better}\n")
         console.print(grid)
-        out.write("\n".join(textwrap.wrap(table.note, 110)) + "\n\n")
+        out.write(textwrap.fill(table.note, 110) + "\n\n")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
-def _markdown(found: Sequence[Table]) -> str:
-    parts = []
-    for table in found:
-        lines = [f"**{table.title}**{table.heading.removeprefix(table.title)}", ""]
-        lines.append("| | source | " + " | ".join(c.title for c in table.columns) + " |")
-        lines.append("| --- | --- |" + " ---: |" * len(table.columns))
-        for row in table.rows:
-            source = "measured here" if row.source == "measured" else "the paper's"
-            cells = " | ".join(" ".join(text).rstrip() for text in table.texts(row))
-            lines.append(f"| {row.label.replace('|', chr(92) + '|')} | {source} | {cells} |")
-        parts.append("\n".join([*lines, "", table.note]))
-    return "\n\n".join(parts)
-
-
 def _csv(found: Sequence[Table]) -> str:
-    """One figure a line: table, system, source, column, mean, low, high, n."""
+    """One figure a line."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("table", "system", "source", "column", "mean", "low", "high", "n"))
@@ -353,63 +303,61 @@ def _csv(found: Sequence[Table]) -> str:
     return out.getvalue()
 
 
-def _latex(found: Sequence[Table]) -> str:
-    """For the package booktabs."""
-    parts = []
-    for table in found:
-        lines = [
-            r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.heading)}. {_tex(table.note)}}}",
-            rf"\label{{tab:lincae-{table.name}}}", r"\begin{tabular}{l" + "r" * len(table.columns) + "}", r"\toprule",
-            " & ".join(["", *(_tex(c.title) for c in table.columns)]) + r" \\", r"\midrule",
-        ]  # fmt: skip
-        for last, row in zip((None, *table.rows), table.rows, strict=False):
-            if last and last.source != row.source:
-                lines.append(r"\midrule")
-            figures = (_tex(v) + (rf" {{\scriptsize$\pm${m[1:]}}}" if m else "") for v, m in table.texts(row))
-            lines.append(" & ".join([_tex(row.marked), *figures]) + r" \\")
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
-    return "\n\n".join(parts)
+_TEX = str.maketrans(
+    {c: rf"\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+)
 
 
-KINDS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "terminal": _terminal, "markdown": _markdown, "csv": _csv, "latex": _latex,
-}  # fmt: skip
-_SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-}  # fmt: skip
+def write_html(results: dict[str, Any], base: Path, path: Path) -> None:
+    """Writes the tables and players of the excerpts as one page that needs nothing beside it; replaces `path`.
+
+    The examples' paths in the results of `results.evaluate` are relative to `base`.
+
+    Raises:
+        LincaeError: an excerpt is gone.
+    """
+
+    def excerpt(file: str) -> dict[str, str]:
+        try:
+            return playable((base / file).read_bytes())
+        except OSError as e:
+            raise LincaeError(
+                f"{base / file}: cannot be read ({e.strerror})", "run the same lincae eval again"
+            ) from None
+
+    shown, tracks = tables(results), results["data"]["tracks"]
+    heard = sorted({example["track"] for example in results["examples"]})[:HEARD]
+    write_page(
+        "report.html.j2", path, title="lincae eval", **results, scope=scope(results), gains=_gains(results),
+        links=[(t.name, re.split(r", MSS|, dB| \(", t.title)[0]) for t in shown], shown=shown, heard=heard,
+        operations=OPERATIONS, excerpt=excerpt,
+        sources={"measured": "measured in this run", "paper": f"the paper's figures, on its own data ({PAPER})"},
+        some=f" of {len(tracks)} tracks, the first {len(heard)}" if len(heard) < len(tracks) else "",
+    )  # fmt: skip
 
 
-def _tex(text: str) -> str:
-    return re.sub(r"[\\&%$#_{}~^±]", lambda m: _SPECIAL[m[0]], text)
+def write_page(template: str, path: Path, **values: Any) -> None:
+    """Renders a template of the package to an HTML file, which is replaced if it exists. All text is escaped."""
+    text = _rendered(template, escape=True, **values)
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
-def _operations(results: dict[str, Any], track: str, base: Path) -> Iterator[dict[str, Any]]:
-    """Players of every operation on a track: the truth first, then one for each system."""
-    found = {(e["operation"], e["system"]): e for e in results["examples"] if e["track"] == track}
-    heard = {e["system"] for e in results["examples"]}
-    systems = [s for s in results["systems"] if s["name"] in heard]
-    for operation, (title, formula) in OPERATIONS.items():
-        examples = [found.get((operation, s["name"])) for s in systems]
-        first = next((e for e in examples if e), None)
-        if first is None:
-            continue
-        players = [_player("the original", "", base / first["truth"])]
-        for system, e in zip(systems, examples, strict=True):
-            distance = "" if e is None or e["mss"] is None else f"MSS {e['mss']:.2f}"
-            players.append(_player(system["label"], distance, base / e["estimate"] if e else None))
-        yield {"title": title, "formula": formula, "target": first["target"], "players": players}
-
-
-def _player(label: str, note: str, path: Path | None) -> dict[str, str]:
-    from lincae_core.pages import data_url
+def playable(audio: bytes, kind: str = "ogg") -> dict[str, str]:
+    """A file of `audio/<kind>` and its spectrogram as data URLs: what the templates' `player` takes."""
     from lincae_core.plot import thumbnail
 
-    if path is None:
-        return {"label": label, "note": note, "picture": "", "audio": ""}
-    try:
-        audio = path.read_bytes()
-    except OSError as e:
-        raise LincaeError(f"{path}: cannot be read ({e.strerror})", "run the same lincae eval again") from None
-    picture = data_url("image/png", thumbnail(path))
-    return {"label": label, "note": note, "picture": picture, "audio": data_url("audio/ogg", audio)}
+    files = {"picture": ("image/png", thumbnail(audio)), "audio": (f"audio/{kind}", audio)}
+    return {name: f"data:{mime};base64,{base64.b64encode(data).decode()}" for name, (mime, data) in files.items()}
+
+
+def _rendered(template: str, *, escape: bool, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("lincae_core"), autoescape=escape, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["tex"] = lambda text: text.translate(_TEX)
+    return environment.get_template(template).render(**values)

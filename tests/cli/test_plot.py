@@ -90,7 +90,7 @@ def panels(monkeypatch, latents, spectrum):
     saved = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: saved.append(self))
     draw("title", latents, spectrum, io.BytesIO())
-    return saved[0].axes
+    return [axes for panel in saved[0].axes for axes in (panel, *panel.child_axes)]
 
 
 def brightness(axes):
