@@ -47,6 +47,7 @@ COMMANDS = {
     "faders": "faders:faders",
     "find": "faders:find",
     "verify": "inspect:verify",
+    "export": "inspect:export",
     "plot": "show:plot",
     "compare": "evaluate:compare",
     "train": "models:train",

@@ -1,9 +1,10 @@
-"""`lincae info`, `verify` and `stats`: what `.lat` files contain, whether they are intact, and how loud files are."""
+"""`lincae info`, `verify`, `stats`, `export`: what `.lat` files contain, for people and for other programs."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,8 +13,24 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import click
 
 from .batch import gather_lats, run
-from .messages import dumps, failure, format_time, one_line, printable, table
-from .options import STDIO, argument, as_json, command, device, files_from, lats, model, null
+from .messages import Progress, dumps, failure, format_time, one_line, printable, say, table, usage_error
+from .options import (
+    DTYPE,
+    STDIO,
+    OneOf,
+    Text,
+    Whole,
+    argument,
+    as_json,
+    command,
+    device,
+    files_from,
+    force,
+    lats,
+    model,
+    null,
+    output,
+)
 from .paths import ModelCache, decoded, gather, is_lat, open_source
 
 _COLUMNS = ("file", "duration", "sample_rate", "channels", "frames", "dtype", "quality", "bytes", "model")
@@ -421,3 +438,74 @@ def _cell(key: str, row: dict[str, Any]) -> str:
     if value is None:
         return "-" if key == "peak_dbfs" and row["estimated"] else "silent"
     return f"{'~' if row['estimated'] else ''}{value:.1f}"
+
+
+# --- export
+
+
+def _size(text: str) -> int:
+    number, unit = text.strip().upper().removesuffix("B"), 1
+    for letter, factor in (("K", 10**3), ("M", 10**6), ("G", 10**9)):
+        if number.endswith(letter):
+            number, unit = number[:-1], factor
+    size = float(number) * unit if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", number, re.ASCII) else 0
+    if not 1000 <= size <= 10**12:
+        raise ValueError("is not a size from 1kB to 1000GB")
+    return int(size)
+
+
+@command(
+    "export",
+    "lincae export latents/ -o shards/ --to webdataset",
+    "lincae export latents/ -o arrays/ --to npy --dtype float32 --levels",
+)
+@lats
+@output("Folder to write.", metavar="FOLDER")
+@click.option("--to", type=OneOf("webdataset", "zarr", "npy"), help="Format. [required]")
+@click.option("--dtype", type=DTYPE, default="float16", help="Type of the numbers.")
+@click.option("--shard-size", type=Text("size", _size, "256MB"), default="256MB", help="Size of a shard, at most.")
+@click.option("--mono", is_flag=True, help="Average the channels of each file.")
+@click.option("--levels", is_flag=True, help="Also export levels, of models that have them.")
+@click.option("--jobs", "-j", type=Whole(1, 1024, word="auto"), default="auto", help="Shards at once.")
+@force
+@files_from
+@null
+def export(
+    lats: tuple[str, ...], output: str | None, to: str | None, dtype: str, shard_size: int, mono: bool, levels: bool,
+    jobs: int | None, force: bool, files_from: str | None, null: bool,
+) -> None:  # fmt: skip
+    """Write latents as arrays for training elsewhere.
+
+    Shards of whole files: tar files for webdataset, arrays for numpy.load, or one Zarr array. Beside them are
+    files.jsonl (names, places, tags) and export.json (model, mean and deviation of each latent dimension). Latents are
+    floats: the integers of a .lat have a step for each group and frame. An export that was interrupted goes on.
+    """
+    if to is None or output is None or output == STDIO:
+        missing = "--to" if to is None else "-o FOLDER"
+        raise usage_error(f"lincae export: {missing} is missing", "for example: -o shards/ --to webdataset")
+    inputs = gather_lats(lats, files_from, null)
+    if STDIO in [f.path for f in inputs.found]:
+        raise usage_error("export cannot read stdin (-)", "name files or folders")
+
+    from lincae_core.export import Export
+
+    from .workers import cores, in_threads
+
+    files = [(f.path, f.relative.as_posix()) for f in inputs.found]
+    made = Export(
+        files, output, to, dtype=dtype, shard_size=shard_size, mono=mono, levels=levels, overwrite=force
+    )  # fmt: skip
+    if finished := made.count - len(made.todo):
+        say("note", f"{finished} of {made.count} shards were finished already; --force makes them again")
+    with Progress() as progress:
+        done = in_threads(made.todo, made.write, jobs or cores(), progress.stop) if made.todo else ()
+        for number, _ in enumerate(done, 1):
+            progress.line(f"{number} of {len(made.todo)} shards", number / len(made.todo))
+    if len(made.failures) < len(files):
+        made.finish()
+
+    def failed(path: str) -> None:
+        if path in made.failures:
+            raise made.failures[path]
+
+    run([path for path, _ in files], failed, inputs=inputs)
