@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 
 from lincae_core import LatDataset, Latents, LincaeError, write_lat
-from lincae_formats import ChecksumError, Group, Header
+from lincae_formats import ChecksumError, Group, Header, LatReader
 
 FINGERPRINT = "sha256:" + "ab" * 32
 
@@ -94,8 +94,8 @@ def test_few_files_are_open_and_only_the_crops_chunks_are_read(tmp_path, monkeyp
     make(tmp_path / "long" / "x.lat", 3000, channels=1)
     one = LatDataset(tmp_path / "long", frames=64, length=1)
     read = []
-    original = type(one._reader(0))._load
-    monkeypatch.setattr(type(one._reader(0)), "_load", lambda self, a, b: read.append(b - a) or original(self, a, b))
+    original = LatReader._load
+    monkeypatch.setattr(LatReader, "_load", lambda self, a, b: read.append(b - a) or original(self, a, b))
     _ = one[0]
     assert sum(read) <= 512
 
@@ -171,3 +171,100 @@ def test_levels_come_with_the_latents(tmp_path):
     assert np.allclose(mono[0, :, :30], np.sqrt((bands**2).mean(0)))
     with_loader = next(iter(DataLoader(dataset, batch_size=3)))
     assert [tuple(part.shape) for part in with_loader] == [(3, 2, 4, 40), (3, 2, 2, 40)]
+
+
+def damage(path):
+    """Changes a byte of a file's latents."""
+    data, at = bytearray(path.read_bytes()), _first_chunk(path) + 5
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_crops_of_a_damaged_part_are_replaced_and_reported(folder, caplog):
+    whole = LatDataset(folder, frames=10, length=50)
+    places = [whole.place(i)[0] for i in range(50)]
+    damage(folder / "1" / "x.lat")
+    (folder / "2" / "x.lat").unlink()  # after the first look
+    data = LatDataset(folder, frames=10, length=50)
+    whole.paths.pop()
+    crops = [whole[i] for i in range(50)]
+    assert {number for number in places} > {0}
+    for number, crop in zip(places, crops, strict=True):
+        assert crop[0, 0, 0] < 10_000, "all from the first file"
+        assert number or not torch.equal(crop, torch.zeros_like(crop))
+    assert sorted(path.parent.name for path in whole.skipped) == ["1", "2"] or places.count(2) == 0
+    assert caplog.text.count("checksum") == 1
+    assert len(data.paths) == 2
+    again = DataLoader(whole, batch_size=10, num_workers=2)
+    assert torch.equal(torch.cat(list(again)), torch.stack(crops)), "whatever the workers"
+
+
+def test_details_say_where_a_crop_comes_from(folder):
+    data = LatDataset(folder, frames=10, length=60, details=True, tags=("title",))
+    for batch in DataLoader(data, batch_size=20, num_workers=2):
+        assert sorted(batch) == ["latents", "mask", "offset", "path", "tags"]
+        assert batch["tags"]["title"] == [""] * 20
+        for path, offset, mask, crop in zip(*(batch[k] for k in ("path", "offset", "mask", "latents")), strict=True):
+            with LatReader(path) as reader:
+                wanted = torch.from_numpy(reader.read(int(offset), min(int(offset) + 10, reader.header.frames)))
+            assert mask.sum() == wanted.shape[2]
+            assert torch.equal(crop[..., mask], wanted)
+            assert not crop[..., ~mask].any()
+
+
+def test_tags_come_along(tmp_path):
+    header = Header(44100, 4096 * 30, "m", FINGERPRINT, latent_dim=3)
+    tags = {"title": "Trees", "artist": "Rush"}
+    write_lat(Latents(np.zeros(header.shape, np.float32), header, tags=tags), tmp_path / "a.lat")
+    assert LatDataset(tmp_path, tags=("title", "album"))[0]["tags"] == {"title": "Trees", "album": ""}
+
+
+def test_an_epoch_reaches_workers_that_are_kept(folder):
+    data = LatDataset(folder, frames=10, length=8)
+    loader = DataLoader(data, batch_size=8, num_workers=1, persistent_workers=True)
+    for epoch in (0, 1, 0):
+        data.set_epoch(epoch)
+        (batch,) = loader
+        assert torch.equal(batch, torch.stack([data[i] for i in range(8)]))
+
+
+def test_distributed_samplers_share_the_crops_of_an_epoch(folder):
+    data = LatDataset(folder, frames=10, length=12)
+    parts = [DistributedSampler(data, num_replicas=2, rank=rank, shuffle=False) for rank in range(2)]
+    crops = [torch.cat(list(DataLoader(data, batch_size=3, sampler=part))) for part in parts]
+    assert torch.equal(torch.stack(crops, 1).flatten(0, 1), torch.stack([data[i] for i in range(12)]))
+
+
+STEMS = ("vocals", "drums")
+
+
+@pytest.mark.parametrize("layout", ["{}/mixture.lat {}/vocals.lat {}/drums.lat", "{}.lat {}_vocals.lat {}-Drums.lat",
+                                    "{}.mix.lat {}.vocals.lat {}.drums.lat"])  # fmt: skip
+@pytest.mark.parametrize("mixture", [True, False])
+def test_stems_are_paired_with_their_mixture(tmp_path, layout, mixture, caplog):
+    for i, track in enumerate(("one", "two")):
+        for j, name in enumerate(layout.split()):
+            if j or mixture:
+                make(tmp_path / name.format(track), 40, seed=10 * i + j)
+    make(tmp_path / layout.split()[1].format("lacking"), 40)
+    data = LatDataset(tmp_path, frames=8, length=20, stems=STEMS)
+    assert len(data.paths) == 2
+    assert "its stem drums is missing" in "".join(data.skipped.values())
+    for i in range(20):
+        crop, (track, start) = data[i], data.place(i)
+        assert crop["stems"].shape == (2, 2, 3, 8)
+        assert (crop["path"], crop["offset"]) == (str(data.paths[track]), start)
+        for j in (0, 1):
+            assert crop["stems"][j, 0, 0, 0] == start + 10_000 * (10 * track + j + 1)
+        wanted = start + 100_000 * track if mixture else 2 * start + 10_000 * (20 * track + 3)
+        assert crop["latents"][0, 0, 0] == wanted
+
+
+def test_stems_that_do_not_fit_are_skipped_or_refused(tmp_path):
+    for name in ("a/mixture", "a/vocals", "b/mixture", "b/vocals"):
+        make(tmp_path / f"{name}.lat", 41 if name == "b/vocals" else 40)
+    data = LatDataset(tmp_path, stems=["vocals"])
+    assert [path.parent.name for path in data.paths] == ["a"]
+    assert "different lengths" in data.skipped[tmp_path / "b" / "mixture.lat"]
+    with pytest.raises(LincaeError, match=r"no track with the stems piano; name them song\.lat, song_piano\.lat"):
+        LatDataset(tmp_path, stems=["piano"])
