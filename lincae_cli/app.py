@@ -56,9 +56,10 @@ COMMANDS = {
     "models": "models:models",
 }
 
-# From .lat to .lat nothing needs the threads of numpy's OpenBLAS, and to start them takes as long as half of h5py.
+# From .lat to .lat nothing needs the threads of numpy's OpenBLAS, and to start them takes as long as half of h5py;
+# `encode` has threads of its own.
 # Garbage collections while numpy and h5py are imported take a tenth of a whole `lincae info`.
-_LIGHT = ("arithmetic", "editing", "inspect")
+_LIGHT = ("arithmetic", "editing", "inspect", "coding")
 
 # What users of other programs type, and the options of ours that are meant; the first that the command has is named.
 _MEANT = {

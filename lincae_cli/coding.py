@@ -74,7 +74,7 @@ def encode(
     jobs = plan(inputs, output, new_suffix=".lat", force=batch.force, keep_extension=keep_extension)
 
     def do(job: Job, overwrite: bool) -> Report:
-        loaded = models.load(info)
+        loaded = models.load(info, to_encode=True)
 
         from lincae_core.models.codec import encode_file
 

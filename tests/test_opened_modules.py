@@ -59,7 +59,7 @@ def test_encode(tmp_path):
     pytest.importorskip("torch")
     write_wav(tmp_path / "a.wav", 1)
     found = opened(SCRIPT, "encode", "a.wav", "-o", "a.lat", cwd=tmp_path)
-    assert {"lincae_core.models.frame", "lincae_formats.writer"} <= set(found)
+    assert {"lincae_core.models.filterbank", "lincae_formats.writer"} <= set(found)
     assert len(found) <= 18, found
 
 

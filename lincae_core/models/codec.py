@@ -27,7 +27,7 @@ from lincae_core.audio import (
     resampled_length,
 )
 from lincae_core.audio.write import INTEGER_SUBTYPES
-from lincae_core.models import DEFAULT_QUALITY, QUALITIES
+from lincae_core.models import DEFAULT_QUALITY, QUALITIES, filterbank, frame_groups
 from lincae_formats import Header, LatReader, LatWriter, signal
 from lincae_formats.errors import IncompatibleError, LincaeError, UsageError
 from lincae_formats.signal import Signal
@@ -49,6 +49,38 @@ Read = Callable[[int, int], np.ndarray]  # first frame, frame after the last -> 
 Progress = Callable[[float, float], None]  # seconds done, seconds in all
 
 
+class FrameEncoder:
+    """The encoder of a `frame` model on the CPU: a filterbank, for which neither weights nor torch are loaded.
+
+    It has of `Autoencoder` what encoding needs.
+
+    Args:
+        info: metadata of the weights: name, version, fingerprint.
+    """
+
+    deterministic = True
+    scales_signal, latent_scale = False, 1.0
+    context, grid, stretch, margin = 0, 1, STRETCH, filterbank.MARGIN
+    sample_rate, samples_per_frame, latent_dim = filterbank.SAMPLE_RATE, filterbank.FRAME, filterbank.LATENT_DIM
+    groups = staticmethod(frame_groups)
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        self.name: str = info["name"]
+        self.version: str = info["version"]
+        self.fingerprint: str = info["fingerprint"]
+        self.on_cpu = filterbank.Filterbank()
+
+    def scale(self, _rms: float) -> float:
+        """1: the filterbank is linear."""
+        return 1.0
+
+    def encode_window(
+        self, audio: np.ndarray, _scales: np.ndarray, _first: int, _before: int, _count: int, quality: str
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `Autoencoder.encode_window`."""
+        return self.on_cpu.encode(audio, quality)
+
+
 class Autoencoder:
     """A model with its weights on a device.
 
@@ -59,7 +91,9 @@ class Autoencoder:
 
     Attributes:
         deterministic: whether the model decodes without noise and needs no level of the whole signal (`FrameModel`).
+        grid: latent frames of which a stretch must hold a multiple.
         reach: latent frames of context that a stretch needs on either side to be decoded.
+        on_cpu: the filterbank that encodes, where the model is a `FrameModel` on a CPU.
     """
 
     def __init__(self, model: Any, info: dict[str, Any], device: torch.device) -> None:
@@ -74,9 +108,12 @@ class Autoencoder:
         self.latent_dim: int = model.config.latent_dim
         self.latent_scale = float(getattr(model.config, "latent_scale", 1.0))
         self.deterministic = hasattr(model, "reach")
-        self.stretch = STRETCH if self.deterministic else NETWORK_STRETCH // model.grid * model.grid
+        self.grid: int = 1 if self.deterministic else model.grid
+        self.stretch = STRETCH if self.deterministic else NETWORK_STRETCH // self.grid * self.grid
         self.context: int = 0 if self.deterministic else model.encoder_context
         self.reach: int = model.reach if self.deterministic else model.decoder_context
+        self.margin: int = model.margin
+        self.on_cpu = model.numpy_encoder() if device.type == "cpu" and hasattr(model, "numpy_encoder") else None
 
     def groups(self, quality: str) -> tuple[Any, ...]:
         """The groups of latent dimensions that share a quantiser step; none for models that store floats only."""
@@ -97,6 +134,19 @@ class Autoencoder:
         if not self.scales_signal:
             return 1.0
         return rms / self.config.reference_rms if rms > 1e-12 else 0.0
+
+    def encode_window(
+        self, audio: np.ndarray, scales: np.ndarray, first: int, before: int, count: int, quality: str
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `encode_stretch`, from array to arrays."""
+        if self.on_cpu:
+            encoded: tuple[np.ndarray, np.ndarray | None] = self.on_cpu.encode(audio, quality)
+            return encoded
+        import torch
+
+        with torch.inference_mode():
+            z, levels = self.encode_stretch(to_tensor(self, audio), scales, first, before, count, quality)
+            return z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
 
     def encode_stretch(
         self, audio: Tensor, scales: np.ndarray, first: int, before: int, count: int, quality: str
@@ -170,13 +220,16 @@ class Autoencoder:
                 last = min(first + stretch, frames)
                 yield max(0, first - self.reach), min(frames, last + self.reach), first, last
             return
-        grid = self.model.grid
+        grid = self.grid
         stretch = max((stretch or self.stretch) // grid, 1) * grid
         for first in range(start, stop, stretch):
             last = min(first + stretch, stop)
             # one more on either side for the STFT's overlap, then the whole of the windows that cover those
             low = max(0, (first - 1) // grid * grid - self.reach)
             yield low, min(frames, -(-(last + 1) // grid) * grid + self.reach), first, last
+
+
+Encoder = Autoencoder | FrameEncoder
 
 
 def to_tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
@@ -186,37 +239,50 @@ def to_tensor(model: Autoencoder, data: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(data, np.float32, ["C", "W"])).to(model.device)
 
 
-def _in_threads(model: Autoencoder, calls: Iterable[Callable[[], Item]]) -> Iterator[Item]:
-    """Yields what the calls return, in their order.
+def _in_threads(
+    calls: Iterable[Callable[[], Item]], workers: int, start: Callable[[], None] = lambda: None
+) -> Iterator[Item]:
+    """Yields what the calls return, in their order; several are done at once, in threads that begin with `start`."""
+    if workers == 1:
+        yield from (call() for call in calls)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
 
-    On a CPU a deterministic model computes several stretches at once, with as few threads each as there are: threads
-    that share a stretch wait for each other, and for whoever reads and writes meanwhile.
+    waiting: deque[Future[Item]] = deque()
+    with ThreadPoolExecutor(workers, initializer=start) as pool:
+        for call in calls:
+            waiting.append(pool.submit(call))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _in_torch_threads(model: Autoencoder, calls: Iterable[Callable[[], Item]]) -> Iterator[Item]:
+    """`_in_threads` for a deterministic model on a CPU, with as few of torch's threads each as there are.
+
+    Threads that share a stretch wait for each other, and for whoever reads and writes meanwhile.
     """
     import torch
 
     threads = torch.get_num_threads()
-    if threads == 1 or not model.deterministic or model.device.type != "cpu":
-        for call in calls:
-            yield call()
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    workers = min(threads, MOST_AT_ONCE)
-    waiting: deque[Future[Item]] = deque()
+    workers = min(threads, MOST_AT_ONCE) if model.deterministic and model.device.type == "cpu" else 1
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
-            for call in calls:
-                waiting.append(pool.submit(call))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from _in_threads(calls, workers, partial(torch.set_num_threads, threads // workers))
     finally:
         torch.set_num_threads(threads)
 
 
+def _cores() -> int:
+    """Cores that this process may use: `OMP_NUM_THREADS`, as torch has it, or those that the system gives it."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def encode_blocks(
-    model: Autoencoder,
+    model: Encoder,
     blocks: Iterable[np.ndarray],
     scales: np.ndarray,
     num_samples: int,
@@ -237,9 +303,8 @@ def encode_blocks(
         Latents float32 ``[C, latent_dim, k]``, in all ``ceil(num_samples / 4096)`` frames, and their levels
         ``[C, GL, k]`` where the model has any.
     """
-    size, margin, context = model.samples_per_frame, model.model.margin, model.context
-    grid = 1 if model.deterministic else model.model.grid
-    stretch = max((stretch or model.stretch) // grid, 1) * grid
+    size, margin, context = model.samples_per_frame, model.margin, model.context
+    stretch = max((stretch or model.stretch) // model.grid, 1) * model.grid
     total = -(-num_samples // size)
 
     def windows() -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray | None]]]:
@@ -264,16 +329,9 @@ def encode_blocks(
             window = held[:, : need - at]
             if window.shape[1] < need - at:  # silence follows the end
                 window = np.pad(window, ((0, 0), (0, need - at - window.shape[1])))
-            yield partial(encoded, window, low, first - low, last - first)
+            yield partial(model.encode_window, window, scales, low, first - low, last - first, quality)
 
-    def encoded(window: np.ndarray, low: int, before: int, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        import torch
-
-        with torch.inference_mode():
-            z, levels = model.encode_stretch(to_tensor(model, window), scales, low, before, count, quality)
-            return z.cpu().numpy(), None if levels is None else levels.cpu().numpy()
-
-    return _in_threads(model, windows())
+    return _in_threads(windows(), min(_cores(), MOST_AT_ONCE) if model.on_cpu else 1)
 
 
 def decode_range(
@@ -309,7 +367,7 @@ def decode_range(
             audio = model.decode_stretch(to_tensor(model, z), beside, rms, low, first, last, frames, steps, seed)
             return audio.cpu().numpy()[:, max(0, start - first * size) : stop - first * size]
 
-    return _in_threads(
+    return _in_torch_threads(
         model,
         (
             partial(
@@ -336,7 +394,7 @@ def latent_rms(model: Autoencoder, blocks: Iterable[np.ndarray], channels: int) 
     return np.sqrt(total / max(count, 1))
 
 
-def signal_scales(model: Autoencoder, blocks: Iterable[np.ndarray], channels: int) -> np.ndarray:
+def signal_scales(model: Encoder, blocks: Iterable[np.ndarray], channels: int) -> np.ndarray:
     """`Autoencoder.scale` of audio in blocks ``[C, n]`` for every channel, ``[C]`` float64; read only where needed."""
     total, count = np.zeros(channels), 0
     if not model.scales_signal:
@@ -347,7 +405,7 @@ def signal_scales(model: Autoencoder, blocks: Iterable[np.ndarray], channels: in
     return np.array([model.scale(float(r)) for r in np.sqrt(total / max(count, 1))])
 
 
-def encode_array(model: Autoencoder, audio: np.ndarray) -> np.ndarray:
+def encode_array(model: Encoder, audio: np.ndarray) -> np.ndarray:
     """Audio ``[C, n]`` at the model's rate to latents ``[C, latent_dim, ceil(n / 4096)]``."""
     scales = signal_scales(model, [audio], len(audio))
     return np.concatenate([z for z, _ in encode_blocks(model, [audio], scales, audio.shape[1])], 2)
@@ -535,7 +593,7 @@ def encode_history(source: str, model: str) -> list[dict[str, str]]:
     return [{"op": "encode", "source": Path(source).name, "model": model}]
 
 
-def encoded_header(model: Autoencoder, source: AudioSource, quality: str | None = None, coarser: float = 1.0) -> Header:
+def encoded_header(model: Encoder, source: AudioSource, quality: str | None = None, coarser: float = 1.0) -> Header:
     """The header of a source's latents.
 
     Args:
@@ -562,7 +620,7 @@ def encoded_header(model: Autoencoder, source: AudioSource, quality: str | None 
     return Header(**facts, groups=groups) if groups else Header(**facts)
 
 
-def storage_type(model: Autoencoder, quality: str | None = None, dtype: str | None = None) -> str:
+def storage_type(model: Encoder, quality: str | None = None, dtype: str | None = None) -> str:
     """How a model's latents are stored: `int8` where it has groups, else `float16`; `exact` is `float32`.
 
     Raises:
@@ -580,7 +638,7 @@ def storage_type(model: Autoencoder, quality: str | None = None, dtype: str | No
 
 
 def encoded_blocks(
-    model: Autoencoder, source: AudioSource, quality: str | None = None
+    model: Encoder, source: AudioSource, quality: str | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yields a source's latents in order, as `encode_blocks` does, in constant memory.
 
@@ -667,7 +725,7 @@ class Report:
 
 
 def encode_file(
-    model: Autoencoder, source: str | Path | BinaryIO, target: str | Path | BinaryIO, *, mono: bool = False,
+    model: Encoder, source: str | Path | BinaryIO, target: str | Path | BinaryIO, *, mono: bool = False,
     quality: str | None = None, dtype: str | None = None, overwrite: bool = False, progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """Encodes an audio file of any length and rate in constant memory.
@@ -706,7 +764,7 @@ def encode_file(
 
 
 def _encode(
-    model: Autoencoder, reader: AudioReader, target: str | Path | BinaryIO, quality: str | None, dtype: str,
+    model: Encoder, reader: AudioReader, target: str | Path | BinaryIO, quality: str | None, dtype: str,
     coarser: float, overwrite: bool, progress: Progress | None,
 ) -> None:  # fmt: skip
     header = encoded_header(model, reader, quality, coarser)

@@ -1,13 +1,4 @@
-"""The `frame` model: a fixed linear filterbank encodes, a small network over bands decodes.
-
-The encoder has no learned weights. Of a signal x it keeps, for every latent frame of 4096 samples,
-
-- 384 numbers: the lowest 192 coefficients of two MDCT frames of 2048 (0 to 2067 Hz, the waveform);
-- 128 probes: 16 bands above that times 8 slots of 512 samples. A probe is the sum of the band's MDCT coefficients
-  (frames of 512) of ``x - low(x)`` with fixed random signs.
-
-All of it is linear in x. Beside the latents a file may hold the *levels* of the bands (RMS per band and slot): they are
-not linear, but powers of independent sources add up.
+"""The `frame` model: a fixed linear filterbank encodes (`filterbank.py`), a small network over bands decodes.
 
 The decoder starts from the inverse MDCT and adds to each band a copy of the upper octave of the low band (spectral band
 replication), shaped by energies that a network reads from probes, levels and the low band. It has no randomness of its
@@ -28,56 +19,36 @@ from torch.nn import functional as F
 
 from lincae_core.models import frame_groups
 from lincae_core.models.cpu_layout import with_mlp
+from lincae_core.models.filterbank import (
+    BANDS,
+    EDGE_BIN,
+    FINE,
+    FRAME,
+    HOP,
+    LATENT_DIM,
+    LEAD,
+    LOW_BINS,
+    LOW_HOP,
+    MARGIN,
+    SAMPLE_RATE,
+    SLOT,
+    SLOTS,
+    WINDOW,
+    Filterbank,
+    band_edges,
+    fine_edges,
+    mdct_basis,
+    probe_basis,
+    stft_window,
+)
 
-SAMPLE_RATE = 44100  # Hz
-FRAME = 4096  # samples in a latent frame
-LOW_HOP = 2048  # samples between MDCT frames of the low band
-LOW_BINS = 192  # MDCT coefficients of the low band: up to 2067 Hz
-SLOT = 512  # samples between probes of a band
-SLOTS = FRAME // SLOT
-BANDS = 16  # above the low band, equally wide in mel
-TOP = 20000.0  # Hz, upper edge of the highest band
-WINDOW, HOP = 1024, 256  # samples: the STFT in which bands are measured and made
+CACHED = 256  # STFT frames computed at once, so that they stay in the CPU's cache
 STEPS = FRAME // HOP  # STFT frames in a latent frame
-FINE = 3  # parts of a band whose energies the decoder estimates separately
-LATENT_DIM = 2 * LOW_BINS + BANDS * SLOTS
-EDGE_BIN = LOW_BINS * WINDOW // (2 * LOW_HOP)  # STFT bin at which the bands begin
 LOW_STFT = EDGE_BIN + 8  # STFT bins that the low band reaches into
 OCTAVE = EDGE_BIN // 2  # STFT bins of the low band's upper octave
 REPEATS = -(-(WINDOW // 2 + 1) // OCTAVE)  # of the octave, to cover the whole STFT
-CACHED = 256  # STFT frames computed at once, so that they stay in the CPU's cache
-LEAD = WINDOW // 2 - HOP // 2  # samples before a signal from which its first STFT frame begins
 LEAST = 1e-4  # of the mean energy: where levels are unknown, bands are first taken to be at least that
 TINY = 1e-20
-
-
-def _mel(hz: float) -> float:
-    return 2595 * math.log10(1 + hz / 700)
-
-
-def _bin(mel: float) -> int:
-    return round(700 * (10 ** (mel / 2595) - 1) / (SAMPLE_RATE / WINDOW))
-
-
-def band_edges(parts: int) -> list[int]:
-    """STFT bins at which `parts` bands, equally wide in mel from the low band's edge to `TOP`, begin; and the end."""
-    low, high = _mel(EDGE_BIN * SAMPLE_RATE / WINDOW), _mel(TOP)
-    return [_bin(low + (high - low) * i / parts) for i in range(parts + 1)]
-
-
-def fine_edges() -> list[int]:
-    """STFT bins at which the parts of the bands begin (each band in `FINE` nearly equal parts), and the end."""
-    edges = band_edges(BANDS)
-    inner = [a + round((b - a) * i / FINE) for a, b in pairwise(edges) for i in range(FINE)]
-    return [*inner, edges[-1]]
-
-
-def mdct_basis(hop: int, bins: int) -> Tensor:
-    """Orthonormal MDCT with a sine window: ``[2 hop, bins]`` (Princen and Bradley, 1986)."""
-    n = torch.arange(2 * hop, dtype=torch.float64)[:, None]
-    k = torch.arange(bins, dtype=torch.float64)
-    window = torch.sin(math.pi * (n + 0.5) / (2 * hop))
-    return (math.sqrt(2 / hop) * window * torch.cos(math.pi / hop * (n + 0.5 + hop / 2) * (k + 0.5))).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,22 +78,17 @@ class FrameConfig:
         return asdict(self)
 
 
-class Filterbank(nn.Module):
-    """The linear encoder and its synthesis; no learned weights."""
+class TorchFilterbank(nn.Module):
+    """The linear encoder and its synthesis; no learned weights. On a CPU `filterbank.Filterbank` encodes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("low", mdct_basis(LOW_HOP, LOW_BINS), persistent=False)
-        edges = band_edges(BANDS)
-        signs = torch.zeros(SLOT, BANDS)
-        state = 1
-        for band in range(BANDS):
-            for i in range(edges[band], edges[band + 1]):
-                state = (1103515245 * state + 12345) % 2**31  # a fixed sequence, the same with every library
-                signs[i, band] = 1.0 if state & 2**20 else -1.0
-        self.register_buffer("probe", mdct_basis(SLOT, SLOT) @ signs, persistent=False)
-        window = torch.hann_window(WINDOW, dtype=torch.float64).sqrt()
-        self.register_buffer("window", (window / math.sqrt(WINDOW / 2)).float(), persistent=False)
+        low, probe, window = (
+            torch.from_numpy(x) for x in (mdct_basis(LOW_HOP, LOW_BINS), probe_basis(), stft_window())
+        )
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("probe", probe, persistent=False)
+        self.register_buffer("window", window, persistent=False)
 
     low: Tensor
     probe: Tensor
@@ -237,13 +203,13 @@ class FrameModel(nn.Module):
 
     sample_rate = SAMPLE_RATE
     samples_per_frame = FRAME
-    margin = FRAME + LOW_HOP // 2  # samples of context beside the audio to encode
+    margin = MARGIN
     reach = 7  # latent frames of context beside those to decode
 
     def __init__(self, config: FrameConfig) -> None:
         super().__init__()
         self.config = config
-        self.bank = Filterbank()
+        self.bank = TorchFilterbank()
         self.network = Network(config)
         edges, fine = band_edges(BANDS), fine_edges()
         self.edges, self.fine = edges, fine
@@ -263,6 +229,7 @@ class FrameModel(nn.Module):
     noise: Tensor
 
     groups = staticmethod(frame_groups)
+    numpy_encoder = Filterbank  # what encodes on a CPU
 
     def split(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Audio ``[B, 4096 K + 2 margin]`` to the low band's numbers ``[B, K, 384]`` and the rest of the audio.

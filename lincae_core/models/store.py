@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lincae_core.models.codec import Autoencoder
+    from lincae_core.models.codec import Autoencoder, Encoder
     from lincae_formats.header import Group
 
 DEFAULT_MODEL = "frame"
@@ -414,3 +414,20 @@ def load(name_or_path: str | Path | ModelInfo = DEFAULT_MODEL, device: str = "au
     where = choose_device(device)
     model, metadata = load_weights(info.path)
     return Autoencoder(model, {**metadata, "name": info.name}, where)
+
+
+def load_encoder(info: ModelInfo, device: str = "auto") -> Encoder:
+    """Loads what encoding needs: of a `frame` model neither weights nor torch, unless a GPU is asked for.
+
+    Args:
+        info: from `resolve`.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        LincaeError: a damaged file, or no such device.
+    """
+    from lincae_core.models.codec import FrameEncoder
+
+    if info.family == "frame" and device in ("auto", "cpu"):
+        return FrameEncoder({"name": info.name, "version": info.version, "fingerprint": info.fingerprint})
+    return load(info, device)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from cli_helpers import environment, make_lat
 
@@ -71,3 +72,17 @@ def test_an_arrangement_is_rendered_without_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert set(done.stderr.split()).isdisjoint({"torch", "soundfile", "soxr", "scipy", "rich"})
     assert (tmp_path / "song.lat").exists()
+
+
+def test_encode_needs_no_torch(tmp_path):
+    """The default model's encoder is a fixed filterbank."""
+    sf = pytest.importorskip("soundfile")
+    sf.write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal((9000, 2)) * 0.1, 44100)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "encode", "a.wav", "-o", "a.lat"],
+        cwd=tmp_path, capture_output=True, text=True, env=environment(), timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stderr.split())
+    assert "lincae_core" in loaded
+    assert loaded.isdisjoint({"torch", "scipy", "pydantic", "rich", "matplotlib"}), loaded
