@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
+from lincae_core.evaluation.metrics import regrouped
 from lincae_formats.errors import LincaeError, UsageError
 
 SAMPLE_RATE = 44100
 STEMS = ("bass", "drums", "other", "vocals")
 PACKED = ".stem.mp4"  # MUSDB18 as it is distributed: five streams in one file
-_PACKED_STREAMS = {"drums": 1, "bass": 2, "other": 3, "vocals": 4}  # stream 0 is the mixture
+PACKED_STREAMS = {"drums": 1, "bass": 2, "other": 3, "vocals": 4}  # stream 0 is the mixture
 _PREFERRED = (".wav", ".flac")  # where a stem is there twice; then by name
 
 
@@ -58,10 +59,9 @@ class Track:
             LincaeError: a file cannot be read, or the files have different lengths.
         """
         if "packed" in self.files:
-            files = {name: _read_packed(self.files["packed"], i, seconds) for name, i in _PACKED_STREAMS.items()}
+            files = {name: _read_packed(self.files["packed"], PACKED_STREAMS[name], seconds) for name in STEMS}
         else:
             files = {name: _read(path, seconds) for name, path in self.files.items()}
-        files = _ordered(files)
         if len({x.shape[1] for x in files.values()}) > 1:
             shown = ", ".join(f"{name} {x.shape[1]}" for name, x in files.items())
             raise LincaeError(
@@ -71,13 +71,6 @@ class Track:
         mono = {name: x.mean(0, dtype=np.float32) for name, x in files.items()}
         stereo = _sum(files) if all(len(x) == 2 for x in files.values()) else None
         return Audio({} if "mixture" in mono else mono, _sum(mono), stereo)
-
-
-T = TypeVar("T")
-
-
-def _ordered(files: dict[str, T]) -> dict[str, T]:
-    return {name: files[name] for name in (*STEMS, "mixture") if name in files}
 
 
 def _sum(signals: dict[str, np.ndarray]) -> np.ndarray:
@@ -132,17 +125,12 @@ def find_material(folder: Path) -> list[Track]:
 
 
 def _tracks_in(folder: Path) -> list[Track]:
-    tracks = []
+    found: list[Track | None] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        track = None
-        if path.is_dir():
-            track = _track(path)
-        elif path.name.lower().endswith(PACKED):
-            name = path.name[: -len(PACKED)]
-            track = None if _track(folder / name) else Track(name, {"packed": path})
-        if track:
-            tracks.append(track)
-    return tracks
+        name = path.name[: -len(PACKED)]
+        packed = path.is_file() and path.name.lower().endswith(PACKED) and not _track(folder / name)
+        found.append(Track(name, {"packed": path}) if packed else _track(path))
+    return [track for track in found if track]
 
 
 def _track(folder: Path) -> Track | None:
@@ -151,20 +139,17 @@ def _track(folder: Path) -> Track | None:
     from lincae_core.audio import AUDIO_EXTENSIONS
 
     def rank(path: Path) -> tuple[int, str]:
-        return [*_PREFERRED, path.suffix.lower()].index(path.suffix.lower()), path.name
+        suffix = path.suffix.lower()
+        return [*_PREFERRED, suffix].index(suffix), path.name
 
     found = (p for p in folder.iterdir() if p.suffix.lower() in AUDIO_EXTENSIONS and p.is_file())
-    files: dict[str, Path] = {}
-    unknown = []
-    for path in sorted((p for p in found if not p.name.startswith(".")), key=rank):
-        name = path.stem.lower()
-        if name in (*STEMS, "mixture"):
-            files.setdefault(name, path)
-        else:
-            unknown.append(path)
-    if len(files) > 1:
-        files.pop("mixture", None)
-    return Track(folder.resolve().name, _ordered(files), tuple(unknown)) if files else None
+    paths = sorted((p for p in found if not p.name.startswith(".")), key=rank)
+    there = {path.stem.lower(): path for path in reversed(paths)}  # of two files of a name the first in rank
+    files = {name: there[name] for name in STEMS if name in there}
+    if not files and "mixture" in there:
+        files = {"mixture": there["mixture"]}
+    unknown = tuple(path for path in paths if path.stem.lower() not in (*STEMS, "mixture"))
+    return Track(folder.resolve().name, files, unknown) if files else None
 
 
 def _read(path: Path, seconds: float | None) -> np.ndarray:
@@ -174,14 +159,10 @@ def _read(path: Path, seconds: float | None) -> np.ndarray:
     with AudioReader(path) as reader:
         rate = reader.sample_rate
         # a second more than asked for, as the resampler looks ahead
-        need = math.inf if seconds is None else (seconds + (rate != SAMPLE_RATE)) * rate
-        blocks, have = [], 0
-        for block in reader.blocks():
-            blocks.append(block if len(block) <= 2 else block.mean(0, keepdims=True, dtype=np.float32))
-            have += block.shape[1]
-            if have >= need:
-                break
-    audio = np.concatenate(blocks, axis=1)
+        wanted = sys.maxsize if seconds is None else math.ceil((seconds + 1) * rate)
+        audio = next(regrouped(reader.blocks(), wanted))
+    if len(audio) > 2:
+        audio = audio.mean(0, keepdims=True, dtype=np.float32)
     return _cut(StreamResampler(rate, SAMPLE_RATE, len(audio)).process(audio, last=True), seconds)
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 SEGMENT_SECONDS = 10
 SILENCE_RMS = 1e-3
@@ -126,7 +125,7 @@ def mss_segments(
         raise ValueError(_SHAPES.format(np.shape(estimate), np.shape(target)))
     x, y = _mono(estimate, "estimate"), _mono(target, "target")
     metric = _mel_distance(sample_rate)
-    pad = max(0, _fft_sizes(sample_rate)[-1] - len(y))  # a signal shorter than a window is followed by zeros
+    pad = max(0, metric.stft_losses[-1].fft_size - len(y))  # a signal shorter than a window is followed by zeros
 
     def distance(a: np.ndarray, b: np.ndarray) -> float:
         with torch.no_grad():
@@ -173,8 +172,8 @@ def octave_levels(estimate: np.ndarray, target: np.ndarray, sample_rate: int) ->
 
     Octaves in which the target has less than 1e-9 of its energy are left out; NaN when all are.
     """
-    hz, (y, x) = _power([estimate, target], sample_rate)
-    return _octave_mean(hz, x, lambda band: abs(_level(y[band], x[band])))
+    (y, x), sounding = _octaves([estimate, target], sample_rate, np.array([0, 1]))
+    return mean_heard(np.where(sounding, np.abs(10 * np.log10(y / x)), np.nan))
 
 
 def stereo_image(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> float:
@@ -183,14 +182,10 @@ def stereo_image(estimate: np.ndarray, target: np.ndarray, sample_rate: int) -> 
     ``M = (L + R) / 2``, ``S = (L - R) / 2`` of ``[2, n]``; S/M is their ratio of energies in an octave, limited to
     +-40 dB. Octaves as in `octave_levels`.
     """
-    signals = [half for lr in (estimate, target) for half in ((lr[0] + lr[1]) / 2, (lr[0] - lr[1]) / 2)]
-    hz, (ym, ys, xm, xs) = _power(signals, sample_rate)
-
-    def error(band: np.ndarray) -> float:
-        y, x = np.clip([_level(ys[band], ym[band]), _level(xs[band], xm[band])], -IMAGE_LIMIT_DB, IMAGE_LIMIT_DB)
-        return float(abs(y - x))
-
-    return _octave_mean(hz, xm + xs, error)
+    halves = [(lr[0] + sign * lr[1]) / 2 for lr in (estimate, target) for sign in (1, -1)]
+    (ym, ys, xm, xs), sounding = _octaves(halves, sample_rate, np.array([0, 0, 1, 1]))
+    y, x = (np.clip(10 * np.log10(v), -IMAGE_LIMIT_DB, IMAGE_LIMIT_DB) for v in (ys / ym, xs / xm))
+    return mean_heard(np.where(sounding, np.abs(y - x), np.nan))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
@@ -201,19 +196,16 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
     Raises:
         ValueError: no values, or one that is not finite.
     """
+    from scipy.stats import sem, t
+
     x = np.asarray(values, np.float64)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
         raise ValueError("a mean needs one or more finite values")
     mean = float(x.mean())
     if len(x) < 2:
         return mean, None, None
-    spread = float(x.std(ddof=1)) / math.sqrt(len(x))
-    if not spread:
-        return mean, mean, mean
-    from scipy.stats import t
-
-    low, high = t.interval(0.95, len(x) - 1, loc=mean, scale=spread)
-    return mean, float(low), float(high)
+    half = float(sem(x) * t.ppf(0.975, len(x) - 1))
+    return mean, mean - half, mean + half
 
 
 _SHAPES = "the estimate has shape {}, the target {}"
@@ -243,38 +235,29 @@ def _power(signals: Sequence[np.ndarray], sample_rate: int) -> tuple[np.ndarray,
     return hz, power
 
 
-def _level(power: np.ndarray, reference: np.ndarray) -> float:
-    return 10 * math.log10((power.sum() + 1e-20) / (reference.sum() + 1e-20))
+def _octaves(signals: Sequence[np.ndarray], sample_rate: int, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Energies ``[signals, octaves]``, above 0, and in which octaves there is something of the target.
 
-
-def _octave_mean(hz: np.ndarray, target: np.ndarray, error: Callable[[np.ndarray], float]) -> float:
-    """Mean of an error over the octaves in which the target's power spectrum has something; NaN when there are none."""
-    bands = [(hz >= centre / 2**0.5) & (hz < centre * 2**0.5) for centre in OCTAVES]
-    found = [error(band) for band in bands if target[band].sum() > 1e-9 * target.sum()]
-    return float(np.mean(found)) if found else math.nan
-
-
-def _window_sizes(sample_rate: int) -> list[int]:
-    return [int(sample_rate * ms / 1000) for ms in MSS_WINDOWS_MS]
-
-
-def _fft_sizes(sample_rate: int) -> list[int]:
-    return [2 ** math.ceil(math.log2(w)) for w in _window_sizes(sample_rate)]
+    `target` ``[signals]`` is 1 for the signals that it is the sum of, else 0.
+    """
+    hz, power = _power(signals, sample_rate)
+    bands = np.array([(hz >= centre / 2**0.5) & (hz < centre * 2**0.5) for centre in OCTAVES])
+    energies = power @ bands.T
+    return energies + 1e-20, target @ energies > 1e-9 * (target @ power).sum()
 
 
 @functools.lru_cache(maxsize=4)
-def _mel_distance(sample_rate: int) -> nn.Module:
+def _mel_distance(sample_rate: int) -> Any:
     import auraloss
 
-    windows = _window_sizes(sample_rate)
+    windows = [int(sample_rate * ms / 1000) for ms in MSS_WINDOWS_MS]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Empty filters detected")  # they are removed below
-        loss: nn.Module = auraloss.freq.MultiResolutionSTFTLoss(
-            fft_sizes=_fft_sizes(sample_rate), hop_sizes=[w // 2 for w in windows], win_lengths=windows, scale="mel",
-            n_bins=MEL_BINS, sample_rate=sample_rate,
+        loss: Any = auraloss.freq.MultiResolutionSTFTLoss(
+            fft_sizes=[2 ** math.ceil(math.log2(w)) for w in windows], hop_sizes=[w // 2 for w in windows],
+            win_lengths=windows, scale="mel", n_bins=MEL_BINS, sample_rate=sample_rate,
         )  # fmt: skip
-    parts: Any = loss.stft_losses
-    for part in parts:
+    for part in loss.stft_losses:
         # below 32 kHz some mel filters fall between two bins of the FFT: empty, their logarithm would be NaN
         part.fb = part.fb[:, part.fb[0].sum(-1) > 0]
     return loss

@@ -114,7 +114,8 @@ class Session:
     device: str = "cpu"  # where torch computes distances
     subtype: str = FLOAT  # how decoded audio is rounded before it is measured (`as_written`)
     judges: Judges | None = None
-    seconds_encode: float = 0.0
+    keep: Keep = lambda *_: None  # called with what was decoded, for listening
+    seconds_encode: float = 0.0  # of the mixture
     seconds_decode: float = 0.0
     size: int | None = None
     _latents: dict[str, Latent] = field(default_factory=dict)
@@ -136,15 +137,10 @@ class Session:
         return self._latents[target]
 
     def decode(self, latent: Latent) -> np.ndarray:
-        """D(z), as long as the track, rounded as in a file."""
-        return as_written(self.system.decode(latent, len(self.audio.mixture)), self.subtype, self.system.name)
-
-    def decode_mixture(self) -> np.ndarray:
-        """D(E(m)), timed."""
-        latent = self.latent("mixture")
+        """D(z), as long as the track, rounded as in a file; the first is that of the mixture, which is timed."""
         began = time.perf_counter()
         audio = self.system.decode(latent, len(self.audio.mixture))
-        self.seconds_decode = time.perf_counter() - began
+        self.seconds_decode = self.seconds_decode or time.perf_counter() - began
         return as_written(audio, self.subtype, self.system.name)
 
     def scores(
@@ -158,90 +154,72 @@ class Session:
             table = np.stack([function(estimate, truth, self.device) for estimate, truth in pairs])
             heard = ~np.isnan(table).all(0)  # a segment that is silent at one gain may not be at another
             yield Measure(measure, metric, target, [float(v) for v in np.nanmean(table[:, heard], 0)])
-        if sound and self.judges is not None and target in ("mixture", VOCALS):
-            yield from self._judged(self.judges, measure, target, *pairs[0])
-
-    def _judged(
-        self, judges: Judges, measure: str, target: str, estimate: np.ndarray, truth: np.ndarray
-    ) -> Iterator[Measure]:
+        if not sound or self.judges is None or target not in ("mixture", VOCALS):
+            return
+        ((estimate, truth),) = pairs
         found: dict[str, list[float]] = {}
         for span in metrics.spans(len(truth), SAMPLE_RATE):
             if not metrics.is_silent(truth[span]):
-                scores = judges.scores(estimate[span], truth[span], SAMPLE_RATE, speech=target == VOCALS)
+                scores = self.judges.scores(estimate[span], truth[span], SAMPLE_RATE, speech=target == VOCALS)
                 for judge, value in scores.items():
-                    found.setdefault(judge, []).append(value)
-        for judge, values in found.items():
-            yield Measure(measure, judge, target, [v for v in values if not np.isnan(v)])
+                    found.setdefault(judge, []).extend([] if np.isnan(value) else [value])
+        yield from (Measure(measure, judge, target, values) for judge, values in found.items())
 
 
-def measure_track(session: Session, gains: Sequence[float] = GAINS, keep: Keep | None = None) -> list[Measure]:
-    """All the protocols that the system and the track allow.
+def measure_track(session: Session, gains: Sequence[float] = GAINS) -> list[Measure]:
+    """All the protocols that the system and the track allow; `gains` are those of the homogeneity.
 
     A system without arithmetic of latents is only reconstructed; additivity needs two stems, stereo stereo files. A
     silent mixture has no relative errors, as a silent segment has no distance.
-
-    Args:
-        session: the system and the track.
-        gains: of the homogeneity.
-        keep: called with what was decoded, for listening.
     """
-    found = list(reconstruction(session, keep))
+    found = list(reconstruction(session))
     if session.system.linear:
-        heard = not metrics.is_silent(session.audio.mixture)
-        found += homogeneity(session, gains, keep)
-        if heard:
-            found.append(encoder_homogeneity(session, gains))
-        if len(session.audio.stems) > 1:
-            found += additivity(session, keep)
-            if heard:
-                found.append(encoder_additivity(session))
-            found += separation(session, keep)
-    found += stereo(session)
-    return [m for m in found if m.values]
+        stems, heard = len(session.audio.stems) > 1, not metrics.is_silent(session.audio.mixture)
+        found += homogeneity(session, gains)
+        found += [encoder_homogeneity(session, gains)] if heard else []
+        found += additivity(session) if stems else []
+        found += [encoder_additivity(session)] if heard and stems else []
+        found += separation(session) if stems else []
+    return [m for m in [*found, *stereo(session)] if m.values]
 
 
-def reconstruction(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
+def reconstruction(session: Session) -> Iterator[Measure]:
     """D(E(x)) against x, of the mixture and of every stem."""
     for target in ("mixture", *session.audio.stems):
-        estimate = session.decode_mixture() if target == "mixture" else session.decode(session.latent(target))
-        if keep and target == "mixture":
-            keep("recon", target, estimate, session.signal(target))
-        yield from session.scores("recon", target, [(estimate, session.signal(target))], sound=True)
+        estimate, truth = session.decode(session.latent(target)), session.signal(target)
+        if target == "mixture":
+            session.keep("recon", target, estimate, truth)
+        yield from session.scores("recon", target, [(estimate, truth)], sound=True)
 
 
-def homogeneity(session: Session, gains: Sequence[float], keep: Keep | None = None) -> Iterator[Measure]:
+def homogeneity(session: Session, gains: Sequence[float]) -> Iterator[Measure]:
     """D(a E(m)) against a m; a segment's value is its mean over the gains."""
     mixture, latent = session.audio.mixture, session.latent("mixture")
-    pairs = [(session.decode(float(a) * latent), np.float32(a) * mixture) for a in gains]
-    if keep:
-        half = pairs[list(gains).index(HALF)][0] if HALF in gains else session.decode(HALF * latent)
-        keep("half", "mixture", half, np.float32(HALF) * mixture)
-    yield from session.scores("hom", "mixture", pairs)
+    estimates = {a: session.decode(float(a) * latent) for a in dict.fromkeys([*gains, HALF])}
+    session.keep("half", "mixture", estimates[HALF], np.float32(HALF) * mixture)
+    yield from session.scores("hom", "mixture", [(estimates[a], np.float32(a) * mixture) for a in gains])
 
 
-def additivity(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
+def additivity(session: Session) -> Iterator[Measure]:
     """D(E(s_1) + ... + E(s_k)) against the sum of the first k stems, k = 2, 3, 4; and of all, against the mixture."""
     stems = list(session.audio.stems)
     for k in range(2, len(stems) + 1):
-        whole = k == len(stems)
-        truth = session.audio.mixture if whole else _sum([session.signal(s) for s in stems[:k]])
         estimate = session.decode(_sum([session.latent(s) for s in stems[:k]]))
+        truth = session.audio.mixture if k == len(stems) else _sum([session.signal(s) for s in stems[:k]])
         found = list(session.scores(f"add{k}", "sum", [(estimate, truth)]))
         yield from found
-        if whole:
-            if keep:
-                keep("sum", "mixture", estimate, truth)
-            yield from (Measure("add", m.metric, "mixture", m.values) for m in found)
+    session.keep("sum", "mixture", estimate, truth)
+    yield from (Measure("add", m.metric, "mixture", m.values) for m in found)
 
 
-def separation(session: Session, keep: Keep | None = None) -> Iterator[Measure]:
+def separation(session: Session) -> Iterator[Measure]:
     """Oracle source separation: D(E(m) - E(m - s)) against s, of every stem."""
-    mixture = session.audio.mixture
-    for target, stem in session.audio.stems.items():
-        accompaniment = session.system.encode(mixture - stem)
+    stems = session.audio.stems
+    for target, stem in stems.items():
+        accompaniment = session.system.encode(session.audio.mixture - stem)
         estimate = session.decode(session.latent("mixture") - accompaniment)
-        if keep and target == (VOCALS if VOCALS in session.audio.stems else list(session.audio.stems)[-1]):
-            keep("sep", target, estimate, stem)
+        if target == (VOCALS if VOCALS in stems else list(stems)[-1]):
+            session.keep("sep", target, estimate, stem)
         yield from session.scores("sep", target, [(estimate, stem)], sound=True)
 
 
@@ -296,10 +274,7 @@ def stereo_leaks(system: System, mono: np.ndarray) -> dict[str, float]:
 def as_written(audio: np.ndarray, subtype: str, name: str) -> np.ndarray:
     """What one reads of audio ``[n]`` that `lincae decode` wrote as WAV: rounding shows in quiet passages.
 
-    Args:
-        audio: float32 ``[n]``.
-        subtype: one of `SUBTYPES`; FLOAT changes nothing.
-        name: of the system, for messages.
+    The subtype is one of `SUBTYPES`, of which FLOAT changes nothing; messages name the system.
 
     Raises:
         LincaeError: the audio holds NaN or infinity.
@@ -308,16 +283,13 @@ def as_written(audio: np.ndarray, subtype: str, name: str) -> np.ndarray:
         raise LincaeError(f"{name}: what it decoded holds NaN or infinity", "leave it out, or check its weights")
     if subtype == FLOAT:
         return audio
-    import soundfile
 
-    from lincae_core.audio import AudioWriter
+    from lincae_core.audio import AudioWriter, read_audio
 
     file = io.BytesIO()
     with AudioWriter(file, SAMPLE_RATE, 1, format="WAV", subtype=subtype) as writer:
         writer.write(audio[None])
-    file.seek(0)
-    read: np.ndarray = soundfile.read(file, dtype="float32")[0]
-    return read
+    return read_audio(io.BytesIO(file.getvalue()))[0]
 
 
 def relative_error(latent: Latent, reference: Latent) -> float:

@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Track, find_material
 from lincae_core.evaluation.protocols import System
@@ -113,14 +114,18 @@ def opus_available() -> bool:
 
 def _opus(audio: np.ndarray, bits: float) -> bytes:
     """Audio ``[C, n]`` as a file of so many bit/s per channel."""
+    level = min(max((HIGHEST - bits) / (HIGHEST - LOWEST), 0.0), 1.0)  # libsndfile's scale, 0 is the highest rate
+    return ogg(_resample(audio, SAMPLE_RATE, _OPUS_RATE), _OPUS_RATE, "OPUS", compression_level=level)
+
+
+def ogg(audio: np.ndarray, sample_rate: int, subtype: str, **options: Any) -> bytes:
+    """Audio ``[C, n]`` as an Ogg file: VORBIS or OPUS. Written in blocks: libsndfile crashes on long writes."""
     import soundfile
 
-    level = min(max((HIGHEST - bits) / (HIGHEST - LOWEST), 0.0), 1.0)  # libsndfile's scale, 0 is the highest rate
-    samples, file = _resample(audio, SAMPLE_RATE, _OPUS_RATE).T, io.BytesIO()
-    form: dict[str, Any] = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
-    with soundfile.SoundFile(file, "w", _OPUS_RATE, samples.shape[1], **form) as out:
-        for at in range(0, len(samples), _BLOCK):
-            out.write(samples[at : at + _BLOCK])
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", sample_rate, len(audio), format="OGG", subtype=subtype, **options) as out:
+        for at in range(0, audio.shape[1], _BLOCK):
+            out.write(audio[:, at : at + _BLOCK].T)
     return file.getvalue()
 
 
@@ -174,7 +179,7 @@ class KltOfOthers(Klt):
         self.fingerprint = f"{Klt.fingerprint}:{hashlib.sha256(keys.encode()).hexdigest()}"
         self.notes = f"{Klt.notes}, fitted on {source}"
         self._total: np.ndarray | None = None
-        self._whole: Klt | None = None
+        self._fitted: dict[tuple[str, ...], Klt] = {}  # by the names of the tracks left out
 
     def for_track(self, track: Track) -> Klt:
         """The transform fitted on all the audio but this track's.
@@ -186,17 +191,15 @@ class KltOfOthers(Klt):
         own = [t for t in self.tracks if mine & {path.resolve() for path in t.files.values()}]
         if len(own) == len(self.tracks):
             raise _alone(track)
-        if self._total is None:
-            self._total = covariance(_signals(self.tracks))
-        if own:
-            return Klt(principal_vectors(self._total - covariance(_signals(own)), NUMBERS))
-        if self._whole is None:
-            self._whole = Klt(principal_vectors(self._total, NUMBERS))
-        return self._whole
+        names = tuple(t.name for t in own)
+        if names not in self._fitted:
+            self._total = covariance(_signals(self.tracks)) if self._total is None else self._total
+            self._fitted = {names: Klt(principal_vectors(self._total - covariance(_signals(own)), NUMBERS))}
+        return self._fitted[names]
 
     def close(self) -> None:
         """Frees the covariance."""
-        self._total = self._whole = None
+        self._total, self._fitted = None, {}
 
 
 def fitted_on(tracks: Sequence[Track], folder: Path | None) -> KltOfOthers:
@@ -336,29 +339,33 @@ class StableAudioVae(System):
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         """Audio ``[n]`` to latents ``[64, ceil(n / 2048)]``."""
-        import torch
+        hop, frames = self._hop, -(-len(audio) // self._hop)
+        padded = np.pad(audio.astype(np.float32), (0, frames * hop - len(audio)))
 
-        frames = -(-len(audio) // self._hop)
-        padded = np.pad(audio.astype(np.float32), (0, frames * self._hop - len(audio)))
-        vae, parts = self._loaded(), []
-        with torch.inference_mode():
-            for low, first, last, high in _stretches(frames):
-                x = torch.from_numpy(padded[low * self._hop : high * self._hop]).to(vae.device)
-                z = vae.encode(x.expand(1, self._channels, -1)).latent_dist.mode()[0]
-                parts.append(z[:, first - low : last - low].float().cpu().numpy())
-        return np.concatenate(parts, 1)
+        def encode(vae: Any, low: int, high: int) -> Any:
+            x = torch.from_numpy(padded[low * hop : high * hop]).to(vae.device)
+            return vae.encode(x.expand(1, self._channels, -1)).latent_dist.mode()[0]
+
+        return self._in_stretches(encode, frames, 1)
 
     def decode(self, latent: np.ndarray, num_samples: int) -> np.ndarray:
         """Latents to audio ``[num_samples]``, the mean of the channels."""
-        import torch
 
+        def decode(vae: Any, low: int, high: int) -> Any:
+            z = torch.from_numpy(np.ascontiguousarray(latent[:, low:high], np.float32)).to(vae.device)
+            return vae.decode(z[None]).sample[0].mean(0)
+
+        return self._in_stretches(decode, latent.shape[1], self._hop)[:num_samples]
+
+    def _in_stretches(self, compute: Callable[[Any, int, int], Any], frames: int, hop: int) -> np.ndarray:
+        """Computes stretches of latent frames, of which the frames without their context are kept, `hop` values each."""
         vae, parts = self._loaded(), []
         with torch.inference_mode():
-            for low, first, last, high in _stretches(latent.shape[1]):
-                z = torch.from_numpy(np.ascontiguousarray(latent[:, low:high], np.float32)).to(vae.device)
-                x = vae.decode(z[None]).sample[0].mean(0)
-                parts.append(x[(first - low) * self._hop : (last - low) * self._hop].float().cpu().numpy())
-        return np.concatenate(parts)[:num_samples]
+            for first in range(0, frames, STRETCH):
+                low, last = max(0, first - CONTEXT), min(first + STRETCH, frames)
+                found = compute(vae, low, min(last + CONTEXT, frames))[..., (first - low) * hop : (last - low) * hop]
+                parts.append(found.float().cpu().numpy())
+        return np.concatenate(parts, -1)
 
     def close(self) -> None:
         """Frees the weights."""
@@ -381,11 +388,3 @@ class StableAudioVae(System):
                 raise LincaeError(f"{self._folder}: cannot load its weights ({reason})", self._again) from None
             self._vae = vae.to(choose_device(self._device)).eval()
         return self._vae
-
-
-def _stretches(frames: int) -> list[tuple[int, int, int, int]]:
-    """(low, first, last, high): compute [low, high), keep [first, last)."""
-    return [
-        (max(0, first - CONTEXT), first, min(first + STRETCH, frames), min(first + STRETCH + CONTEXT, frames))
-        for first in range(0, frames, STRETCH)
-    ]

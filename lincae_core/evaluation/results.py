@@ -22,6 +22,7 @@ from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio, Track
 from lincae_core.evaluation.judges import Judges
 from lincae_core.evaluation.metrics import MSS_WINDOWS_MS, SEGMENT_SECONDS, mean_interval, mss, rms, spans
 from lincae_core.evaluation.protocols import GAINS, SUBTYPES, Session, System, measure_track
+from lincae_core.evaluation.references import ogg
 from lincae_core.evaluation.report import tables
 from lincae_formats import __version__
 from lincae_formats.errors import LincaeError
@@ -32,7 +33,6 @@ PROTOCOL = 4  # goes up when the same system on the same track would be measured
 RESULTS = "results.json"
 SHORTEST = MSS_WINDOWS_MS[-1] / 1000  # s of a track
 EXCERPT = ("estimate", "truth")  # an example's files
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def evaluate(
             except Exception as e:
                 failures.append(e if isinstance(e, LincaeError) else _named(e, f"{system.name}, {track.name}"))
         system.close()
-    results = gather(data, systems, parts, settings)
+    results = _gather(data, systems, parts, settings)
     if parts:
         _write(out / RESULTS, dump_results(results, out, out))
     return results, failures
@@ -109,12 +109,14 @@ def part_key(system: System, track: Track, settings: Settings) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def gather(
+def _gather(
     data: Path, systems: Sequence[System], parts: Sequence[dict[str, Any]], settings: Settings
 ) -> dict[str, Any]:
     """Joins the parts that were measured on the tracks of a folder; systems in the order of the tables."""
     lengths = {part["track"]: part["audio_seconds"] for part in parts}
-    result: dict[str, Any] = {
+    own = {system: [p for p in parts if p["system"] == system.name] for system in systems}
+    measured = {system: sorted(found, key=lambda p: p["track"]) for system, found in own.items() if found}
+    return {
         "schema": SCHEMA,
         "writer": f"lincae {__version__}",
         "data": {
@@ -125,15 +127,10 @@ def gather(
             "gains": list(settings.gains), "segment_seconds": SEGMENT_SECONDS, "seed": settings.seed,
             "steps": settings.steps, "subtype": settings.subtype, "judges": settings.judges,
         },
-        "systems": [], "measures": [], "examples": [],
+        "systems": [_facts(system, found) for system, found in measured.items()],
+        "measures": [m for system, found in measured.items() for m in _measures(system.name, found)],
+        "examples": [example for found in measured.values() for part in found for example in part["examples"]],
     }  # fmt: skip
-    for system in systems:
-        own = sorted((part for part in parts if part["system"] == system.name), key=lambda part: part["track"])
-        if own:
-            result["systems"].append(_facts(system, own))
-            result["measures"] += _measures(system.name, own)
-            result["examples"] += [example for part in own for example in part["examples"]]
-    return result
 
 
 def dump_results(results: dict[str, Any], base: Path, folder: Path) -> str:
@@ -160,20 +157,6 @@ def excerpt(audio: Audio) -> slice:
     return max(every, key=lambda span: sum(math.log(rms(x[span]) + 1e-6) for x in signals))
 
 
-def write_ogg(path: Path, audio: np.ndarray) -> None:
-    """Writes mono audio ``[n]`` as Ogg Vorbis, replaced if it exists. In blocks: libsndfile crashes on long writes."""
-    import soundfile
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    audio = np.clip(audio, -1, 1)
-    with (
-        atomic_path(path, overwrite=True) as temporary,
-        soundfile.SoundFile(str(temporary), "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file,
-    ):
-        for at in range(0, len(audio), _BLOCK):
-            file.write(audio[at : at + _BLOCK])
-
-
 def _measure(
     system: System, track: Track, settings: Settings, judges: Judges | None, out: Path, device: str
 ) -> dict[str, Any]:
@@ -183,7 +166,6 @@ def _measure(
             f"{track.name}: {len(audio.mixture)} samples, too short to measure: the longest window is {SHORTEST:g} s",
             "leave the track out with --tracks" if settings.seconds is None else "give a longer --seconds",
         )
-    session = Session(system.for_track(track), audio, device, settings.subtype, judges)
     span, examples = excerpt(audio), []
 
     def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> None:
@@ -194,7 +176,9 @@ def _measure(
             "truth": Path("media") / "truth" / f"{song}-{heard}-{start:g}-{stop:.3g}s.ogg",  # shared by the systems
         }
         for path, signal in zip(paths.values(), (estimate[span], truth[span]), strict=True):
-            write_ogg(out / path, signal)
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(out / path, overwrite=True) as temporary:
+                temporary.write_bytes(ogg(np.clip(signal, -1, 1)[None], SAMPLE_RATE, "VORBIS"))
         distance = mss(estimate[span], truth[span], SAMPLE_RATE)
         examples.append(
             {
@@ -204,7 +188,8 @@ def _measure(
             }
         )  # fmt: skip
 
-    measures = measure_track(session, settings.gains, keep)
+    session = Session(system.for_track(track), audio, device, settings.subtype, judges, keep)
+    measures = measure_track(session, settings.gains)
     return {
         "system": system.name, "track": track.name, "audio_seconds": len(audio.mixture) / SAMPLE_RATE,
         "seconds_encode": session.seconds_encode, "seconds_decode": session.seconds_decode, "bytes": session.size,

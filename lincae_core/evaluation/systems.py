@@ -95,27 +95,33 @@ def _bitrate(word: str, text: str) -> float:
     return kbps
 
 
+@dataclass(eq=False)
 class LincaeModel(System):
     """A model as the command line uses it: files of `lincae encode`, arithmetic as by `lincae mix`, `lincae decode`.
 
     Latents are rounded as a `.lat` file rounds them, once when encoded and once more after arithmetic. Bytes are those
-    of the `.lat` file with its header. The quality is what files are stored at: low, medium, high or exact; without,
-    the model's default.
+    of the `.lat` file with its header.
     """
+
+    load: Callable[[], Model]
+    name: str
+    label: str
+    version: str
+    fingerprint: str
+    latent_rate: float | None
+    notes: str = ""
+    quality: str | None = None  # that files are stored at: low, medium, high or exact; without, the model's default
+    options: Options = Options()
 
     kind = "model"
 
-    def __init__(
-        self, load: Callable[[], Model], *, name: str, label: str, version: str, fingerprint: str, latent_rate: float,
-        notes: str = "", quality: str | None = None, options: Options | None = None,
-    ) -> None:  # fmt: skip
-        self.name, self.label, self.version, self.fingerprint, self.notes = name, label, version, fingerprint, notes
-        if quality is not None:
-            self.name, self.label = f"{name}:{quality}", f"{label}, {quality}"
-            self.fingerprint = f"{fingerprint}:{quality}"
-        self.latent_rate, self._load, self._quality, self._options = latent_rate, load, quality, options or Options()
+    def __post_init__(self) -> None:
+        """Adds the quality to the name."""
         self._model: Model | None = None
         self._bytes = 0
+        if self.quality is not None:
+            self.name, self.label = f"{self.name}:{self.quality}", f"{self.label}, {self.quality}"
+            self.fingerprint = f"{self.fingerprint}:{self.quality}"
 
     def encode(self, audio: np.ndarray) -> Latents:
         """Audio ``[n]`` or ``[C, n]`` to latents as a file holds them."""
@@ -127,7 +133,7 @@ class LincaeModel(System):
         with tempfile.TemporaryDirectory(prefix="lincae-") as folder:
             source, target = Path(folder) / "audio.wav", Path(folder) / "audio.lat"
             soundfile.write(source, np.atleast_2d(audio).T, SAMPLE_RATE, subtype="FLOAT")
-            model.encode_file(source, target, quality=self._quality)
+            model.encode_file(source, target, quality=self.quality)
             self._bytes = target.stat().st_size
             return read_lat(target)
 
@@ -150,7 +156,7 @@ class LincaeModel(System):
 
     def _loaded(self) -> Model:
         if self._model is None:
-            self._model = self._load()
+            self._model = self.load()
             if self._model.sample_rate != SAMPLE_RATE:
                 raise LincaeError(f"model {self.name} works at {self._model.sample_rate} Hz, not at {SAMPLE_RATE} Hz")
         return self._model
@@ -161,9 +167,8 @@ class LincaeModel(System):
         file = io.BytesIO()
         write_lat(latents, file)  # as the result of arithmetic is written before it is decoded
         file.seek(0)
-        decoded: np.ndarray = self._loaded().decode(
-            read_lat(file), steps=self._options.steps, seed=self._options.seed
-        )  # fmt: skip
+        how = self.options
+        decoded: np.ndarray = self._loaded().decode(read_lat(file), steps=how.steps, seed=how.seed)
         return decoded
 
 

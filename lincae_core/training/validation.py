@@ -46,7 +46,7 @@ def evaluate(system: System, clips: Sequence[np.ndarray], device: str = "cpu") -
             if operation in HEARD:
                 to[HEARD[operation]] = estimate
 
-        for m in measure_track(Session(system, Audio(stems, mixture), device), [GAIN], keep):
+        for m in measure_track(Session(system, Audio(stems, mixture), device, keep=keep), [GAIN]):
             name = "sdr" if (m.measure, m.metric) == ("recon", "sdr") else m.measure
             if name == "sdr" or m.metric in ("mss", "error"):
                 values.setdefault(name, []).extend(m.values)

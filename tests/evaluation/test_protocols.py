@@ -266,7 +266,7 @@ def test_nothing_is_encoded_twice(audio):
 
 def test_what_is_kept_to_listen_to(audio):
     heard = []
-    measure_track(Session(Identity(), audio), keep=lambda *example: heard.append(example))
+    measure_track(Session(Identity(), audio, keep=lambda *example: heard.append(example)))
     assert [(operation, target) for operation, target, *_ in heard] == [
         ("recon", "mixture"), ("half", "mixture"), ("sum", "mixture"), ("sep", "vocals"),
     ]  # fmt: skip
