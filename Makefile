@@ -37,10 +37,12 @@ judges: $(STAMP)
 
 STEMS ?= lincae_core/demo/stems
 PAIR ?= runs/frame-64/frame-64.safetensors runs/frame-64-baseline/frame-64-baseline.safetensors
+MUSIC ?= # a folder of music on which the KLT is fitted; without it there is no row of the KLT
 
-## The paper's tables for a trained pair (docs/method.md), the default model, Opus and the KLT
+## The paper's tables for a trained pair (docs/method.md), the default model, Opus and the KLT: make paper MUSIC=~/Music
 paper: $(STAMP)
-	$(BIN)/lincae eval --data $(STEMS) --seconds 10 $(PAIR:%=--model %) --model frame --model opus-12 --model klt \
+	mkdir -p build/paper
+	$(BIN)/lincae eval --data $(STEMS) --seconds 10 $(PAIR:%=--model %) --model frame --model opus-12 $(MUSIC:%=--model klt:%) \
 	  -o build/paper --markdown build/paper/tables.md --json build/paper/figures.json --force
 
 ## A page of `lincae eval` in headless Chromium: players load, pictures and tables are there, the console is quiet
