@@ -172,7 +172,8 @@ def train(
     if recipe == STDIO and sys.stdin.isatty():
         raise usage_error("stdin (-) is a terminal, not a recipe", "pipe a recipe in, or name a file")
 
-    from lincae_core.training.recipe import MAX_BYTES, as_yaml, load_recipe, parse_recipe
+    from lincae_core.training.recipe import as_yaml, load_recipe, parse_recipe
+    from lincae_core.yaml_schema import MAX_BYTES
 
     overrides = {setting.key: setting.value for setting in settings}
     limit, folders = None if budget is None else f"{budget:g}s", [Path(folder) for folder in data]

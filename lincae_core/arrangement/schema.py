@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from lincae_core.yaml_schema import ConflictError, made_of
 from lincae_formats import Curve, LatError
 from lincae_formats import text as notation
 from lincae_formats.header import MAX_OFFSET
@@ -16,15 +17,6 @@ MAX_TRACKS = 1024
 MAX_BUSES = 256
 MAX_NESTED = 32  # longest chain of buses
 MAX_GAIN = 1e6  # 120 dB; a larger gain is a typing error
-FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
-
-
-class ConflictError(ValueError):
-    """A value that contradicts another one of the same section; `key` names it, relative to the section."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
 
 
 def _number_or_text(value: Any, what: str) -> str | float:
@@ -54,16 +46,8 @@ def _gain(value: Any) -> float:
     return factor
 
 
-def _time(value: Any) -> float:
-    """Seconds from `1:23.5`, `90s` or a number; 0 or more."""
-    seconds = _offset(value)
-    if seconds < 0:
-        raise ValueError(f"{value!r} is negative; write a time of 0 or more")
-    return seconds
-
-
 def _offset(value: Any) -> float:
-    """Seconds, positive or negative."""
+    """Seconds, positive or negative, from `1:23.5`, `90s` or a number."""
     given = _number_or_text(value, "a time such as 1:23.5")
     try:
         seconds = notation.offset(given) if isinstance(given, str) else float(given)
@@ -72,14 +56,6 @@ def _offset(value: Any) -> float:
     if not abs(seconds) <= MAX_OFFSET:
         raise ValueError(f"{given} is beyond {MAX_OFFSET // 3600} hours")
     return seconds
-
-
-def _pan(value: Any) -> float:
-    """A position from -1 (left) to 1 (right)."""
-    given = _number_or_text(value, "a position from -1 (left) to 1 (right)")
-    if isinstance(given, str) or not -1 <= given <= 1:
-        raise ValueError(f"{given!r} is not a position from -1 (left) to 1 (right)")
-    return float(given)
 
 
 def _points(value: Any) -> list[tuple[float, float]]:
@@ -92,7 +68,7 @@ def _points(value: Any) -> list[tuple[float, float]]:
     except ValueError as e:
         raise ValueError(f"the curve {value!r} {e}") from None
     if isinstance(value, list) and all(isinstance(point, list) and len(point) == 2 for point in value):
-        return [(_time(time), _gain(level)) for time, level in value]
+        return [(_offset(time), _gain(level)) for time, level in value]
     raise ValueError('write a curve as text: "0:-inf 2:0dB 58:0dB 60:-inf"')
 
 
@@ -105,11 +81,14 @@ def _as_part(value: Any) -> Any:
 
 
 Gain = Annotated[float, BeforeValidator(_gain)]
-Time = Annotated[float, BeforeValidator(_time)]
 Offset = Annotated[float, BeforeValidator(_offset)]
+Time = Annotated[Offset, Field(ge=0)]
 Points = Annotated[list[tuple[float, float]], BeforeValidator(_points)]
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+FileName = Annotated[
+    str, Field(max_length=64), made_of(r"[A-Za-z0-9][A-Za-z0-9 ._-]*", "letters, digits, spaces and . _ -")
+]
 
 
 class Section(BaseModel):
@@ -163,7 +142,7 @@ class Track(Volume):
     offset: Offset = Field(0.0, description="position of its beginning in the song")
     start: Time | None = Field(None, description="first second of the file to use")
     end: Time | None = None
-    pan: Annotated[float, BeforeValidator(_pan)] | None = Field(None, description="-1 is left, 0 centre, 1 right")
+    pan: float | None = Field(None, ge=-1, le=1, description="-1 is left, 0 centre, 1 right")
     subtract: Annotated[list[Annotated[Part, BeforeValidator(_as_part)]], BeforeValidator(_as_list)] = []
     mute: bool = False
     bus: str | None = None
@@ -196,10 +175,10 @@ class Arrangement(Section):
     """A song."""
 
     version: Literal[1] = 1
-    name: str | None = Field(None, pattern=FILE_NAME, max_length=64)
+    name: FileName | None = None
     sample_rate: int | None = Field(None, ge=100, le=10_000_000, description="Hz; needed if the files' rates differ")
     length: Time | None = Field(None, gt=0, description="default: the end of the last track")
     master: Volume = Volume()
     buses: dict[Name, Bus] = Field({}, max_length=MAX_BUSES)
     tracks: dict[Name, Track] = Field(min_length=1, max_length=MAX_TRACKS)
-    variants: dict[Annotated[str, Field(pattern=FILE_NAME, max_length=64)], Variant] = Field({}, max_length=MAX_TRACKS)
+    variants: dict[FileName, Variant] = Field({}, max_length=MAX_TRACKS)

@@ -14,7 +14,7 @@ from lincae_formats.signal import Signal, decibels
 from lincae_formats.text import clock
 
 from .load import Key, Loaded, suggest
-from .schema import MASTER, Bus, Part, Track, Variant, Volume
+from .schema import MASTER, Bus, Track, Variant, Volume
 
 
 @dataclass
@@ -23,14 +23,6 @@ class Outline:
 
     label: str
     children: list[Outline] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _PlacedTrack:
-    """A track's latents before its volume, and its position in the song."""
-
-    signal: Signal
-    begin: Position
 
 
 class Song:
@@ -48,10 +40,9 @@ class Song:
     def __init__(self, loaded: Loaded, folder: Path, pool: Pool, allow_outside: bool = False) -> None:
         self._loaded, self._song = loaded, loaded.song
         self._folder, self._pool, self._outside = folder, pool, allow_outside
-        self._files: dict[str, LatReader] = {}
         self._references: list[LatReader] = []  # the first file, and the first one with several channels
         self.rounded, self.worst = 0, 0.0
-        self._placed = {name: self._place(name, track) for name, track in self._song.tracks.items()}
+        self._placed = {name: self._place(("tracks", name), track) for name, track in self._song.tracks.items()}
         self.header = self._result_header()
 
     def variant(self, name: str | None = None) -> tuple[Signal, Outline]:
@@ -70,20 +61,18 @@ class Song:
         if result is None:
             path: Key = ("tracks",) if name is None else ("variants", name)
             raise self._loaded.error(path, "every track is muted", "unmute one")
-        facts = f"{clock(round(self.header.duration, 3))}, {self.header.channels} ch, {self.header.sample_rate} Hz"
-        words = [word for word in _volume_words(self._song.master, self._factor(MASTER, chosen)) if word]
         title = f"{self._song.name or Path(self._loaded.name).stem}{f', {name}' if name else ''}"
-        children = list(self._outlines(MASTER, chosen, audible))
-        return result, Outline(f"{title}  ({', '.join([facts, *words])})", children)
+        facts = f"{_time(self.header.duration)}, {self.header.channels} ch, {self.header.sample_rate} Hz"
+        label = _label(title, facts, *_volume_words(self._song.master, self._factor(MASTER, chosen)))
+        return result, Outline(label, list(self._outlines(MASTER, chosen, audible)))
 
     def track(self, name: str) -> tuple[Signal, int]:
         """A track's latents before its volume, and the frame of the song at which they begin."""
-        placed = self._placed[name]
-        return placed.signal, placed.begin.frame
+        signal, begin = self._placed[name]
+        return signal, begin.frame
 
-    def _place(self, name: str, track: Track) -> _PlacedTrack:
-        """Cuts the part of a track's file that is used, minus what is subtracted from it."""
-        key: Key = ("tracks", name)
+    def _place(self, key: Key, track: Track) -> tuple[Signal, Position]:
+        """The part of a track's file that is used, minus what is subtracted from it, and where it begins."""
         whole = self._open((*key, "file"), track.file)
         signal: Signal = whole
         try:
@@ -105,7 +94,7 @@ class Song:
             signal.header.shifted(begin.frame, track.file)
         except LincaeError as e:
             raise self._with_key(key, e) from None
-        return _PlacedTrack(signal, begin)
+        return signal, begin
 
     def _pan(self, key: Key, track: Track, signal: Signal) -> Signal:
         assert track.pan is not None
@@ -141,12 +130,25 @@ class Song:
     def _outlines(self, name: str, variant: Variant, audible: Audible) -> Iterator[Outline]:
         for track_name, track in self._song.tracks.items():
             if (track.bus or MASTER) == name:
-                factor, muted = self._factor(track_name, variant), not audible.track(track_name)
-                yield _track_outline(track_name, track, factor, self._placed[track_name], muted)
+                signal, begin = self._placed[track_name]
+                label = _label(
+                    f"{track_name}: {track.file}",
+                    f"from {_time(track.start)}" if track.start else "",
+                    "" if track.end is None else f"to {_time(track.end)}",
+                    f"at {_time(begin.seconds)}" if begin.frame else "",
+                    f"{_time(signal.header.duration)} long",
+                    "" if track.pan is None else f"pan {track.pan:g}",
+                    *_volume_words(track, self._factor(track_name, variant)),
+                    "" if audible.track(track_name) else "muted",
+                )
+                yield Outline(label, [
+                    Outline(_label(f"less {p.file}", f"at {_time(p.offset)}" if p.offset else "", _gain_words(p.gain)))
+                    for p in track.subtract
+                ])  # fmt: skip
         for bus_name, bus in self._song.buses.items():
             if (bus.bus or MASTER) == name:
                 words = _volume_words(bus, self._factor(bus_name, variant))
-                label = _label(f"bus {bus_name}", words, not audible.bus(bus_name))
+                label = _label(f"bus {bus_name}", *words, "" if audible.bus(bus_name) else "muted")
                 yield Outline(label, list(self._outlines(bus_name, variant, audible)))
 
     def _factor(self, name: str, variant: Variant) -> float:
@@ -155,7 +157,7 @@ class Song:
 
     def _result_header(self) -> Header:
         """The song's header. The song ends with its last track, muted or not, or where `length` says."""
-        placed = [p.signal.header.shifted(p.begin.frame) for p in self._placed.values()]
+        placed = [signal.header.shifted(begin.frame) for signal, begin in self._placed.values()]
         header = algebra.result_header(placed, "longest", self._song.sample_rate)
         if self._song.length is not None:
             samples = round(Fraction(self._song.length) * header.sample_rate)
@@ -163,20 +165,16 @@ class Song:
         return header
 
     def _open(self, key: Key, text: str) -> LatReader:
+        """Opens a file and checks that it is compatible with those opened before it."""
         path = self._loaded.locate(key, text, self._folder, self._outside)
-        if str(path) not in self._files:
-            try:
-                self._files[str(path)] = self._check(self._pool.open(path, text))
-            except LincaeError as e:
-                raise self._with_key(key, e) from None
-        return self._files[str(path)]
-
-    def _check(self, file: LatReader) -> LatReader:
-        """Checks that a file is compatible with those opened before it."""
-        for other in self._references:
-            names = [other.name, file.name]
-            check_compatible([other.header, file.header], names, sample_rate=self._song.sample_rate)
-        if not self._references or file.header.channels > max(other.header.channels for other in self._references):
+        try:
+            file = self._pool.open(path, text)
+            for other in self._references:
+                names = [other.name, file.name]
+                check_compatible([other.header, file.header], names, sample_rate=self._song.sample_rate)
+        except LincaeError as e:
+            raise self._with_key(key, e) from None
+        if not self._references or file.header.channels > max(f.header.channels for f in self._references):
             self._references.append(file)
         return file
 
@@ -229,21 +227,6 @@ def _shaped(signal: Signal, volume: Volume, begin: int) -> Signal:
     return shaped
 
 
-def _track_outline(name: str, track: Track, factor: float, placed: _PlacedTrack, muted: bool) -> Outline:
-    words = [f"from {clock(round(track.start or 0, 3))}"] if track.start else []
-    words += [f"to {clock(round(track.end, 3))}"] if track.end is not None else []
-    words += [f"at {clock(round(placed.begin.seconds, 3))}"] if placed.begin.frame else []
-    words += [f"{clock(round(placed.signal.header.duration, 3))} long"]
-    words += [f"pan {track.pan:g}"] if track.pan is not None else []
-    label = _label(f"{name}: {track.file}", [*words, *_volume_words(track, factor)], muted)
-    return Outline(label, [_part_outline(part) for part in track.subtract])
-
-
-def _part_outline(part: Part) -> Outline:
-    at = [f"at {clock(part.offset)}"] if part.offset else []
-    return Outline(_label(f"less {part.file}", [*at, _gain_words(part.gain)], False))
-
-
 def _gain_words(factor: float) -> str:
     """`-6.0 dB`, `silent`, `inverted`; empty for a gain of 1."""
     words = ["silent" if factor == 0 else f"{decibels(abs(factor)):+.1f} dB"] if abs(factor) != 1 else []
@@ -251,13 +234,18 @@ def _gain_words(factor: float) -> str:
 
 
 def _volume_words(volume: Volume, factor: float) -> list[str]:
-    words = [_gain_words(factor)]
-    words += [f"curve of {len(volume.curve)} points"] if volume.curve else []
-    words += [f"fade in {clock(volume.fade_in)}"] if volume.fade_in else []
-    words += [f"fade out {clock(volume.fade_out)}"] if volume.fade_out else []
-    return words
+    return [
+        _gain_words(factor),
+        f"curve of {len(volume.curve)} points" if volume.curve else "",
+        f"fade in {_time(volume.fade_in)}" if volume.fade_in else "",
+        f"fade out {_time(volume.fade_out)}" if volume.fade_out else "",
+    ]
 
 
-def _label(name: str, words: list[str], muted: bool) -> str:
-    every = [word for word in (*words, "muted" if muted else "") if word]
-    return f"{name}  ({', '.join(every)})" if every else name
+def _label(name: str, *words: str) -> str:
+    said = ", ".join(word for word in words if word)
+    return f"{name}  ({said})" if said else name
+
+
+def _time(seconds: float) -> str:
+    return clock(round(seconds, 3))

@@ -1,33 +1,28 @@
-"""The training recipe: the schema of the YAML file, and messages for what is wrong in it."""
+"""The training recipe: the schema of the YAML file, where recipes lie, and settings of the command line in them."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lincae_core.models.frame import FrameConfig
 from lincae_core.models.frame64 import Frame64Config
-from lincae_core.models.store import FAMILIES, config_class
 from lincae_core.models.unet import UnetConfig
+from lincae_core.yaml_schema import ConflictError, Document, made_of, read
 from lincae_formats import text as grammar
 from lincae_formats.errors import LincaeError
 
-MAX_BYTES = 1 << 20  # of a recipe
 PACKAGE = Path(__file__).parents[1]
 INSIDE = "lincae:"  # a data folder that comes with the package: `lincae:demo/stems`
-# PyYAML raises these, beside its own errors, for `!!timestamp x`, `!!int ''` or a date such as 2001-99-99.
-YAML_ERRORS = (
-    yaml.YAMLError, RecursionError, ValueError, OverflowError, AttributeError, KeyError, IndexError, TypeError,
-)  # fmt: skip
+HINT = "for a whole recipe see: lincae train smoke --dry-run"
 
 ModelConfig = Annotated[FrameConfig | Frame64Config | UnetConfig, Field(discriminator="family")]
 
@@ -85,7 +80,7 @@ class LinearitySection(Section):
     @model_validator(mode="after")
     def _ordered(self) -> LinearitySection:
         if self.gain_low > self.gain_high:
-            raise ValueError(f"gain_low ({self.gain_low:g}) is above gain_high ({self.gain_high:g})")
+            raise ConflictError("gain_low", f"{self.gain_low:g} is above gain_high, {self.gain_high:g}")
         return self
 
 
@@ -156,7 +151,9 @@ class ReportSection(Section):
 class Recipe(Section):
     """A whole training, from data to exported weights."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+    name: Annotated[
+        str, Field(max_length=64), made_of(r"[a-z0-9][a-z0-9._-]*", "lower-case letters, digits, `.`, `_` and `-`")
+    ]
     version: str = "0.1"
     license: str = "unknown"
     seed: int = Field(0, ge=0, lt=2**31)
@@ -184,7 +181,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _all_used(self) -> Recipe:
         if given := self.unused & self.model_fields_set:
-            raise ValueError(f"`{min(given)}` is not used for models of the family {self.model.family}; leave it out")
+            raise ConflictError(min(given), f"is not used for models of the family {self.model.family}; leave it out")
         return self
 
     @field_validator("compile", mode="before")
@@ -248,12 +245,7 @@ def load_recipe(
         LincaeError: there is no such recipe, it cannot be read, or it is wrong.
     """
     path, base = find_recipe(name_or_path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as e:
-        raise LincaeError(f"{path}: cannot read the recipe ({e.strerror})") from None
-    return parse_recipe(data, str(name_or_path), base, overrides, budget, folders)
+    return parse_recipe(read(path), str(name_or_path), base, overrides, budget, folders)
 
 
 def parse_recipe(
@@ -274,154 +266,51 @@ def parse_recipe(
     Raises:
         LincaeError: not YAML, not a mapping, or a key or value is wrong. An unknown key is named with the nearest one.
     """
-    if len(data) > MAX_BYTES:
-        raise LincaeError(f"{name}: larger than {MAX_BYTES >> 10} KiB", "is it a recipe?")
-    try:
-        raw = yaml.safe_load(data.decode())
-    except YAML_ERRORS as e:
-        raise LincaeError(f"{name}: not valid YAML ({' '.join(str(e).split())[:200]})") from None
+    document = Document(data, name, HINT)
+    raw = document.values
     if not isinstance(raw, dict):
-        hint = "see: lincae train smoke --dry-run"
-        raise LincaeError(f"{name}: a recipe is a mapping with `name`, `model`, `data`, `budget`", hint)
-    try:
-        _place_folders(raw.get("data"), base)
-        for key, value in (overrides or {}).items():
-            _override(raw, key, value, name)
-    except RecursionError:
-        raise LincaeError(f"{name}: nested too deeply") from None
+        raise LincaeError(f"{name}: a recipe is a mapping with `name`, `model`, `data`, `budget`", HINT)
+    _place_folders(raw, base)
+    for key, value in (overrides or {}).items():
+        _override(document, key, value)
     if folders and isinstance(section := raw.setdefault("data", {}), dict):
-        section["folders"] = [{"path": str(Path(f).expanduser().absolute())} for f in folders]
+        section["folders"] = [{"path": str(folder)} for folder in folders]
     if budget is not None:
         raw["budget"] = {"time": budget}
-    try:
-        return Recipe.model_validate(raw)
-    except ValidationError as e:
-        raise LincaeError(f"{name}: {explain(e)}") from None
+        document.replaced(("budget",))
+    _place_folders(raw, Path.cwd())
+    return document.validate(Recipe)
 
 
-def _place_folders(data: Any, base: Path) -> None:
-    """Makes the relative folders of a recipe's raw `data` section absolute, in place."""
-    folders = data.get("folders") if isinstance(data, dict) else data
+def _place_folders(raw: dict[str, Any], base: Path) -> None:
+    """Makes the relative data folders of a recipe absolute, in place."""
+    data = raw.get("data")
+    folders = data.get("folders") if isinstance(data, dict) else None
     for folder in folders if isinstance(folders, list) else []:
-        if isinstance(folder, dict) and isinstance(folder.get("path"), str):
-            folder["path"] = _placed(folder["path"], base)
+        path = folder.get("path") if isinstance(folder, dict) else None
+        if isinstance(path, str):
+            with suppress(OSError, RuntimeError, ValueError):  # no such user, a NUL: found when the folder is read
+                inside = path.startswith(INSIDE)
+                place = PACKAGE / path.removeprefix(INSIDE) if inside else (base / Path(path).expanduser()).resolve()
+                folder["path"] = str(place)
 
 
-def _placed(path: str, base: Path) -> str:
-    if path.startswith(INSIDE):
-        return str(PACKAGE / path.removeprefix(INSIDE))
-    try:
-        return str((base / Path(path).expanduser()).resolve())
-    except (OSError, RuntimeError, ValueError):  # no such user, a NUL: found when the folder is read
-        return path
-
-
-def _override(raw: dict[str, Any], key: str, value: str, name: str) -> None:
-    *parents, last = key.split(".")
-    node: Any = raw
-    for parent in parents:
-        if isinstance(node, list) and parent.isdecimal() and int(parent) < len(node):
-            node = node[int(parent)]
+def _override(document: Document, key: str, value: str) -> None:
+    """Puts a value of `--set` into a recipe."""
+    name, path, node = f"{document.name}: --set {key}", key.split("."), document.values
+    parsed = Document(value, f"{name}={value}", "write a YAML value").values
+    for depth, part in enumerate(path, 1):
+        last = depth == len(path)
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            at: Any = int(part)
         elif isinstance(node, dict):
-            node = node.setdefault(parent, {})
+            at = part
         else:
-            raise LincaeError(f"{name}: --set {key}: {parent} is not a section of a recipe")
-    try:
-        parsed = yaml.safe_load(value)
-    except YAML_ERRORS:
-        raise LincaeError(f"{name}: --set {key}={value}: not a YAML value") from None
-    if isinstance(parsed, str):
-        with suppress(ValueError):
-            parsed = float(parsed)  # YAML reads 1e-3 as a string
-    if key.startswith("data.folders.") and last == "path" and isinstance(parsed, str):
-        parsed = _placed(parsed, Path.cwd())
-    elif key in ("data", "data.folders"):
-        _place_folders(parsed, Path.cwd())
-    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
-        node[int(last)] = parsed
-    elif isinstance(node, dict):
-        if parents == ["budget"] and last in ("time", "steps") and parsed is not None:
+            raise LincaeError(f"{name}: {part} is not a section of a recipe", HINT)
+        if last and path[:-1] == ["budget"] and part in ("time", "steps") and parsed is not None:
             node.clear()  # the one replaces the other
-        node[last] = parsed
-    else:
-        raise LincaeError(f"{name}: --set {key}: no such place in the recipe")
-
-
-def explain(error: ValidationError) -> str:
-    """The first problem that pydantic found, as one line with the key and the value."""
-    first = error.errors()[0]
-    kind, context, location, family = first["type"], first.get("ctx") or {}, list(first["loc"]), ""
-    if location[:1] == ["model"] and len(location) > 1:  # pydantic puts the family after the section
-        family = str(location.pop(1))
-    where = ".".join(map(str, location))
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return _unknown_key(location, family)
-    value = _shown(first.get("input"))
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        problem = f"`model.family` is missing or unknown; it must be one of {', '.join(FAMILIES)}"
-    elif kind == "missing":
-        problem = f"`{where}` is missing; for a whole recipe see: lincae train smoke --dry-run"
-    elif kind == "value_error":
-        problem = f"`{where or 'recipe'}`: {context.get('error', first['msg'])}"
-    elif kind == "string_pattern_mismatch":
-        problem = f"`{where}` is {value}; it may only have lower-case letters, digits, `.`, `_` and `-`"
-    else:
-        words, bound = _BOUNDS.get(kind, ("", ""))
-        wanted = f"{words} {context[bound]}" if words else _KINDS.get(kind.partition("_")[0], first["msg"])
-        problem = f"`{where or 'recipe'}` is {value}; it must be {wanted}"
-    more = error.error_count() - 1
-    return problem + (f" (and {more} more)" if more else "")
-
-
-_BOUNDS = {  # pydantic's kinds of errors: words, and which entry of the context follows them
-    "greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
-    "less_than_equal": ("at most", "le"), "multiple_of": ("a multiple of", "multiple_of"),
-    "literal_error": ("one of", "expected"),
-    "too_short": ("a list of at least", "min_length"), "too_long": ("a list of at most", "max_length"),
-    "string_too_long": ("a text whose length is at most", "max_length"),
-}  # fmt: skip
-_KINDS = {
-    "int": "a whole number", "float": "a number", "finite": "a finite number", "bool": "true or false",
-    "string": "a text", "path": "a path", "list": "a list", "tuple": "a list", "model": "a mapping",
-    "dataclass": "a mapping", "dict": "a mapping",
-}  # fmt: skip
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list | tuple):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = "empty" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _unknown_key(location: list[Any], family: str) -> str:
-    """Names the nearest key: the same name elsewhere in the recipe, else a similar one in the same section."""
-    key, where = str(location[-1]), ".".join(map(str, location))
-    elsewhere = [dotted for dotted in _all_keys() if dotted.rpartition(".")[2] == key]
-    beside = _keys(_section(location[:-1], family))
-    near = difflib.get_close_matches(key, beside, 1, 0.6 if elsewhere else 0.4) or elsewhere
-    hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(beside)}"
-    return f"unknown key `{where}`; {hint}"
-
-
-def _section(location: Sequence[Any], family: str) -> Any:
-    """The class that describes the section at a place in the recipe."""
-    if location[:1] == ["model"]:
-        return config_class(family)
-    if location[:2] == ["data", "folders"]:
-        return Folder
-    return Recipe.model_fields[location[0]].annotation if location else Recipe
-
-
-def _keys(section: Any) -> list[str]:
-    if dataclasses.is_dataclass(section):
-        return [f.name for f in dataclasses.fields(section)]
-    return list(getattr(section, "model_fields", {}))
-
-
-def _all_keys() -> Iterator[str]:
-    """Every dotted key of a recipe."""
-    for name, field in Recipe.model_fields.items():
-        yield name
-        sections = [config_class(family) for family in FAMILIES] if name == "model" else [field.annotation]
-        yield from (f"{name}.{key}" for section in sections for key in _keys(section))
+        if last:
+            node[at] = parsed
+        else:
+            node = node[at] if isinstance(node, list) else node.setdefault(at, {})
+    document.replaced(tuple(int(p) if p.isdecimal() else p for p in path))

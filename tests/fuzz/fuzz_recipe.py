@@ -5,7 +5,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["lincae_core.training.recipe", "yaml"]):
+with atheris.instrument_imports(include=["lincae_core.training.recipe", "lincae_core.yaml_schema", "yaml"]):
     from lincae_core.training.recipe import Recipe, load_recipe
 
 from common import fuzz, one_line

@@ -133,16 +133,16 @@ def test_folders_lie_beside_the_recipe(recipe, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"budgit": 3}, ["budgit", "`budget`"]),
-        ({"model": {"family": "frame64", "widht": 64}}, ["model.widht", "`width`"]),
-        ({"batch": 3}, ["`batch`", "`data.batch`"]),
-        ({"learning_rate": 3}, ["`learning_rate`", "`optimiser.learning_rate`"]),
-        ({"optimizer": {"lr": 3}}, ["`optimizer`", "`optimiser`"]),
+        ({"budgit": 3}, ["budgit", "did you mean budget"]),
+        ({"model": {"family": "frame64", "widht": 64}}, ["model.widht", "did you mean width"]),
+        ({"batch": 3}, ["batch: unknown key", "did you mean data.batch"]),
+        ({"learning_rate": 3}, ["learning_rate: unknown key", "did you mean optimiser.learning_rate"]),
+        ({"optimizer": {"lr": 3}}, ["optimizer: unknown key", "did you mean optimiser"]),
         ({"model": {"family": "frame64", "base_channels": 64}}, ["model.base_channels"]),
-        ({"model": {"family": "unet", "base_chanels": 64}}, ["model.base_chanels", "`base_channels`"]),
-        ({"optimiser": {"learning_rat": 1}}, ["optimiser.learning_rat", "`learning_rate`"]),
-        ({"linearity": {"mixture": "latent"}}, ["linearity.mixture", "`mixtures`"]),
-        ({"data": {"folders": [{"path": "a", "fractoin": 1}]}}, ["data.folders.0.fractoin", "`fraction`"]),
+        ({"model": {"family": "unet", "base_chanels": 64}}, ["model.base_chanels", "did you mean base_channels"]),
+        ({"optimiser": {"learning_rat": 1}}, ["optimiser.learning_rat", "did you mean learning_rate"]),
+        ({"linearity": {"mixture": "latent"}}, ["linearity.mixture", "did you mean mixtures"]),
+        ({"data": {"folders": [{"path": "a", "fractoin": 1}]}}, ["data.folders.0.fractoin", "did you mean fraction"]),
     ],
 )
 def test_unknown_key_names_its_neighbour(recipe, changes, words):
@@ -152,12 +152,15 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"model": {"family": "frame64", "width": "wide"}}, "`model.width` is 'wide'; it must be a whole number"),
-        ({"model": {"family": "frame64", "width": 4}}, "`model.width` is 4; it must be at least 8"),
-        ({"model": {"family": "frame64", "width": 1.5}}, "`model.width` is 1.5; it must be a whole number"),
+        (
+            {"model": {"family": "frame64", "width": "wide"}},
+            "line 8: model.width: must be a whole number, not 'wide'; ",
+        ),
+        ({"model": {"family": "frame64", "width": 4}}, "model.width: must be 8 or more, not 4"),
+        ({"model": {"family": "frame64", "width": 1.5}}, "model.width: must be a whole number, not 1.5"),
         ({"model": {"family": "frame64", "kernel": 4}}, "odd"),
-        ({"model": {"family": "wave"}}, "`model.family` is missing or unknown; it must be one of frame, frame64, unet"),
-        ({"model": {}}, "`model.family` is missing or unknown; it must be one of frame, frame64, unet"),
+        ({"model": {"family": "wave"}}, "model.family: is missing or unknown; it must be one of frame, frame64, unet"),
+        ({"model": {}}, "model.family: is missing or unknown; it must be one of frame, frame64, unet"),
         ({"model": {"family": "frame64", "sigma_min": 30.0}}, "sigma_min"),
         ({"model": {"family": "unet", "width": 64}}, "model.width"),
         ({"model": {"family": "unet", "frequency_only": [True] * 4}}, "three times false"),
@@ -166,19 +169,19 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
         ({"model": {"family": "unet", "multipliers": [0, 1, 1, 1, 1]}}, "multipliers"),
         ({"model": {"family": "frame64", "alpha": float("nan")}}, "model.alpha"),
         ({"model": {"family": "unet", "sigma_max": float("inf")}}, "model.sigma_max"),
-        ({"model": []}, "`model` is a list; it must be a mapping"),
-        ({"model": None}, "`model` is empty; it must be a mapping"),
+        ({"model": []}, "model: must be a mapping, one `key: value` a line, not a list"),
+        ({"model": None}, "model: must be a mapping, one `key: value` a line, not empty"),
         ({"data": {"folders": []}}, "data.folders"),
         ({"data": {"folders": ["audio"]}}, "data.folders.0"),
         ({"data": {"folders": [{"path": "a", "fraction": 0}]}}, "fraction"),
         ({"data": {"folders": [{"path": "a"}], "crop_frames": 12}}, "crop_frames"),
         ({"data": {"folders": [{"path": "a"}], "held_out": 1.0}}, "held_out"),
         ({"linearity": {"gains": "both"}}, "linearity.gains"),
-        ({"linearity": {"gain_low": 4}}, "gain_low (4) is above gain_high (3)"),
-        ({"linearity": {"gain_probability": 1.5}}, "`linearity.gain_probability` is 1.5; it must be at most 1"),
-        ({"linearity": {"shrink_gains": "maybe"}}, "`linearity.shrink_gains` is 'maybe'; it must be true or false"),
-        ({"optimiser": {"learning_rate": -1}}, "`optimiser.learning_rate` is -1; it must be above 0"),
-        ({"optimiser": {"name": "sgd"}}, "`optimiser.name` is 'sgd'; it must be one of 'adamw' or 'radam'"),
+        ({"linearity": {"gain_low": 4}}, "linearity.gain_low: 4 is above gain_high, 3"),
+        ({"linearity": {"gain_probability": 1.5}}, "linearity.gain_probability: must be 1 or less, not 1.5"),
+        ({"linearity": {"shrink_gains": "maybe"}}, "linearity.shrink_gains: must be true or false, not 'maybe'"),
+        ({"optimiser": {"learning_rate": -1}}, "optimiser.learning_rate: must be more than 0, not -1"),
+        ({"optimiser": {"name": "sgd"}}, "optimiser.name: must be 'adamw' or 'radam', not 'sgd'"),
         ({"budget": {}}, "budget"),
         ({"budget": {"steps": 0}}, "budget.steps"),
         ({"budget": {"steps": 5, "time": "5m"}}, "either"),
@@ -187,7 +190,7 @@ def test_unknown_key_names_its_neighbour(recipe, changes, words):
         ({"report": {"validation_files": 0}}, "validation_files"),
         ({"name": "../../etc"}, "name"),
         ({"seed": -1}, "seed"),
-        ({1: 2}, "`1`"),
+        ({1: 2}, "1: unknown key"),
     ],
 )
 def test_wrong_values(recipe, changes, word):
@@ -196,7 +199,7 @@ def test_wrong_values(recipe, changes, word):
 
 @pytest.mark.parametrize("key", ["name", "model", "data", "budget"])
 def test_missing_sections(recipe, key):
-    refused(recipe(yaml.safe_dump({k: v for k, v in GOOD.items() if k != key})), f"`{key}` is missing")
+    refused(recipe(yaml.safe_dump({k: v for k, v in GOOD.items() if k != key})), f"{key}: is missing")
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "", "just text", "3"])
@@ -205,24 +208,25 @@ def test_no_mapping(recipe, content):
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "word"),
     [
-        "a: [1, 2",
-        "a: b: c",
-        "\t- x",
-        "{[1]: 2}",
-        "!!python/object/apply:os.system [ls]",
-        b"\x80\xff\0",
-        b"RIFF\0\0WAVE",
+        ("a: [1, 2", "not valid YAML"),
+        ("a: b: c", "not valid YAML"),
+        ("\t- x", "not valid YAML"),
+        ("{[1]: 2}", "a key must be a word"),
+        ("!!python/object/apply:os.system [ls]", "unknown tag"),
+        ("name: a\nname: b", "line 2: name is defined twice"),
+        (b"\x80\xff\0", "not text in UTF-8"),
+        (b"RIFF\0\0WAVE", "not valid YAML"),
     ],
 )
-def test_no_yaml(recipe, content):
-    refused(recipe(content), "not valid YAML")
+def test_no_yaml(recipe, content, word):
+    refused(recipe(content), word)
 
 
 def test_unreadable(tmp_path):
     refused(tmp_path / "none.yaml", "no such recipe")
-    refused(tmp_path, "cannot read the recipe")
+    refused(tmp_path, "is not a file")
 
 
 def test_overrides(recipe):
@@ -245,10 +249,10 @@ def test_overrides(recipe):
 @pytest.mark.parametrize(
     ("key", "value", "word"),
     [
-        ("model.widht", "64", "`width`"),
-        ("modle.width", "64", "`model`"),
+        ("model.widht", "64", "a.yaml: model.widht: unknown key; did you mean width"),
+        ("modle.width", "64", "did you mean model"),
         ("model.width", "wide", "model.width"),
-        ("model.width", "[1", "not a YAML value"),
+        ("model.width", "[1", "not valid YAML"),
         ("data.folders.7.path", "x", "--set data.folders.7.path"),
         ("data.folders.x", "x", "--set data.folders.x"),
         ("name.x.y", "1", "--set name.x.y"),
@@ -279,7 +283,7 @@ def test_a_budget_on_the_command_line_replaces_one_of_the_other_kind(recipe):
 def test_a_recipe_of_text_alone(tmp_path):
     loaded = parse_recipe(yaml.safe_dump(GOOD).encode(), "<stdin>", tmp_path)
     assert loaded.data.folders[0].path == tmp_path / "audio"
-    with pytest.raises(LincaeError, match=r"^<stdin>: larger than 1024 KiB"):
+    with pytest.raises(LincaeError, match=r"^<stdin>: more than 256 KiB"):
         parse_recipe(b"#" * (2 << 20), "<stdin>", tmp_path)
 
 
@@ -306,7 +310,7 @@ def test_wrong_durations(text):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"augment": {"low_pas": 0.5}}, "did you mean `low_pass`"),
+        ({"augment": {"low_pas": 0.5}}, "did you mean low_pass"),
     ],
 )
 def test_augmentation_is_checked_too(recipe, changes, words):
