@@ -77,7 +77,7 @@ def desk(
     models = ModelCache(device)
     loaded_model = models.load(models.matching(header, inputs[0], model))
     torch.set_num_threads(1)  # a few frames at a time: threads that wait for each other cost more than they do
-    state = Desk(loaded, folder, target, outside, overwrite=True)
+    state = Desk(loaded, folder, target, outside)
     server = Server(state, loaded_model, read_only=read_only, open_files=files)
 
     def ready(address: str) -> None:

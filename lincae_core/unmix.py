@@ -1,11 +1,13 @@
 """Explains a mix by its stems: which gains, over time, make the mix from them? Least squares on latents, no torch.
 
 Latents are linear, so that a mix of audio is the same mix of latents. Gains are straight lines between knots, one knot
-every `window` seconds; all of them are found at once from the products of stems and mix in each frame.
+every `window` seconds; all of them are found at once from the products of stems and mix in each frame. Stems that were
+rounded to integers are louder than what was mixed, by the power of the rounding; it is taken off their products.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from scipy.ndimage import uniform_filter1d
 
 from lincae_formats import check_compatible
 from lincae_formats.errors import LatError
-from lincae_formats.signal import Signal, block_frames, layout
+from lincae_formats.signal import STEPS, Signal, block_frames, layout
 
 MAX_STEMS = 64
 _PROJECTION = 24  # numbers per frame in which delays are searched
@@ -25,7 +27,8 @@ CLEAR = 7.0  # how far the best delay must stand out for a stem to be found
 _AROUND = 2  # frames before and after one over which the mix's power is averaged
 _FLOOR = 1e-2  # of a frame's mean power: groups weaker than that do not count for more
 _MISFIT = 0.01  # power that is explained by no gains, relative to the mix's, beside which rounding counts
-_COARSE = 0.002  # weight of groups with a level relative to the others
+_COARSE = 1e-4  # weight of groups with a level relative to the others: they are rounded most coarsely
+_ROUNDED = 0.05  # of the power of the stems' rounding: if more is unexplained, the stems were not rounded when mixed
 _SOUNDING = 1e-3  # of a stem's greatest power around a knot: below that it does not sound there
 _FOREIGN = 0.03  # a stem whose typical gain is below this does not belong to the mix
 
@@ -96,64 +99,126 @@ def faders(
     if max_delay:
         reference = projected(mix)
         delays = np.array([best_delay(projected(s), reference, round(max_delay / frame))[0] for s in stems])
-    gram, cross, energies, power = _products(mix, stems, delays)
+    products = _products(mix, stems, delays)
     knots = max(2, math.ceil(mix.header.frames * frame / window) + 1)
     place = (np.arange(mix.header.frames) + 0.5) * frame / window
-    gains = _solve(gram, cross, place, knots, ridge, non_negative)
-    del gram, cross
+    gains = _solve(products, place, knots, ridge, non_negative)
+    if _take_off_rounding(products, gains, place):
+        with contextlib.suppress(np.linalg.LinAlgError):  # stems that are too much alike
+            gains = _solve(products, place, knots, ridge, non_negative)
+    energies, power = products.energies, products.power
+    del products
     return _explained(mix, stems, delays, gains, place, window, energies, power)
 
 
-def _blocks(mix: Signal, stems: Sequence[Signal], delays: np.ndarray) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Frames from and to, and what is there in the stems and, last, in the mix: `[N + 1, channels * dimensions, n]`."""
+def _blocks(
+    mix: Signal, stems: Sequence[Signal], delays: np.ndarray
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Frames from and to, and what is there in the stems and, last, in the mix.
+
+    Yields:
+        The frames; numbers `[N + 1, channels * dimensions, n]`; the squares of the steps to which they are rounded,
+        summed over channels, `[N + 1, G, n]`.
+    """
     header, n = mix.header, len(stems)
     size = max(16, min(block_frames(mix), 2**22 // (header.channels * header.latent_dim * (n + 1))))
     for start in range(0, header.frames, size):
         stop = min(start + size, header.frames)
         rows = np.zeros((n + 1, header.channels * header.latent_dim, stop - start))
-        rows[n] = mix.read(start, stop).reshape(-1, stop - start)
-        for row, stem, delay in zip(rows, stems, delays, strict=False):
-            first, last = max(start - delay, 0), min(stop - delay, stem.header.frames)
+        steps = np.zeros((n + 1, len(layout(header.groups).sizes), stop - start))
+        for row, step, signal, delay in zip(rows, steps, [*stems, mix], [*delays, 0], strict=True):
+            first, last = max(start - delay, 0), min(stop - delay, signal.header.frames)
             if first < last:
-                block = np.broadcast_to(stem.read(first, last), (header.channels, header.latent_dim, last - first))
-                row[:, first + delay - start : last + delay - start] = block.reshape(-1, last - first)
-        yield start, stop, rows
+                part = slice(first + delay - start, last + delay - start)
+                block = signal.block(first, last).spread(header.channels)
+                row[:, part] = block.values(header.groups).reshape(-1, last - first)
+                if block.steps is not None and block.scale is not None:
+                    step[:, part] = np.square(STEPS.take(block.steps) * block.scale[:, None]).sum(axis=0)
+        yield start, stop, rows, steps
 
 
-def _products(
-    mix: Signal, stems: Sequence[Signal], delays: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Per frame, weighted: products of stems with each other `[K, N, N]` and with the mix `[K, N]`; powers of both.
+@dataclass(frozen=True)
+class _Products:
+    """Weighted products of stems and mix in each frame, and powers.
 
     What is not linear (rounding, MP3, effects) is about as strong everywhere relative to the mix. So each group of
     numbers, and each time, counts by one over the mix's power there; groups that are rounded coarsely less, those with
     a level least of all.
+
+    Attributes:
+        gram: Of stems with each other, `[K, N, N]`.
+        cross: Of stems with the mix, `[K, N]`.
+        own: Of the mix with itself, `[K]`.
+        rounding: Of the rounding of stems and, last, of the mix with itself, as expected, `[K, N + 1]`.
+        energies: Powers of the stems, without weights, `[K, N]`.
+        power: Power of the mix, without weights, `[K]`.
     """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    own: np.ndarray
+    rounding: np.ndarray
+    energies: np.ndarray
+    power: np.ndarray
+
+
+def _products(mix: Signal, stems: Sequence[Signal], delays: np.ndarray) -> _Products:
     header, n = mix.header, len(stems)
-    lay = layout(header.groups) if header.groups else None
-    starts = np.arange(0, header.latent_dim, 32) if lay is None else lay.starts
+    lay = layout(header.groups)
+    starts = lay.starts if header.groups else np.arange(0, header.latent_dim, 32)
     sizes = np.diff([*starts, header.latent_dim])
-    rounded = [layout(x.header.groups).relative for x in (mix, *stems) if lay is not None and x.dtype == "int8"]
+    rounded = [layout(x.header.groups).relative for x in (mix, *stems) if header.groups and x.dtype == "int8"]
     blur = np.max(rounded, axis=0)[:, None] ** 2 / 12 / _MISFIT if rounded else 0.0
-    gram, cross = np.zeros((header.frames, n, n)), np.zeros((header.frames, n))
-    energies, power = np.zeros((header.frames, n)), np.zeros(header.frames)
-    for start, stop, rows in _blocks(mix, stems, delays):
-        power[start:stop] = np.square(rows[n]).sum(axis=0)
-        energies[start:stop] = np.square(rows[:n]).sum(axis=1).T
-        low, high = max(0, start - _AROUND), min(stop + _AROUND, header.frames)
-        squares = np.square(mix.read(low, high), dtype=np.float64).mean(axis=0)
-        groups = np.add.reduceat(squares, starts, axis=0) / sizes[:, None]
-        near = _smoothed(groups)[:, start - low : stop - low]
+    all_products, rounding = np.zeros((header.frames, n + 1, n + 1)), np.zeros((header.frames, n + 1))
+    powers = np.zeros((header.frames, n + 1))
+    for start, stop, rows, steps in _blocks(mix, stems, delays):
+        powers[start:stop] = np.square(rows).sum(axis=1).T
+        squares = np.square(rows[n]).reshape(header.channels, header.latent_dim, -1).mean(axis=0)
+        near = _smoothed(np.add.reduceat(squares, starts, axis=0) / sizes[:, None])
         weight = 1 / (near * (1 + blur) + _FLOOR * near.mean(axis=0) + 1e-300)
         weight *= near.mean(axis=0)
-        if lay is not None:
+        if header.groups:
             weight[lay.level] *= _COARSE
+            rounding[start:stop] = (weight * (~lay.level * sizes / 12)[:, None] * steps).sum(axis=1).T
         rows *= np.tile(np.repeat(np.sqrt(weight), sizes, axis=0), (header.channels, 1))
         frames = rows.transpose(2, 0, 1)  # [k, N + 1, numbers]
-        products = frames @ frames.transpose(0, 2, 1)
-        gram[start:stop], cross[start:stop] = products[:, :n, :n], products[:, :n, n]
+        all_products[start:stop] = frames @ frames.transpose(0, 2, 1)
+    power = powers[:, n]
     loud = 1 / (_smoothed(power) + 1e-3 * power.mean() + 1e-300)
-    return gram * loud[:, None, None], cross * loud[:, None], energies, power
+    all_products *= loud[:, None, None]
+    rounding *= loud[:, None]
+    return _Products(
+        all_products[:, :n, :n], all_products[:, :n, n], all_products[:, n, n], rounding, powers[:, :n], power
+    )
+
+
+def _take_off_rounding(products: _Products, gains: np.ndarray, place: np.ndarray) -> bool:
+    """Takes the stems' rounding off their products with themselves, unless they were rounded when they were mixed.
+
+    Where audio was mixed and encoded after, the stems' rounding is part of what the gains `[J, N]` leave unexplained;
+    where latents were mixed it is in the mix, too.
+    """
+    at_frames, knots = _at_frames(gains, place), len(gains)
+    rest = products.own - 2 * (at_frames * products.cross).sum(axis=1)
+    rest += np.einsum("kn,knm,km->k", at_frames, products.gram, at_frames)
+    of_stems = (np.square(at_frames) * products.rounding[:, :-1]).sum(axis=1)
+    around = np.round(place).astype(int).clip(0, knots - 1)
+    left_over, stems, mix = (np.bincount(around, x, knots) for x in (rest, of_stems, products.rounding[:, -1]))
+    there = stems > 0
+    if not there.any() or np.median((left_over - mix)[there] / stems[there]) < _ROUNDED:
+        return False
+    # As much of what is expected as there is, and nowhere more than half of what tells the stems from each other.
+    noise = min(1.0, float(left_over.sum() / (stems + mix).sum())) * products.rounding[:, :-1]
+    n = noise.shape[1]
+    whole, own = np.zeros((knots, n, n)), np.zeros((knots, n))
+    np.add.at(whole, around, products.gram)
+    np.add.at(own, around, noise)
+    size = np.sqrt(np.where(own > 0, own, np.inf))
+    whole /= size[:, :, None] * size[:, None, :]
+    whole[:, np.arange(n), np.arange(n)] += np.where(own > 0, 0.0, 2.0)
+    share = np.clip(np.linalg.eigvalsh(whole)[:, 0] / 2, 0, 1)
+    products.gram[:, np.arange(n), np.arange(n)] -= share[around, None] * noise
+    return True
 
 
 def _smoothed(rows: np.ndarray) -> np.ndarray:
@@ -161,10 +226,9 @@ def _smoothed(rows: np.ndarray) -> np.ndarray:
     return uniform_filter1d(rows, 2 * _AROUND + 1, axis=-1, mode="nearest")
 
 
-def _solve(
-    gram: np.ndarray, cross: np.ndarray, place: np.ndarray, knots: int, ridge: float, non_negative: bool
-) -> np.ndarray:
+def _solve(products: _Products, place: np.ndarray, knots: int, ridge: float, non_negative: bool) -> np.ndarray:
     """Gains at the knots, `[J, N]`; `place` is that of each frame between the knots."""
+    gram, cross = products.gram, products.cross
     n = cross.shape[1]
     left, weights = _hats(place, knots)
     # Normal equations: blocks of the knots j with j, and j with j + 1.
@@ -191,6 +255,12 @@ def _hats(place: np.ndarray, knots: int) -> tuple[np.ndarray, np.ndarray]:
     return left, np.stack([1 - right, right])
 
 
+def _at_frames(gains: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The gains `[J, N]` of the knots at each frame, `[K, N]`."""
+    left, weights = _hats(place, len(gains))
+    return np.asarray(weights[0][:, None] * gains[left] + weights[1][:, None] * gains[left + 1])
+
+
 def _explained(
     mix: Signal,
     stems: Sequence[Signal],
@@ -203,10 +273,9 @@ def _explained(
 ) -> Faders:
     """The gains `[J, N]` with what they explain, and what they leave."""
     knots = len(gains)
-    left, weights = _hats(place, knots)
-    at_frames = weights[0][:, None] * gains[left] + weights[1][:, None] * gains[left + 1]
+    at_frames = _at_frames(gains, place)
     rest = np.zeros(len(power))
-    for start, stop, rows in _blocks(mix, stems, delays):
+    for start, stop, rows, _ in _blocks(mix, stems, delays):
         found = np.einsum("kn,ndk->dk", at_frames[start:stop], rows[:-1])
         rest[start:stop] = np.square(rows[-1] - found).sum(axis=0)
     around = np.round(place).astype(int).clip(0, knots - 1)
@@ -287,38 +356,46 @@ def best_delay(stem: np.ndarray, mix: np.ndarray, most: int | None = None) -> tu
 
 def gain_at(stem: Signal, mix: Signal, delay: int) -> float:
     """The gain of a stem in a mix in which it begins after `delay` frames, if nothing else were alike."""
-    gram, cross, _, _ = _products(mix, [stem], np.array([delay]))
-    power = float(gram.sum())
-    return float(cross.sum()) / power if power else 0.0
+    products = _products(mix, [stem], np.array([delay]))
+    power = float(products.gram.sum())
+    return float(products.cross.sum()) / power if power else 0.0
 
 
-def arrangement(found: Faders, names: Sequence[str], frame: float, name: str | None = None) -> dict[str, Any]:
+def track_names(files: Sequence[str]) -> list[str]:
+    """A name for each track of an arrangement, after its file: `drums`, `drums 2`; none is `master`."""
+    names: list[str] = []
+    for file in files:
+        stem = file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".lat")[:60] or "track"
+        name, number = stem, 2
+        while name in (*names, "master"):
+            name, number = f"{stem} {number}", number + 1
+        names.append(name)
+    return names
+
+
+def arrangement(found: Faders, files: Sequence[str], frame: float) -> dict[str, Any]:
     """An arrangement that renders to the mix: a track for each stem, its gains as a curve.
 
     Args:
         found: From `faders`.
-        names: The stems' files, relative to the arrangement.
+        files: The stems' files, relative to the arrangement.
         frame: Length of a latent frame, s.
-        name: The song's name.
     """
     tracks: dict[str, Any] = {}
-    for i, file in enumerate(names):
+    for i, (file, name) in enumerate(zip(files, track_names(files), strict=True)):
         sign = -1.0 if found.typical(i) < 0 else 1.0
-        gains = np.maximum(sign * found.gains[i], 0.0)
-        stem = file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".lat")
-        key = stem if stem not in tracks else f"{stem} {i + 1}"
         track: dict[str, Any] = {"file": file}
         if found.delays[i]:
             track["offset"] = round(float(found.delays[i]) * frame, 6)
         if sign < 0:
             track["invert"] = True
-        points = simplified(found.times, gains)
+        points = simplified(found.times, np.maximum(sign * found.gains[i], 0.0))
         if len(points) == 1:
             track["gain"] = float(f"{points[0][1]:.6g}")
         else:
             track["curve"] = " ".join(f"{time:.6g}:{gain:.6g}" for time, gain in points)
-        tracks[key] = track
-    return {**({"name": name} if name else {}), "tracks": tracks}
+        tracks[name] = track
+    return {"tracks": tracks}
 
 
 def simplified(times: np.ndarray, gains: np.ndarray, most: int = 1000) -> list[tuple[float, float]]:

@@ -3,14 +3,15 @@
 Between two moves the desk plays what `lincae render` gives for the same settings, bit by bit: settings at rest are a
 `Song`, its sums are rounded as `write_lat` rounds them, and decoding does not depend on how a timeline is cut. A move
 begins at a latent frame that was not played yet; in the frames after it gains lie on the way to their new values. What
-was sent before from there on is replaced, faded over 23 ms.
+was sent before from there on is replaced, faded over 23 ms. The decoder looks ahead, mostly by half a frame: a recorded
+move begins `AHEAD` frames later, so that the sound before it is decoded with it in view, as by `lincae render`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -29,6 +30,7 @@ from lincae_formats.signal import Signal, as_stored, unsigned
 
 SOLO = "desk-solo"  # the variant that holds which tracks and buses are soloed
 RAMP = 2  # latent frames in which a gain reaches its new value
+AHEAD = 1  # latent frames of sound that are decoded anew before a recorded move: what it changes before is below -80 dB
 FADE = 1024  # samples over which new sound replaces what was sent before
 JOIN = 256  # samples over which the beginning of a loop replaces what follows its end
 KEPT = 6.0  # s of sent sound that are kept, so that a part that is not played yet can be replaced
@@ -66,12 +68,19 @@ def value(volume: Volume, header: Header, frames: range) -> np.ndarray:
     return found
 
 
-def between(a: Arrangement, b: Arrangement, part: float, header: Header, frame: int) -> Arrangement:
-    """The settings of one frame on the way from `a` to `b`, which differ in faders, mutes and the like."""
+def between(
+    a: Arrangement, b: Arrangement, part: float, header: Header, frame: int, written: Collection[str] = ()
+) -> Arrangement:
+    """The settings of one frame on the way from `a` to `b`, which differ in faders, mutes and the like.
+
+    The curves of `written` members hold the way already: it is theirs in `b`.
+    """
     heard = [Audible(song.tracks, song.buses, soloed(song)) for song in (a, b)]
     now = range(frame, frame + 1)
 
-    def moved(u: V, v: V, before: bool, after: bool) -> V:
+    def moved(name: str, u: V, v: V, before: bool, after: bool) -> V:
+        if name in written:
+            u = u.model_copy(update={"gain": v.gain, "curve": v.curve})
         if u == v and before == after:
             return v if before else v.model_copy(update={"mute": True})
         if not before and not after:
@@ -87,9 +96,9 @@ def between(a: Arrangement, b: Arrangement, part: float, header: Header, frame: 
 
     return b.model_copy(
         update={
-            "tracks": {n: moved(a.tracks[n], t, heard[0].track(n), heard[1].track(n)) for n, t in b.tracks.items()},
-            "buses": {n: moved(a.buses[n], t, heard[0].bus(n), heard[1].bus(n)) for n, t in b.buses.items()},
-            "master": moved(a.master, b.master, True, True),
+            "tracks": {n: moved(n, a.tracks[n], t, heard[0].track(n), heard[1].track(n)) for n, t in b.tracks.items()},
+            "buses": {n: moved(n, a.buses[n], t, heard[0].bus(n), heard[1].bus(n)) for n, t in b.buses.items()},
+            "master": moved(MASTER, a.master, b.master, True, True),
             "variants": {},
         }
     )
@@ -226,31 +235,32 @@ class Player:
                 break
         return self.at // size
 
-    def change(self, settings: Arrangement, frame: int, *, ramp: bool = True) -> None:
-        """Goes over to other settings.
+    def change(self, settings: Arrangement, frame: int, written: Collection[str] = ()) -> None:
+        """Goes over to other settings: gains move to their new values over `RAMP` frames.
 
         Args:
             settings: An arrangement of the same tracks and buses.
-            frame: From `moment`.
-            ramp: Whether gains move to their new values over `RAMP` frames.
+            frame: From `moment`, or `AHEAD` frames later.
+            written: Members whose curves hold that move already.
         """
-        before, self._now = self._now, self._settled(settings)
         self._changes = [change for change in self._changes if change[0] < frame]
-        for i in range(1, RAMP if ramp else 1):
-            way = between(before.settings, settings, i / RAMP, self.header, frame + i - 1)
+        before = self._changes[-1][1] if self._changes else self._now
+        self._now = self._settled(settings)
+        for i in range(1, RAMP):
+            way = between(before.settings, settings, i / RAMP, self.header, frame + i - 1, written)
             self._changes.append((frame + i - 1, self._settled(way)))
-        self._changes.append((frame + (RAMP - 1 if ramp else 0), self._now))
+        self._changes.append((frame + RAMP - 1, self._now))
         self._mixed = {at: found for at, found in self._mixed.items() if at < frame}
         self._fade = FADE
 
     def next(self, frames: int) -> Chunk | None:
         """The next sound, at most so many latent frames of it; None after the end."""
-        size = self._size
-        if self.loop is not None and self.at == self.loop[1]:
-            self.at = self.loop[0]
+        size, loop = self._size, self.loop
+        if loop is not None and self.at == loop[1]:
+            self.at = loop[0]
             self._settle()
             self._fade = JOIN
-        end = self.loop[1] if self.loop is not None and self.at < self.loop[1] else self.total
+        end = loop[1] if loop is not None and self.at < loop[1] else self.total
         if self.at >= end:
             return None
         first = self.at // size

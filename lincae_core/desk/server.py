@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from lincae_core.models.codec import Autoencoder
 from lincae_formats import LincaeError
 
 from . import state
-from .engine import Chunk, Player, flat_table, overview, write
+from .engine import AHEAD, Chunk, Player, flat_table, overview, write
 from .state import Desk
 
 PAGE = Path(__file__).parent / "page"
@@ -187,7 +186,7 @@ class Server:
         if kind not in EXPORTS or not self._admitted(request.path_params["token"]):
             return PlainTextResponse("not found", 404, SECURITY)
         if self._exporting.locked():
-            return PlainTextResponse("another export is running; try again when it is done", 409, SECURITY)
+            return self._not_exported("another export is running; try again when it is done")
         desk = self.desk
         name = f"{desk.song.name or desk.target.stem}.{kind}"
         async with self._exporting:
@@ -198,27 +197,40 @@ class Server:
                 await to_thread.run_sync(write, *args)
             except LincaeError as e:
                 shutil.rmtree(scratch, ignore_errors=True)
-                return PlainTextResponse(str(e), 409, SECURITY)
+                return self._not_exported(str(e))
             except BaseException:
                 shutil.rmtree(scratch, ignore_errors=True)
                 raise
+        self.tell({"type": "note", "text": f"rendered {name}"})
         done = BackgroundTask(shutil.rmtree, scratch, ignore_errors=True)
         return FileResponse(target, media_type=EXPORTS[kind], filename=name, headers=SECURITY, background=done)
+
+    def _not_exported(self, why: str) -> Response:
+        """A browser does not show the answer to a download, so that pages are told, too."""
+        self.tell({"type": "error", "text": f"nothing was exported: {why}"})
+        return PlainTextResponse(why, 409, SECURITY)
 
     async def _socket(self, socket: WebSocket) -> None:
         if not self._admitted(socket.path_params["token"]):
             await socket.close(1008)
             return
-        if len(self.pages) >= MAX_PAGES:
-            await socket.close(1013)
-            return
         await socket.accept()
+        if len(self.pages) >= MAX_PAGES:
+            await _refuse(socket, 1013, f"{MAX_PAGES} pages are open already; close one")
+            return
         page = Page(self, socket)
         self.pages.add(page)
         try:
             await page.run()
         finally:
             self.pages.discard(page)
+
+
+async def _refuse(socket: WebSocket, code: int, why: str) -> None:
+    """Tells a page why it is not served, and closes its socket."""
+    with contextlib.suppress(WebSocketDisconnect):
+        await socket.send_text(json.dumps({"type": "error", "text": why, "final": True}))
+        await socket.close(code)
 
 
 class Page:
@@ -236,7 +248,7 @@ class Page:
         self._server, self._socket, self._desk = server, socket, server.desk
         self._words: asyncio.Queue[dict[str, Any] | bytes] = asyncio.Queue(256)
         self._wake = asyncio.Event()
-        self._moves: deque[state.Move] = deque(maxlen=256)
+        self._moves: deque[state.Move | state.Record] = deque(maxlen=256)
         self._start: int | None = None  # sample of the song from which to play anew
         self._welcomed = self.playing = self._recording = False
         self._generation = self._move = self._heard = 0
@@ -258,7 +270,11 @@ class Page:
     async def run(self) -> None:
         """Serves the page until it goes away."""
         self._revision = self._desk.revision
-        self._player = await to_thread.run_sync(self._server.player)
+        try:
+            self._player = await to_thread.run_sync(self._server.player)
+        except LincaeError as e:
+            await _refuse(self._socket, 1011, str(e))
+            return
         try:
             self._welcomed = True
             self.tell(self._welcome())
@@ -327,11 +343,11 @@ class Page:
             self._desk.member(said.name)
             self._moves.append(said)
             if not self.playing:
-                self._apply(None)
+                self._apply(0)
         elif isinstance(said, state.Record):
-            if not said.on:
-                self._punch_out()
-            self._recording = said.on
+            self._moves.append(said)
+            if not self.playing:
+                self._apply(0)
         elif said.do == "save":
             self._punch_out()
             self._desk.save()
@@ -352,28 +368,35 @@ class Page:
             raise LincaeError("a loop is at least 0.1 s long")
         self._player.loop = first, last
 
-    def _apply(self, frame: int | None) -> None:
-        """Carries out the moves that wait; levels are written into curves from `frame` on."""
-        recording = frame if self._recording and self.playing else None
+    def _apply(self, frame: int) -> set[str]:
+        """Carries out what waits; where it is recorded, curves are written from `frame` on. The members they are of."""
+        desk, header = self._desk, self._player.header
+        written: set[str] = set()
         while self._moves:
             move = self._moves.popleft()
             try:
-                self._desk.move(move, self._player.header, recording)
+                if isinstance(move, state.Record):
+                    if self._recording and not move.on:
+                        written |= desk.punch_out(header, frame)
+                    self._recording = move.on
+                    continue
+                recording = self._recording and self.playing
+                desk.move(move, header, frame if recording else None)
+                written |= {move.name} if recording and move.key == "level" else set()
             except LincaeError as e:
                 self.tell({"type": "error", "text": e.message})
             self._move = max(self._move, move.id)
         self._server.changed()
+        return written
 
     def _punch_out(self) -> None:
-        if self._desk.takes and self._recording:
-            played = min(self._estimate(0.0), self._player.stream)
-            self._desk.punch_out(self._player.header, self._frame_at(played))
+        """Ends what this page records where it is heard."""
+        if self._recording and self.playing:
+            back = self._player.stream - min(self._estimate(0.0), self._player.stream)
+            frame = max(0, -(-(self._player.at - back) // self._server.model.samples_per_frame))
+            self._apply(frame)
+            self._desk.punch_out(self._player.header, frame)
             self._server.changed()
-
-    def _frame_at(self, stream: int) -> int:
-        """The frame of the song at a sample of the stream that was not played long ago."""
-        back = self._player.stream - stream
-        return max(0, -(-(self._player.at - back) // self._server.model.samples_per_frame))
 
     # --- what is said to the page
 
@@ -407,18 +430,25 @@ class Page:
             began = time.monotonic()
             moved = bool(self._moves) or self._desk.revision != self._revision
             if moved:
-                frame = player.moment(self._estimate(self._cost + MARGIN)) if self.playing else player.at
-                self._apply(frame) if self._moves else None
-                written = bool(self._desk.takes) and self._recording
+                frame = player.moment(self._estimate(self._cost + MARGIN)) if self.playing else 0
+                frame += AHEAD if self._recording else 0
+                written = self._apply(frame) if self._moves else set()
                 self._revision, song = self._desk.revision, self._desk.song
-                await to_thread.run_sync(partial(player.change, song, frame if self.playing else 0, ramp=not written))
+                try:
+                    await to_thread.run_sync(player.change, song, frame, written)
+                except LincaeError as e:
+                    self._give_up(e)
                 fresh = FIRST_FRAMES
             if not self.playing or (player.stream - self._estimate(0.0)) / rate >= LEAD:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), 0.02 if self.playing else None)
                 continue
             generation, move = self._generation, self._move
-            chunk = await to_thread.run_sync(player.next, fresh)
+            try:
+                chunk = await to_thread.run_sync(player.next, fresh)
+            except LincaeError as e:
+                self._give_up(e)
+                continue
             if generation != self._generation or not self.playing:
                 continue
             took = time.monotonic() - began
@@ -431,6 +461,12 @@ class Page:
             self._report(took, chunk.audio.shape[1] / rate, fresh)
             fresh = min(2 * fresh, MOST_FRAMES)
             self.tell(packed(chunk, generation, move))
+
+    def _give_up(self, error: LincaeError) -> None:
+        """Stops playing: a file is gone or damaged."""
+        self._punch_out()
+        self.playing = False
+        self.tell({"type": "error", "text": str(error), "stop": True})
 
     def _report(self, took: float, made: float, frames: int) -> None:
         """Tells how many times faster than real time sound is made, lately."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from lincae_core.arrangement.load import Loaded, load
 from lincae_core.arrangement.schema import MASTER, Arrangement, Track, Variant, Volume
-from lincae_core.unmix import simplified
+from lincae_core.unmix import simplified, track_names
 from lincae_formats import LincaeError, algebra, atomic_path
 from lincae_formats import text as notation
 from lincae_formats.header import Header
@@ -110,7 +110,6 @@ class Desk:
         folder: The folder that its file names are relative to.
         target: Where it is saved.
         allow_outside: Whether files outside `folder` may be read.
-        overwrite: Whether the target may be replaced from the first save on.
 
     Attributes:
         song: The arrangement as it is now; soloed members are its variant `desk-solo`.
@@ -118,11 +117,10 @@ class Desk:
         dirty: Whether it was changed since it was loaded or saved.
     """
 
-    def __init__(self, loaded: Loaded, folder: Path, target: Path, allow_outside: bool, overwrite: bool) -> None:
+    def __init__(self, loaded: Loaded, folder: Path, target: Path, allow_outside: bool) -> None:
         self.loaded, self.folder, self.target, self.allow_outside = loaded, folder, target, allow_outside
         self.song: Arrangement = loaded.song
         self.revision, self.dirty = 0, False
-        self._overwrite = overwrite
         self._known = _stamp(target)
         self._undone: list[Arrangement] = []
         self._done: list[Arrangement] = []
@@ -188,21 +186,28 @@ class Desk:
         self._remember(move)
         self._put(move.name, new)
 
-    def punch_out(self, header: Header, frame: int) -> None:
-        """Ends what is being recorded at a latent frame: what was there before goes on after it."""
+    def punch_out(self, header: Header, frame: int) -> set[str]:
+        """Ends what is being recorded: what was there before goes on, half-way in a latent frame and wholly after it.
+
+        Returns:
+            The members that go back to a curve.
+        """
+        back = set()
         for name, take in self.takes.items():
             now, before = self.member(name), take.before
             end = max(frame, take.last + 1)  # it may have gone back, in a loop
             points = list(now.curve or [])
-            later = [p for p in before.curve or [] if p[0] > _middle(header, end)]
-            if points and later:
+            if points and before.curve and end < header.frames:
+                held, then = points[-1][1], self._at(before, header, end + 1) / now.gain
                 if take.last < end - 1:
-                    points.append((_middle(header, end - 1), points[-1][1]))
-                points.append((_middle(header, end), self._at(before, header, end) / now.gain))
-                points += [(t, g * before.gain / now.gain) for t, g in later]
+                    points.append((_middle(header, end - 1), held))
+                points += [(_middle(header, end), (held + then) / 2), (_middle(header, end + 1), then)]
+                points += [(t, g * before.gain / now.gain) for t, g in before.curve if t > _middle(header, end + 1)]
                 self._put(name, now.model_copy(update={"curve": _fewer(points)}))
+                back.add(name)
         self.takes.clear()
         self._last = None
+        return back
 
     def undo(self, again: bool = False) -> bool:
         """Takes the last move back, or does it again; whether there was one."""
@@ -219,12 +224,9 @@ class Desk:
         """Writes the arrangement to `target`.
 
         Raises:
-            LincaeError: it exists and may not be replaced, someone else changed it, or it cannot be written.
+            LincaeError: someone else changed it, or it cannot be written.
         """
-        stamp = _stamp(self.target)
-        if stamp is not None and not self._overwrite:
-            raise LincaeError(f"{self.target.name} exists already", "start lincae desk with -o NAME.yaml, or --force")
-        if stamp != self._known:
+        if _stamp(self.target) != self._known:
             raise LincaeError(
                 f"{self.target.name} was changed by another program", "start lincae desk again, with -o NAME.yaml"
             )
@@ -232,7 +234,7 @@ class Desk:
         load(text, self.target.name)
         with atomic_path(self.target, overwrite=True) as temporary:
             Path(temporary).write_text(text, encoding="utf-8", errors="surrogateescape")
-        self._known, self._overwrite, self.dirty = _stamp(self.target), True, False
+        self._known, self.dirty = _stamp(self.target), False
 
     def describe(self) -> dict[str, Any]:
         """What a page shows of the settings."""
@@ -313,13 +315,7 @@ class Desk:
 
 def arrangement(files: list[str]) -> str:
     """An arrangement of stems as YAML: a track for each file."""
-    tracks: dict[str, Any] = {}
-    for file in files:
-        stem = Path(file).stem[:60]
-        name, number = stem, 2
-        while name in tracks or name == MASTER:
-            name, number = f"{stem} {number}", number + 1
-        tracks[name] = {"file": file}
+    tracks = {name: {"file": file} for name, file in zip(track_names(files), files, strict=True)}
     return yaml.safe_dump({"tracks": tracks}, sort_keys=False, allow_unicode=True, width=110)
 
 

@@ -63,7 +63,7 @@ def desk(song):
     from lincae_core.arrangement.load import load
     from lincae_core.desk.state import Desk
 
-    return Desk(load(song), song.parent, song, False, True)
+    return Desk(load(song), song.parent, song, False)
 
 
 @pytest.fixture

@@ -32,8 +32,9 @@ def test_one_line_that_names_the_remedy(song, monkeypatch, capsys, line, code, r
 
 
 def test_stems_become_tracks_of_their_names(song):
-    text = arrangement(["drums.lat", "sub/drums.lat", "master.lat"])
+    text = arrangement(["drums.lat", "sub/drums.lat", "master.lat", "drums 2.lat"])
     tracks = load(text, "desk.yaml").song.tracks
     assert {name: track.file for name, track in tracks.items()} == {
         "drums": "drums.lat", "drums 2": "sub/drums.lat", "master 2": "master.lat",
+        "drums 2 2": "drums 2.lat",
     }  # fmt: skip

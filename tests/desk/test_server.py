@@ -142,7 +142,9 @@ def test_no_more_pages_than_it_can_serve(client, monkeypatch):
     monkeypatch.setattr(desk_server, "MAX_PAGES", 1)
     with page(client) as socket:
         Page(socket)
-        assert closed(client) == 1013
+        with page(client) as other:
+            assert json.loads(other.receive_text())["text"] == "1 pages are open already; close one"
+            assert ended(other) == 1013
 
 
 def test_pages_share_settings_and_not_the_transport(client, server):

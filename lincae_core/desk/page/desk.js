@@ -10,7 +10,7 @@ let socket, song, members = {}, strips = {}, levels = {};
 let audio = null, node = null;
 let generation = 0, playing = false, recording = false, at = 0; // position, s
 let stream = { samples: 0, time: 0 }, chunks = []; // what the worklet reports; where chunks lie in the song
-let loop = null, looping = false, moves = 0, lost = false;
+let loop = null, looping = false, moves = 0, lost = false, why = "connection lost";
 const sentAt = new Map(), mine = new Map(); // moves on their way; faders that this page holds
 
 // --- faders: dB and places, as on a console
@@ -57,7 +57,7 @@ function connect() {
   socket.onclose = () => {
     lost = true;
     halt();
-    say("connection lost; trying again", true);
+    say(`${why}; trying again`, true);
     setTimeout(connect, 1500);
   };
 }
@@ -79,7 +79,7 @@ function heard(word) {
     settings(word);
     sendLoop();
     say(lost ? "connected again" : song.readOnly ? "for listening only" : "ready");
-    lost = false;
+    [lost, why] = [false, "connection lost"];
   } else if (word.type === "settings") settings(word);
   else if (word.type === "levels") {
     Object.assign(levels, word.levels);
@@ -89,7 +89,11 @@ function heard(word) {
     facts();
   } else if (word.type === "end") {
     if (word.generation === generation) node?.port.postMessage(word);
-  } else say(word.text, word.type === "error");
+  } else {
+    if (word.stop) halt();
+    if (word.final) why = word.text;
+    say(word.text, word.type === "error");
+  }
 }
 
 function settings(word) {
