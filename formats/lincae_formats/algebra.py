@@ -10,16 +10,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from . import header as headers
 from .errors import IncompatibleError, LatError, NonFiniteError
-from .header import Entry, Group, Header, Position, common_tags, without_gain_tags
-from .signal import UNHEARD, Block, Lazy, Signal, joined, layout, source_record, width
+from .header import MAX_OFFSET, Entry, Group, Header, Position, common_tags, without_gain_tags
+from .signal import UNHEARD, Block, Lazy, Signal, joined, layout, signed, source_record, unknown_levels
 
 LENGTHS = ("longest", "shortest", "first")
 FINER = 4.0  # by this much the steps of a sum are finer than those of its operands
@@ -30,16 +29,6 @@ _LARGEST = 3.4e38  # of a gain
 
 
 # --- gains that change over time
-
-
-class Gain(Protocol):
-    """A factor as a function of time."""
-
-    def at(self, seconds: np.ndarray) -> np.ndarray:
-        """The factors at those times, float64."""
-
-    def entry(self) -> dict[str, Any]:
-        """Its entry in a history."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +71,8 @@ class Curve:
             return np.interp(seconds, times, factors)
         return np.exp(np.interp(seconds, times, np.log(factors)))
 
-    def entry(self) -> dict[str, Any]:
-        """`{"op": "gain", "curve": [[s, factor], ...]}`, with `"straight_in": "dB"` where it is."""
+    def entry(self) -> Entry:
+        """Its entry in a history."""
         points = [list(point) for point in self.points]
         return {"op": "gain", "curve": points, **({"straight_in": "dB"} if self.decibels else {})}
 
@@ -124,9 +113,12 @@ class Fade:
                     factors *= shaped(np.clip(since / length, 0.0, 1.0), self.shape)
         return factors
 
-    def entry(self) -> dict[str, Any]:
-        """`{"op": "fade", "in": s, "out": s, "shape"}`."""
+    def entry(self) -> Entry:
+        """Its entry in a history."""
         return {"op": "fade", "in": self.fade_in, "out": self.fade_out, "shape": self.shape}
+
+
+Gain = Curve | Fade
 
 
 def factors(gain: Gain, header: Header, start: int, stop: int) -> np.ndarray:
@@ -166,26 +158,23 @@ def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
         NonFiniteError: the factor is NaN or infinite; on reading: the result is beyond float32.
         LatError: it is neither a number nor a `Gain`.
     """
-    curve: Any = by
-    if not hasattr(by, "entry"):
-        factor = check_gain(by, signal)
-        entry: Entry = {"op": "gain", "factor": factor}
-
-        def found(start: int, stop: int) -> np.ndarray | float:
-            return factor
-    else:
+    if isinstance(by, Gain):
+        curve, factor = by, math.nan
         entry = {**curve.entry(), **({"offset_frames": offset} if offset else {})}
+    else:
+        curve, factor = None, check_gain(by, signal)
+        entry = {"op": "gain", "factor": factor}
 
-        def found(start: int, stop: int) -> np.ndarray | float:
-            return factors(curve, signal.header, start + offset, stop + offset)
+    def found(start: int, stop: int) -> Any:
+        return factor if curve is None else factors(curve, signal.header, start + offset, stop + offset)
 
     integers = signal.dtype == "int8"
     result = step(
         signal,
         entry,
         lambda start, stop: signal.block(start, stop).scaled(found(start, stop), signal.name),
-        rounded=integers and _is_rounded(signal),
-        tags=signal.tags if entry.get("factor") in (1.0, -1.0) else without_gain_tags(signal.tags),
+        rounded=integers and signal.rounded,
+        tags=signal.tags if abs(factor) == 1.0 else without_gain_tags(signal.tags),
     )
     file = signal.copies if isinstance(signal, Lazy) else signal
     scale = getattr(signal, "scale", None)
@@ -221,19 +210,13 @@ def shift(signal: Signal, frames: int) -> Lazy:
 
 
 def pad(signal: Signal, before: int, after: float = 0.0) -> Lazy:
-    """A signal with silence around it.
-
-    Args:
-        signal: The signal.
-        before: Frames of silence at the beginning.
-        after: Silence at the end, s.
+    """A signal with silence around it: frames before, seconds after.
 
     Raises:
         LatError: a negative number, or more than 100 hours.
     """
-    name = signal.name or "latents"
-    if before < 0 or not 0 <= after <= headers.MAX_OFFSET:
-        raise LatError(f"{name}: cannot add {before} frames and {after} s of silence", "use 0 or more")
+    if before < 0 or not 0 <= after <= MAX_OFFSET:
+        raise LatError(f"{signal.label}: cannot add {before} frames and {after} s of silence", "use 0 or more")
     header = signal.header.shifted(before, signal.name)
     header = replace(header, num_samples=header.num_samples + round(Fraction(after) * header.sample_rate))
     entry = {"op": "pad", "before_frames": before, "after": after}
@@ -247,7 +230,7 @@ def repeat(signal: Signal, times: int) -> Lazy:
         LatError: fewer than one time.
     """
     if times < 1:
-        raise LatError(f"{signal.name or 'latents'}: repeated {times} times", "use 1 or more")
+        raise LatError(f"{signal.label}: repeated {times} times", "use 1 or more")
     like = step(signal, {"op": "repeat", "times": times}, signal.block)
     return replace(concat([signal] * times), steps=like.steps, origin=like.origin, name=like.name, tags=like.tags)
 
@@ -263,22 +246,16 @@ def requantised(signal: Signal, groups: tuple[Group, ...] | None = None, dtype: 
     Raises:
         IncompatibleError: the groups have other sizes or levels, or there are none for int8.
     """
-    name, given = signal.name or "latents", signal.header
+    given = signal.header
     header = replace(given, groups=given.groups if groups is None else groups)
-    header.validate(name)
+    header.validate(signal.label)
     if given.groups and _group_shape(header) != _group_shape(given):
-        raise IncompatibleError(f"{name}: the groups have other sizes", "use the model's own")
+        raise IncompatibleError(f"{signal.label}: the groups have other sizes", "use the model's own")
     if dtype == "int8" and not header.groups:
-        raise IncompatibleError(f"{name} has no groups for integers", "use --dtype float16")
+        raise IncompatibleError(f"{signal.label} has no groups for integers", "use --dtype float16")
     same = header.groups == given.groups and dtype == signal.dtype
-    result = step(
-        signal,
-        None,
-        signal.block if same else lambda a, b: _floats(signal, a, b, header),
-        header,
-        rounded=same and _is_rounded(signal),
-        seams=getattr(signal, "seams", ()),
-    )
+    compute = signal.block if same else lambda start, stop: _floats(signal, start, stop, header)
+    result = step(signal, None, compute, header, rounded=same and signal.rounded, seams=signal.seams)
     return replace(result, dtype=dtype)
 
 
@@ -294,17 +271,17 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
         IncompatibleError: they do not belong together.
         LatError: there are none.
     """
-    parts = _signals(signals)
-    if not parts:
-        raise LatError("nothing to join", "name at least one .lat file")
-    check_compatible([s.header for s in parts], _names(parts), sample_rate=sample_rate)
+    parts = _checked(signals, "nothing to join", sample_rate)
     dtype = _dtype(parts)
-    header = headers.joined([_at_rate(s.header, sample_rate) for s in parts])
-    header = replace(header, groups=_finest([s.header for s in parts]))
-    exact = all(_same_steps(s, dtype, header) and _is_rounded(s) for s in parts)
-    starts = [0]
-    for signal in parts:
-        starts.append(starts[-1] + signal.header.frames)
+    given = [_at_rate(s.header, sample_rate) for s in parts]
+    header = replace(
+        given[-1].shifted(sum(h.frames for h in given[:-1])),
+        channels=max(h.channels for h in given),
+        model=min(h.model for h in given),
+        groups=_finest(given),
+    )
+    exact = all(_same_steps(s, dtype, header) and s.rounded for s in parts)
+    starts = [0, *accumulate(h.frames for h in given)]
 
     def compute(start: int, stop: int) -> Block:
         found, first = [], min(bisect_right(starts, start), len(parts)) - 1
@@ -317,16 +294,9 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
     def record() -> Entry:
         return _entry({"op": "concat"}, [source_record(s) for s in parts], sample_rate)
 
-    return Lazy(
-        header,
-        dtype,
-        compute,
-        (record,),
-        tags=common_tags([s.tags for s in parts]) if len(parts) > 1 else parts[0].tags,
-        width=2 * max(width(s) for s in parts),
-        rounded=exact,
-        seams=tuple(starts),
-    )
+    tags = common_tags([s.tags for s in parts]) if len(parts) > 1 else parts[0].tags
+    held = 2 * max(s.width for s in parts)
+    return Lazy(header, dtype, compute, (record,), tags=tags, width=held, rounded=exact, seams=tuple(starts))
 
 
 def crossfade(
@@ -351,19 +321,13 @@ def crossfade(
         raise LatError("a crossfade needs two signals", "name two .lat files")
     for signal in signals:
         if not 0 < seconds <= signal.header.duration:
-            name = signal.name or "latents"
-            raise LatError(f"a crossfade of {seconds:g} s is longer than {name}", "make it shorter")
-    positions: list[Position] = []
-    offsets, faded, fade_in = [0], [], 0.0
-    for i, signal in enumerate(signals):
-        fade_out, length = 0.0, signal.header.duration
-        if i < len(signals) - 1:
-            begin = signal.header.offset(length - seconds, signal.name)
-            fade_out = length - begin.seconds  # the next signal begins on a frame
-            positions.append(begin)
-            offsets.append(offsets[-1] + begin.frame)
-        faded.append(gain(signal, Fade(length, fade_in, fade_out, shape)))
-        fade_in = fade_out
+            raise LatError(f"a crossfade of {seconds:g} s is longer than {signal.label}", "make it shorter")
+    ends = [signal.header.duration for signal in signals]
+    positions = [s.header.offset(end - seconds, s.name) for s, end in zip(signals[:-1], ends, strict=False)]
+    # The next signal begins on a frame, so that fades differ in length.
+    fades = [0.0, *(end - begin.seconds for end, begin in zip(ends, positions, strict=False)), 0.0]
+    faded = [gain(s, Fade(s.header.duration, i, o, shape)) for s, i, o in zip(signals, fades, fades[1:], strict=False)]
+    offsets = [0, *accumulate(begin.frame for begin in positions)]
     return mix(faded, offsets=offsets, sample_rate=sample_rate), positions
 
 
@@ -396,15 +360,12 @@ def mix(
         NonFiniteError: a gain is NaN or infinite; on reading: the result is beyond float32.
         LatError: no operands, another number of gains or offsets, or an unknown `length`.
     """
-    parts = _signals(signals)
+    parts = _checked(signals, "nothing to mix", sample_rate)
     given = [1.0] * len(parts) if gains is None else list(gains)
     places = [0] * len(parts) if offsets is None else list(offsets)
-    if not parts:
-        raise LatError("nothing to mix", "name at least one .lat file")
     if not len(parts) == len(given) == len(places):
         raise LatError(f"{len(parts)} operands but {len(given)} gains and {len(places)} offsets")
     terms = [(s, check_gain(f, s), at) for s, f, at in zip(parts, given, places, strict=True)]
-    check_compatible([s.header for s in parts], _names(parts), sample_rate=sample_rate)
     if isinstance(length, str):
         placed = [s.header.shifted(at, s.name) if at else s.header for s, _, at in terms]
         header = result_header(placed, length, sample_rate)
@@ -412,7 +373,6 @@ def mix(
         header = length
     finer = [1.0 if isinstance(s, Lazy) and not s.rounded else FINER for s in parts]
     header = replace(header, groups=_finest([s.header for s in parts], finer, grid=1))
-    label = " and ".join(s.name or "latents" for s in parts[:2])
 
     def compute(start: int, stop: int) -> Block:
         total, levels = np.zeros((*header.shape[:2], stop - start)), []
@@ -425,11 +385,8 @@ def mix(
             np.add(total[there], numbers, out=total[there])
             if factor != 0 and header.level_count:  # what is multiplied by 0 is known
                 levels.append((_levels(found, signal.header, header) * np.float32(factor), there))
-        with np.errstate(over="ignore"):
-            data = total.astype(np.float32)
-        if not np.isfinite(data).all():
-            raise NonFiniteError(f"the result of {label} is beyond float32", "use smaller gains")
-        return Block(data, bands=_summed((header.channels, header.level_count, stop - start), levels))
+        data = as_float32(total, " and ".join(s.label for s in parts[:2]))
+        return Block(data, levels=_summed((header.channels, header.level_count, stop - start), levels))
 
     def record() -> Entry:
         operands = [
@@ -438,8 +395,21 @@ def mix(
         named = {"length": length} if isinstance(length, str) and length != "longest" else {}
         return _entry(entry or {"op": "mix", **named}, operands, sample_rate)
 
-    held = 4 * header.channels * header.latent_dim + max(width(s) for s in parts)
+    held = 4 * header.channels * header.latent_dim + max(s.width for s in parts)
     return Lazy(header, _dtype(parts), compute, (record,), tags=common_tags([s.tags for s in parts]), width=held)
+
+
+def as_float32(total: np.ndarray, label: str) -> np.ndarray:
+    """A result as float32.
+
+    Raises:
+        NonFiniteError: a number is beyond that.
+    """
+    with np.errstate(over="ignore"):
+        data = total.astype(np.float32)
+    if not np.isfinite(data).all():
+        raise NonFiniteError(f"the result of {label} is beyond float32", "use smaller gains")
+    return data
 
 
 def _summed(shape: tuple[int, ...], operands: Sequence[tuple[np.ndarray, Any]]) -> np.ndarray:
@@ -466,8 +436,12 @@ def _summed(shape: tuple[int, ...], operands: Sequence[tuple[np.ndarray, Any]]) 
     uncertain |= (added > 0) & (taken > 0)
     with np.errstate(over="ignore"):
         size = np.sqrt(np.maximum((added - taken) * first_sign, 0.0)).astype(np.float32)
-    estimate = 1j * np.maximum(size, UNHEARD)
-    return (first_sign * np.where(uncertain & ~np.isnan(size), estimate, size)).astype(np.complex64)
+    return (first_sign * estimated(size, uncertain & ~np.isnan(size))).astype(np.complex64)
+
+
+def estimated(levels: np.ndarray, uncertain: np.ndarray) -> np.ndarray:
+    """Levels from 0 on with those marked that are uncertain, see `signal.signed`."""
+    return np.where(uncertain, 1j * np.maximum(levels, UNHEARD), levels).astype(np.complex64)
 
 
 def subtract(
@@ -493,12 +467,11 @@ def subtract(
     """
     if not parts:
         raise LatError("nothing to subtract", "name at least one part")
-    whole, *parts = _signals([whole, *parts])
-    for part in parts:
+    for part in _signals([whole, *parts]):
         a, b = part.header.channels, whole.header.channels
         if a > b:
-            names = [s.name or "latents" for s in (part, whole)]
-            raise IncompatibleError(f"{names[0]} has {a} channels, {names[1]} has {b}", "encode the parts with --mono")
+            what = f"{part.label} has {a} channels, {whole.label} has {b}"
+            raise IncompatibleError(what, "encode the parts with --mono")
     return mix(
         [whole, *parts],
         [1.0, *(-check_gain(f, whole) for f in gains or [1.0] * len(parts))],
@@ -526,7 +499,7 @@ def check_compatible(
         IncompatibleError: naming two operands, what differs, and what to type next.
     """
     found = [getattr(each, "header", each) for each in headers]
-    labels = names or _names(headers)
+    labels = names or [getattr(each, "name", "") or f"operand {i + 1}" for i, each in enumerate(headers)]
     for header, label in zip(found[1:], labels[1:], strict=True):
         _check_pair(found[0], labels[0], header, label, sample_rate)
     many = [(header.channels, label) for header, label in zip(found, labels, strict=True) if header.channels > 1]
@@ -575,11 +548,10 @@ def check_gain(factor: object, signal: Signal) -> float:
         NonFiniteError: it is NaN, infinite or beyond float32.
     """
     if not isinstance(factor, (Real, np.number)):
-        what = f"{signal.name or 'latents'}: the gain is {factor!r}"
-        raise LatError(what, "use a factor such as 0.5, or a Curve")
+        raise LatError(f"{signal.label}: the gain is {factor!r}", "use a factor such as 0.5, or a Curve")
     value = float(factor)
     if not abs(value) <= _LARGEST:
-        raise NonFiniteError(f"{signal.name or 'latents'}: the gain is {value}", "use a finite number")
+        raise NonFiniteError(f"{signal.label}: the gain is {value}", "use a finite number")
     return value
 
 
@@ -593,19 +565,15 @@ def _finest(
     headers: Sequence[Header], finer: Sequence[float] | None = None, grid: int | None = None
 ) -> tuple[Group, ...]:
     """The finest steps among some headers, each divided by `finer`, so that many sums in a row lose little."""
-    having = [(layout(h.groups), by) for h, by in zip(headers, finer or [1.0] * len(headers), strict=True) if h.groups]
-    if not having:
-        return ()
     distinct = {header.groups for header in headers if header.groups}
-    if finer is None and len(distinct) == 1:
-        return distinct.pop()
+    if not distinct or (finer is None and len(distinct) == 1):
+        return distinct.pop() if distinct else ()
+    having = [(layout(h.groups), by) for h, by in zip(headers, finer or [1.0] * len(headers), strict=True) if h.groups]
     shape = having[0][0]
     finest = np.array(FINEST)[shape.level.astype(int)]
-    steps = [np.minimum(each.relative, np.maximum(each.relative / by, finest)) for each, by in having]
-    grids = np.full_like(shape.grid, grid) if grid else np.min([each.grid for each, _ in having], axis=0)
-    rows = zip(
-        *(a.tolist() for a in (shape.sizes, np.min(steps, axis=0), grids, shape.level, shape.slots)), strict=True
-    )
+    steps = np.min([np.minimum(a.relative, np.maximum(a.relative / by, finest)) for a, by in having], axis=0)
+    grids = np.full_like(shape.grid, grid) if grid else np.min([a.grid for a, _ in having], axis=0)
+    rows = zip(*(a.tolist() for a in (shape.sizes, steps, grids, shape.level, shape.slots)), strict=True)
     runs = [(len(list(same)), row) for row, same in groupby(rows)]
     return tuple(
         Group(count, size, relative, each, level, 1 if count % slots else slots)
@@ -650,16 +618,10 @@ def step(
         header: Header of the result; by default the signal's.
         **facts: Other attributes of `Lazy` that differ from the signal's.
     """
-    lazy = signal if isinstance(signal, Lazy) else None
-    return Lazy(
-        header or signal.header,
-        signal.dtype,
-        compute,
-        (*(lazy.steps if lazy else ()), *([] if entry is None else [entry])),
-        lazy.origin if lazy else signal,
-        signal.name,
-        **{"tags": signal.tags, "width": width(signal), "rounded": _is_rounded(signal), **facts},
-    )
+    steps, origin = (signal.steps, signal.origin) if isinstance(signal, Lazy) else ((), signal)
+    steps = steps if entry is None else (*steps, entry)
+    facts = {"tags": signal.tags, "width": signal.width, "rounded": signal.rounded, **facts}
+    return Lazy(header or signal.header, signal.dtype, compute, steps, origin, signal.name, **facts)
 
 
 def _window(signal: Signal, first: int, header: Header, entry: Entry) -> Lazy:
@@ -676,21 +638,16 @@ def _window(signal: Signal, first: int, header: Header, entry: Entry) -> Lazy:
     return step(signal, entry, compute, header)
 
 
-def _is_rounded(signal: Signal) -> bool:
-    """Whether a signal's blocks are in its storage type."""
-    return bool(getattr(signal, "rounded", True))
-
-
 def _floats(signal: Signal, start: int, stop: int, header: Header) -> Block:
     """Frames as a result with groups needs them: float32, levels unknown where the signal has no groups."""
     found = signal.block(start, stop)
-    return Block(found.values(signal.header.groups), bands=_levels(found, signal.header, header).astype(np.complex64))
+    return Block(found.values(signal.header.groups), levels=_levels(found, signal.header, header).astype(np.complex64))
 
 
 def _levels(block: Block, own: Header, header: Header) -> np.ndarray:
     if own.level_count == header.level_count:
         return block.signed_levels(own.groups)
-    return np.full((own.channels, header.level_count, block.frames), np.nan, np.complex64)
+    return signed(unknown_levels(own.channels, header.level_count, block.frames))
 
 
 def _entry(given: Entry, operands: list[Entry], sample_rate: int | None) -> Entry:
@@ -703,12 +660,17 @@ def _dtype(signals: Sequence[Signal]) -> str:
     return "float32" if "float32" in found else "float16" if "float16" in found else "int8"
 
 
-def _signals(operands: Sequence[Any]) -> list[Any]:
+def _signals(operands: Sequence[Any]) -> list[Signal]:
     for operand in operands:
-        if not hasattr(operand, "header"):
+        if not isinstance(operand, Signal):
             raise LatError(f"{operand!r} is not latents", "give what read_lat() or LatReader() returns")
     return list(operands)
 
 
-def _names(operands: Sequence[Any]) -> list[str]:
-    return [getattr(operand, "name", "") or f"operand {i + 1}" for i, operand in enumerate(operands)]
+def _checked(operands: Sequence[Any], nothing: str, sample_rate: int | None) -> list[Signal]:
+    """Operands that are signals, at least one, and belong together; else LatError."""
+    parts = _signals(operands)
+    if not parts:
+        raise LatError(nothing, "name at least one .lat file")
+    check_compatible(parts, sample_rate=sample_rate)
+    return parts

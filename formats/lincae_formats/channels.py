@@ -12,14 +12,19 @@ from dataclasses import replace
 import numpy as np
 
 from . import text as notation
-from .algebra import check_gain, step
-from .errors import LatError, NonFiniteError
+from .algebra import as_float32, check_gain, estimated, step
+from .errors import LatError
 from .header import MAX_CHANNELS, Header, without_gain_tags
-from .signal import UNHEARD, Block, Lazy, Signal, layout, runs, width
+from .signal import Block, Lazy, Signal, layout, runs
 
 Matrix = list[list[float]]
 Builder = Callable[[int], Matrix]
 
+_STEREO = {
+    "swap": [[0.0, 1.0], [1.0, 0.0]],
+    "mid-side": [[0.5, 0.5], [0.5, -0.5]],
+    "left-right": [[1.0, 1.0], [1.0, -1.0]],
+}
 # One input of sox's remix: a channel or a range, and a volume: v0.5 is a factor, p-6 decibels, i inverts (i-6 too).
 _INPUT = re.compile(r"(?:(\d{1,3})?(-)(\d{1,3})?|(\d{1,3}))(?:([vpi])([+-]?(?:\d+\.?\d*|\.\d+))?)?", re.ASCII)
 
@@ -40,9 +45,9 @@ def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
     rows = [[check_gain(factor, signal) for factor in row] for row in matrix]
     channels = signal.header.channels
     if not rows or any(len(row) != channels for row in rows):
-        raise LatError(f"{signal.name or 'latents'}: the matrix is not for {channels} channels")
+        raise LatError(f"{signal.label}: the matrix is not for {channels} channels")
     header = replace(signal.header, channels=len(rows))
-    header.validate(signal.name or "latents")
+    header.validate(signal.label)
     weights = np.array(rows)
     single = bool((np.count_nonzero(weights, axis=1) <= 1).all())
     chosen = np.abs(weights).argmax(axis=1)
@@ -54,12 +59,8 @@ def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
             return block.each(lambda array: array[chosen]).scaled(factors[:, None], signal.name)
         numbers, levels = block.values(signal.header.groups), block.signed_levels(signal.header.groups)
         summed = _summed_levels(signal.header, weights, numbers, np.abs(levels))
-        with np.errstate(over="ignore"):
-            data = np.tensordot(weights, numbers.astype(np.float64), 1).astype(np.float32)
-        if not np.isfinite(data).all():
-            raise NonFiniteError(f"the result of {signal.name or 'latents'} is beyond float32", "use smaller gains")
-        estimate = 1j * np.maximum(summed, UNHEARD)
-        return Block(data, bands=np.where((levels.imag != 0).any(axis=0), estimate, summed).astype(np.complex64))
+        data = as_float32(np.tensordot(weights, numbers.astype(np.float64), 1), signal.label)
+        return Block(data, levels=estimated(summed, (levels.imag != 0).any(axis=0)))
 
     return step(
         signal,
@@ -67,9 +68,9 @@ def remix(signal: Signal, matrix: Sequence[Sequence[float]]) -> Lazy:
         compute,
         header,
         tags=signal.tags if is_permutation(rows) else without_gain_tags(signal.tags),
-        width=width(signal) + 2 * header.channels * header.latent_dim,
-        rounded=single and getattr(signal, "rounded", True) and (signal.dtype == "int8" or bool((factors == 1).all())),
-        seams=getattr(signal, "seams", ()),
+        width=signal.width + 2 * header.channels * header.latent_dim,
+        rounded=single and signal.rounded and (signal.dtype == "int8" or bool((factors == 1).all())),
+        seams=signal.seams,
     )
 
 
@@ -124,33 +125,38 @@ def matrix_builder(kind: str, value: str = "") -> Builder:
     Raises:
         ValueError: the argument is wrong; says what it is not. The function raises it for files with too few channels.
     """
-    if kind == "mono":
-        return lambda channels: [[1 / channels] * channels]
-    if kind == "pick":
-        picked = [_channel(word, value) for word in _words(value)]
-        return lambda channels: [_row({i: 1.0}, channels) for i in picked]
+    if kind in ("mono", "pick", "remix"):
+        outputs = ["-"] if kind == "mono" else value.split()
+        if kind == "pick":
+            outputs = [word.strip() for word in value.split(",")]
+            if not all(re.fullmatch(r"[1-9]\d{0,2}", word, re.ASCII) for word in outputs):
+                raise ValueError("is not a list of channels such as 1,2")
+        if not 1 <= len(outputs) <= MAX_CHANNELS:
+            raise ValueError(f"is not 1 to {MAX_CHANNELS} output channels")
+        rows = [_parse_output(output) for output in outputs]
+        return lambda channels: [_weights(row, channels) for row in rows]
     if kind == "gains":
         try:
-            gains = [notation.gain(word) for word in _words(value)]
+            gains = [notation.gain(word) for word in value.split(",")]
         except ValueError:
             raise ValueError("is not a list of gains such as 0dB,-3dB") from None
-        return lambda channels: _diagonal(gains, channels)
+        wanted = f"not {len(gains)}: give a gain for each"
+        return lambda channels: _if(channels == len(gains), channels, wanted, np.diag(gains).tolist())
     if kind in ("pan", "balance"):
-        place = _place(value)
-        return (lambda channels: pan(place, channels)) if kind == "pan" else lambda channels: _balance(place, channels)
-    if kind == "remix":
-        rows = [_parse_output(word) for word in value.split()]
-        if not 1 <= len(rows) <= MAX_CHANNELS:
-            raise ValueError(f"is not 1 to {MAX_CHANNELS} output channels")
-        return lambda channels: [_row(_inputs(row, channels), channels) for row in rows]
-    stereo = {
-        "swap": [[0.0, 1.0], [1.0, 0.0]],
-        "mid-side": [[0.5, 0.5], [0.5, -0.5]],
-        "left-right": [[1.0, 1.0], [1.0, -1.0]],
-    }
-    if kind not in stereo:
+        try:
+            place = notation.factor(value)
+        except ValueError:
+            place = math.nan
+        if not -1 <= place <= 1:
+            raise ValueError("is not a position from -1 (left) to 1 (right)")
+        if kind == "pan":
+            return lambda channels: pan(place, channels)
+        matrix = [[min(1.0, 1 - place), 0.0], [0.0, min(1.0, 1 + place)]]
+    elif kind in _STEREO:
+        matrix = _STEREO[kind]
+    else:
         raise ValueError(f"{kind!r} is not a channel operation")
-    return lambda channels: _stereo(stereo[kind], channels)
+    return lambda channels: _if(channels == 2, channels, "not two", matrix)
 
 
 def pan(place: float, channels: int = 1) -> Matrix:
@@ -165,14 +171,13 @@ def pan(place: float, channels: int = 1) -> Matrix:
     Raises:
         ValueError: another number of channels.
     """
+    part = (place + 1) / 2 if channels == 1 else place + 1 if place <= 0 else place
+    angle = part * (math.pi / 2)
+    left, right = round(math.cos(angle), 15), round(math.sin(angle), 15)  # 0 and 1 at hard left and right
     if channels == 1:
-        angle = (place + 1) / 2 * (math.pi / 2)
-        return [[_exact(math.cos(angle))], [_exact(math.sin(angle))]]
-    if channels != 2:
-        raise ValueError(f"has {channels} channels, pan is for one or two")
-    angle = (place + 1 if place <= 0 else place) * (math.pi / 2)
-    left, right = _exact(math.cos(angle)), _exact(math.sin(angle))
-    return [[1.0, left], [0.0, right]] if place <= 0 else [[left, 0.0], [right, 1.0]]
+        return [[left], [right]]
+    matrix = [[1.0, left], [0.0, right]] if place <= 0 else [[left, 0.0], [right, 1.0]]
+    return _if(channels == 2, channels, "pan is for one or two", matrix)
 
 
 def is_permutation(matrix: Matrix) -> bool:
@@ -180,47 +185,11 @@ def is_permutation(matrix: Matrix) -> bool:
     return all(sorted(map(abs, row)) == [*([0.0] * (len(row) - 1)), 1.0] for row in matrix)
 
 
-def _balance(place: float, channels: int) -> Matrix:
-    return _stereo([[min(1.0, 1 - place), 0.0], [0.0, min(1.0, 1 + place)]], channels)
-
-
-def _stereo(matrix: Matrix, channels: int) -> Matrix:
-    if channels != 2:
-        raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, not two")
+def _if(fits: bool, channels: int, wanted: str, matrix: Matrix) -> Matrix:
+    """The matrix, where it fits the channels."""
+    if not fits:
+        raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, {wanted}")
     return matrix
-
-
-def _diagonal(gains: list[float], channels: int) -> Matrix:
-    if len(gains) != channels:
-        raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, not {len(gains)}: give a gain for each")
-    return [_row({i: gain}, channels) for i, gain in enumerate(gains)]
-
-
-def _row(inputs: dict[int, float], channels: int) -> list[float]:
-    for i in inputs:
-        if i >= channels:
-            raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, none with number {i + 1}")
-    return [inputs.get(i, 0.0) for i in range(channels)]
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _channel(word: str, text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,2}", word, re.ASCII):
-        raise ValueError("is not a list of channels such as 1,2")
-    return int(word) - 1
-
-
-def _place(text: str) -> float:
-    try:
-        place = notation.factor(text)
-    except ValueError:
-        place = math.nan
-    if not -1 <= place <= 1:
-        raise ValueError("is not a position from -1 (left) to 1 (right)")
-    return place
 
 
 # First and last channel, None for all; factor, None for none given.
@@ -245,25 +214,18 @@ def _parse_output(text: str) -> list[_Input]:
     return found
 
 
-def _inputs(row: list[_Input], channels: int) -> dict[int, float]:
-    """The input channels of an output channel and their factors; averaged where no factor is given, as sox does."""
-    chosen: list[tuple[int, float]] = []
-    for first, last, factor in row:
+def _weights(inputs: list[_Input], channels: int) -> list[float]:
+    """The factors of the input channels of an output; averaged where no factor is given, as sox does."""
+    row, count = [0.0] * channels, 0
+    for first, last, factor in inputs:
         low, high = 1 if first is None else first, channels if last is None else last
         if first == last == 0:
             continue  # 0 is a silent channel
         if not 1 <= low <= high:
             raise ValueError(f"cannot be remixed: {low}-{high} is not a range of channels")
-        if high > channels:
-            raise ValueError(f"has {channels} channel{'s' if channels > 1 else ''}, none with number {high}")
-        chosen += [(i - 1, 1.0 if factor is None else factor) for i in range(low, high + 1)]
-    average = len(chosen) if all(factor is None for _, _, factor in row) else 1
-    factors: dict[int, float] = {}
-    for i, factor in chosen:
-        factors[i] = factors.get(i, 0.0) + factor / average
-    return factors
-
-
-def _exact(value: float) -> float:
-    """Removes rounding at hard left and right, where cos or sin is 0 or 1."""
-    return round(value, 15)
+        _if(high <= channels, channels, f"none with number {high}", [])
+        for i in range(low - 1, high):
+            row[i] += 1.0 if factor is None else factor
+            count += 1
+    average = count and all(factor is None for _, _, factor in inputs)
+    return [factor / count for factor in row] if average else row

@@ -19,23 +19,29 @@ MAJOR = 1
 MODEL_SAMPLE_RATE = 44100  # Hz, where the attribute is missing
 MAX_CHANNELS = 64
 MAX_LATENT_DIM = 4096
-RATE_RANGE = 100, 10_000_000  # Hz
-MAX_SAMPLES = 2**48
-MAX_SAMPLES_PER_FRAME = 2**20
 MAX_TEXT = 255  # bytes of UTF-8 in `model` and `writer`
 MAX_GROUPS_TEXT = 4096  # bytes of JSON in `groups`
-MAX_GRID = 64
-STEP_RANGE = 1e-4, 64.0  # of a relative step
 CHUNK_FRAMES = 256
 MAX_OFFSET = 360_000  # s; 100 hours
-
 MAX_HISTORY = 256 * 1024  # bytes of JSON
 MAX_HISTORY_ATTRIBUTE = 4096  # bytes of a history that is an attribute; a longer one is a dataset
-MAX_DEPTH = 16  # nested histories kept
 MAX_TAGS = 64
 MAX_TAG_NAME = 64  # bytes
 MAX_TAG_VALUE = 1024  # bytes
-ELIDED: dict[str, Any] = {"op": "elided"}
+
+# Smallest and largest of the integers of a header, and of the numbers of a group.
+_HEADER_RANGES = {
+    "sample_rate": (100, 10_000_000),
+    "num_samples": (1, 2**48),
+    "model_sample_rate": (100, 10_000_000),
+    "samples_per_frame": (1, 2**20),
+}
+_SHAPE_RANGES = {"channels": (1, MAX_CHANNELS), "latent_dim": (1, MAX_LATENT_DIM)}
+_GROUP_RANGES = {**dict.fromkeys(("count", "size", "slots"), (1, MAX_LATENT_DIM)), "grid": (1, 64)}
+_LEAST_STEP, _MOST_STEP = 1e-4, 64.0  # of the relative steps
+
+_DEPTHS = 16, 8, 4, 2, 1, 0  # of nested histories: so many are kept where they fit
+_ELIDED = {"op": "elided"}
 _GAIN_TAGS = ("replaygain_", "r128_", "itunnorm")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -108,7 +114,7 @@ class Header:
     model_fingerprint: str
     channels: int = 1
     latent_dim: int = 64
-    model_sample_rate: int = 44100
+    model_sample_rate: int = MODEL_SAMPLE_RATE
     samples_per_frame: int = 4096
     latent_scale: float = 1.0
     groups: tuple[Group, ...] = ()
@@ -158,7 +164,7 @@ class Header:
         """`int8` where the latents have groups, `float16` where they have none."""
         return "int8" if self.groups else "float16"
 
-    # --- times and frames
+    # --- times and frames; `name` is what error messages call the latents
 
     @property
     def silence_after(self) -> float:
@@ -187,9 +193,7 @@ class Header:
         """
         position = self.nearest(seconds, name)
         if abs(seconds) > MAX_OFFSET:
-            raise LatError(
-                f"{name}: an offset of {seconds:g} s is beyond {MAX_OFFSET // 3600} hours", "move it by less"
-            )
+            raise LatError(f"{name}: an offset of {seconds:g} s is beyond 100 hours", "move it by less")
         return position
 
     def span(
@@ -197,17 +201,12 @@ class Header:
     ) -> tuple[int, int]:
         """The frames `[first, last)` nearest to `[start, end)` seconds; by default everything.
 
-        Args:
-            start: Beginning, s.
-            end: End, s.
-            name: What error messages call the latents.
-            beyond: Whether an end after the end of the audio is moved to that end.
+        With `beyond`, an end after the end of the audio is moved to that end.
 
         Raises:
             LatError: the span holds no frame, or is not within the audio.
         """
-        first = 0.0 if start is None else start
-        last = self.duration if end is None else end
+        first, last = 0.0 if start is None else start, self.duration if end is None else end
         if beyond and isinstance(last, Real):
             last = min(last, self.duration)
         begin, stop = self.nearest(first, name).frame, self.nearest(last, name).frame
@@ -215,30 +214,25 @@ class Header:
             raise LatError(f"{name}: {first:g} to {last:g} s is not within 0 to {self.duration:.6g} s")
         if last >= self.duration:
             stop = self.frames
-        if begin >= stop and first >= self.duration:
-            end_text = f"it ends at {self.duration:.6g} s"
-            raise LatError(f"{name} holds no frame from {first:g} s on: {end_text}", "begin earlier")
-        if begin >= stop:
-            raise LatError(f"{name}: {first:g} to {last:g} s holds no frame", "ask for a longer part")
-        return begin, stop
+        if begin < stop:
+            return begin, stop
+        if first >= self.duration:
+            what = f"{name} holds no frame from {first:g} s on: it ends at {self.duration:.6g} s"
+            raise LatError(what, "begin earlier")
+        raise LatError(f"{name}: {first:g} to {last:g} s holds no frame", "ask for a longer part")
 
     def absolute(
         self, start: float | None, end: float | None, duration: float | None = None, name: str = "latents"
     ) -> tuple[float | None, float | None]:
         """Start and end of a part in seconds from the beginning of the audio; None where not given.
 
-        Args:
-            start: Start, s; negative counts from the end of the audio, at most back to its beginning.
-            end: End, s; negative counts from the end of the audio.
-            duration: Length of the part, s, in place of an end.
-            name: What error messages call the latents.
+        Negative ones count from the end of the audio; a `duration`, s, stands in place of an end.
 
         Raises:
             LatError: the end is not after the start.
         """
-        length = self.duration
-        first = max(0.0, length + start) if start is not None and start < 0 else start
-        last = length + end if end is not None and end < 0 else end
+        first = max(0.0, self.duration + start) if start is not None and start < 0 else start
+        last = self.duration + end if end is not None and end < 0 else end
         if duration is not None:
             last = (first or 0.0) + duration
         if last is not None and last <= (first or 0.0):
@@ -277,44 +271,25 @@ class Header:
     def validate(self, name: str = "header") -> None:
         """Checks types and ranges.
 
-        Args:
-            name: What error messages call it: the file.
-
         Raises:
             HeaderError: an attribute has the wrong type or is out of range.
             ShapeError: the number of channels or latent dimensions is out of range, or the groups do not add up.
         """
-        _check_int(name, "sample_rate", self.sample_rate, *RATE_RANGE)
-        _check_int(name, "num_samples", self.num_samples, 1, MAX_SAMPLES)
-        _check_int(name, "model_sample_rate", self.model_sample_rate, *RATE_RANGE)
-        _check_int(name, "samples_per_frame", self.samples_per_frame, 1, MAX_SAMPLES_PER_FRAME)
+        for key, (low, high) in _HEADER_RANGES.items():
+            check_integer(name, key, getattr(self, key), low, high)
         if self.frame_samples < 1:
             raise HeaderError(f"{name}: a frame covers less than one sample at {self.sample_rate} Hz")
         check_text(name, "model", self.model)
         if not isinstance(self.model_fingerprint, str) or not _FINGERPRINT.fullmatch(self.model_fingerprint):
             raise HeaderError(f"{name}: model_fingerprint is not 'sha256:' and 64 hexadecimal digits")
-        scale = self.latent_scale
-        if type(scale) is not float or not 0 < scale < math.inf:
-            raise HeaderError(f"{name}: latent_scale must be a finite float above 0, not {scale!r}")
-        for label, value, most in (
-            ("channels", self.channels, MAX_CHANNELS),
-            ("latent_dim", self.latent_dim, MAX_LATENT_DIM),
-        ):
-            if type(value) is not int or not 1 <= value <= most:
-                raise ShapeError(f"{name}: {label} is {value!r}, must be 1 to {most}")
+        if type(self.latent_scale) is not float or not 0 < self.latent_scale < math.inf:
+            raise HeaderError(f"{name}: latent_scale must be a finite float above 0, not {self.latent_scale!r}")
+        for key, (low, high) in _SHAPE_RANGES.items():
+            check_integer(name, key, getattr(self, key), low, high, ShapeError)
         check_groups(self.groups, name)
         total = sum(group.count * group.size for group in self.groups)
         if self.groups and total != self.latent_dim:
             raise ShapeError(f"{name}: the groups have {total} dimensions, latent_dim is {self.latent_dim}")
-
-
-def joined(headers: Sequence[Header]) -> Header:
-    """The header of parts one after the other: every part but the last takes whole frames."""
-    return replace(
-        headers[-1].shifted(sum(header.frames for header in headers[:-1])),
-        channels=max(header.channels for header in headers),
-        model=min(header.model for header in headers),
-    )
 
 
 def even_split(frames: int, most: int) -> int:
@@ -322,15 +297,18 @@ def even_split(frames: int, most: int) -> int:
     return -(-frames // -(-frames // most))
 
 
-def check_text(name: str, attribute: str, value: object) -> None:
-    """Raises HeaderError unless `value` is 1 to 255 bytes of printable text."""
-    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.encode()) <= MAX_TEXT:
-        raise HeaderError(f"{name}: {attribute} must be 1 to {MAX_TEXT} bytes of printable text")
+def check_text(name: str, attribute: str, value: object, most: int = MAX_TEXT) -> None:
+    """Raises HeaderError unless `value` is 1 to `most` bytes of printable text."""
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.encode()) <= most:
+        raise HeaderError(f"{name}: {attribute} must be 1 to {most} bytes of printable text")
 
 
-def _check_int(name: str, attribute: str, value: object, low: int, high: int) -> None:
+def check_integer(
+    name: str, what: str, value: object, low: int, high: int, error: type[LatError] = HeaderError
+) -> None:
+    """Raises `error` unless `value` is an integer from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
-        raise HeaderError(f"{name}: {attribute} is {value!r}, must be an integer from {low} to {high}")
+        raise error(f"{name}: {what} is {value!r}, must be an integer from {low} to {high}")
 
 
 # --- groups
@@ -343,16 +321,14 @@ def check_groups(groups: tuple[Group, ...], name: str) -> None:
     Raises:
         HeaderError: a number has the wrong type or is out of range, or there are too many runs.
     """
-    low, high = STEP_RANGE
     for group in groups:
-        _check_int(name, "the count of a group", group.count, 1, MAX_LATENT_DIM)
-        _check_int(name, "the size of a group", group.size, 1, MAX_LATENT_DIM)
-        _check_int(name, "the grid of a group", group.grid, 1, MAX_GRID)
-        _check_int(name, "the number of slots", group.slots, 1, MAX_LATENT_DIM)
+        for key, (low, high) in _GROUP_RANGES.items():
+            check_integer(name, f"the {key} of a group", getattr(group, key), low, high)
         if group.count % group.slots:
             raise HeaderError(f"{name}: a run of {group.count} groups cannot have {group.slots} slots")
-        if not low <= group.relative_step <= high:  # false for NaN
-            raise HeaderError(f"{name}: the relative step of a group is {group.relative_step!r}, not {low} to {high}")
+        if not _LEAST_STEP <= group.relative_step <= _MOST_STEP:  # false for NaN
+            what = f"the relative step of a group is {group.relative_step!r}, must be {_LEAST_STEP} to {_MOST_STEP}"
+            raise HeaderError(f"{name}: {what}")
     if len(groups_text(groups)) > MAX_GROUPS_TEXT:
         raise HeaderError(f"{name}: the groups take more than {MAX_GROUPS_TEXT} bytes of JSON")
 
@@ -375,20 +351,14 @@ def parse_groups(text: str, name: str) -> tuple[Group, ...]:
     """
     try:
         rows = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise HeaderError(f"{name}: the attribute groups is not JSON ({e})") from e
-    complaint = f"{name}: groups must be a list of [count, size, relative_step, grid, level, slots]"
-    if not isinstance(rows, list) or not rows:
-        raise HeaderError(complaint)
-    for row in rows:
-        if not isinstance(row, list) or len(row) != 6 or row[4] not in (0, 1) or type(row[2]) not in (int, float):
-            raise HeaderError(complaint)
-    try:
-        found = tuple(Group(*row) for row in rows)
-    except OverflowError as e:
-        raise HeaderError(complaint) from e
-    check_groups(found, name)
-    return found
+        if not rows or any(len(r) != 6 or r[4] not in (0, 1) or type(r[2]) not in (int, float) for r in rows):
+            raise TypeError
+        groups = tuple(Group(*row) for row in rows)
+    except (ValueError, RecursionError, TypeError, LookupError, OverflowError) as e:
+        what = "groups must be a JSON list of [count, size, relative_step, grid, level, slots]"
+        raise HeaderError(f"{name}: {what}") from e
+    check_groups(groups, name)
+    return groups
 
 
 # --- history
@@ -406,7 +376,7 @@ def dump_history(history: Iterable[Entry], name: str = "history") -> bytes:
         text = json.dumps(entries, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as e:
         raise HeaderError(f"{name}: the history is not JSON: {e}") from e
-    check_history_size(len(text), name)
+    check_integer(name, "the size of the history", len(text), 0, MAX_HISTORY)
     return text
 
 
@@ -416,7 +386,7 @@ def load_history(data: bytes, name: str) -> tuple[Entry, ...]:
     Raises:
         HeaderError: it is too long, not JSON, or not a list of objects with a string `op`.
     """
-    check_history_size(len(data), name)
+    check_integer(name, "the size of the history", len(data), 0, MAX_HISTORY)
     try:
         entries = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as e:
@@ -425,28 +395,21 @@ def load_history(data: bytes, name: str) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def check_history_size(size: int, name: str) -> None:
-    """Raises HeaderError where a history, or what it is packed in, has more than 256 KiB."""
-    if size > MAX_HISTORY:
-        raise HeaderError(f"{name}: the history is {size} bytes, at most {MAX_HISTORY} are allowed")
-
-
 def bounded(history: Iterable[Entry]) -> tuple[Entry, ...]:
     """The same history with its oldest parts replaced by `{"op": "elided"}` until it fits.
 
     Nested histories go first, the deepest before the others; then the oldest entries.
     """
-    entries = list(history)
-    depth = MAX_DEPTH
-    pruned = [_prune(entry, depth) for entry in entries]
-    while len(_compact(pruned)) > MAX_HISTORY and depth:
-        depth //= 2
-        pruned = [_prune(entry, depth) for entry in entries]
-    newest = pruned
-    while len(_compact(pruned)) > MAX_HISTORY:
+    entries = kept = list(history)
+    for depth in _DEPTHS:
+        kept = [_prune(entry, depth) for entry in entries]
+        if len(_compact(kept)) <= MAX_HISTORY:
+            return tuple(kept)
+    newest = kept
+    while len(_compact(kept)) > MAX_HISTORY:
         newest = newest[(len(newest) + 1) // 2 :]
-        pruned = [dict(ELIDED), *newest]
-    return tuple(pruned)
+        kept = [dict(_ELIDED), *newest]
+    return tuple(kept)
 
 
 def _prune(entry: Entry, depth: int) -> Entry:
@@ -454,16 +417,18 @@ def _prune(entry: Entry, depth: int) -> Entry:
     operands = entry.get("operands")
     if not isinstance(operands, list):
         return entry
-    return {**entry, "operands": [_prune_operand(operand, depth) for operand in operands]}
-
-
-def _prune_operand(operand: Any, depth: int) -> Any:
-    nested = operand.get("history") if isinstance(operand, dict) else None
-    if not isinstance(nested, list) or not (nested or "steps" in operand):
-        return operand
-    if depth == 0:
-        return {**{key: value for key, value in operand.items() if key != "steps"}, "history": [dict(ELIDED)]}
-    return {**operand, "history": [_prune(entry, depth - 1) for entry in nested if isinstance(entry, dict)]}
+    pruned = []
+    for operand in operands:
+        nested = operand.get("history") if isinstance(operand, dict) else None
+        if isinstance(nested, list) and (nested or "steps" in operand):
+            operand = dict(operand)
+            if depth:
+                operand["history"] = [_prune(inner, depth - 1) for inner in nested if isinstance(inner, dict)]
+            else:
+                operand.pop("steps", None)
+                operand["history"] = [dict(_ELIDED)]
+        pruned.append(operand)
+    return {**entry, "operands": pruned}
 
 
 def _compact(value: Any) -> str:
@@ -471,11 +436,9 @@ def _compact(value: Any) -> str:
 
 
 def _check_entries(entries: object, name: str) -> None:
-    if not isinstance(entries, list):
-        raise HeaderError(f"{name}: the history is not a JSON list")
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("op"), str):
-            raise HeaderError(f"{name}: a history entry is not a JSON object with a string 'op'")
+    listed = entries if isinstance(entries, list) else [None]
+    if not all(isinstance(entry, dict) and isinstance(entry.get("op"), str) for entry in listed):
+        raise HeaderError(f"{name}: the history is not a JSON list of objects with a string 'op'")
 
 
 def _refuse_constant(text: str) -> None:
@@ -485,24 +448,17 @@ def _refuse_constant(text: str) -> None:
 # --- tags
 
 
-def check_tags(tags: dict[str, str], name: str) -> None:
+def check_tags(tags: Mapping[str, str], name: str) -> None:
     """Raises HeaderError unless the tags are few, short and text."""
-    check_tag_count(len(tags), name)
+    check_integer(name, "the number of tags", len(tags), 0, MAX_TAGS)
     for key, value in tags.items():
+        check_text(name, f"the name of the tag {key!r}", key, MAX_TAG_NAME)
         try:
-            sizes = len(key.encode()), len(value.encode())
-        except (AttributeError, UnicodeEncodeError) as e:
-            raise HeaderError(f"{name}: tag {key!r} is not text") from e
-        if not 1 <= sizes[0] <= MAX_TAG_NAME or not key.isprintable():
-            raise HeaderError(f"{name}: tag {key!r} must have a name of 1 to {MAX_TAG_NAME} printable bytes")
-        if sizes[1] > MAX_TAG_VALUE or "\0" in value:
-            raise HeaderError(f"{name}: tag {key!r} must be at most {MAX_TAG_VALUE} bytes without NUL")
-
-
-def check_tag_count(count: int, name: str) -> None:
-    """Raises HeaderError where there are more than 64 tags."""
-    if count > MAX_TAGS:
-        raise HeaderError(f"{name}: {count} tags, at most {MAX_TAGS} are allowed")
+            fits = "\0" not in value and len(value.encode()) <= MAX_TAG_VALUE
+        except (TypeError, AttributeError, UnicodeEncodeError):
+            fits = False
+        if not fits:
+            raise HeaderError(f"{name}: tag {key!r} must be text of at most {MAX_TAG_VALUE} bytes without NUL")
 
 
 def common_tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:

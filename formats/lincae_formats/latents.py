@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from .algebra import Fade, Gain
 from .errors import LatError, ShapeError
 from .header import Entry, Header
 from .reader import LatReader, Source
-from .signal import Block, Fingerprint, Readable, Signal, as_stored, signed, unsigned
+from .signal import Block, Fingerprint, Signal, as_stored, signed, unknown_levels, unsigned
 from .writer import check_dtype
 
 
@@ -27,7 +28,7 @@ class _Coded(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Latents(Readable):
+class Latents(Signal):
     """The contents of a `.lat` file.
 
     `a + b`, `a - b`, `0.5 * a`, `a / 2`, `-a`, `sum([a, b])` and `a[12.5:20.0]` (seconds) make new ones. Arithmetic is
@@ -117,57 +118,25 @@ class Latents(Readable):
         """The data, for `np.asarray(latents)`."""
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
-    @property
-    def label(self) -> str:
-        """The name, or a word for latents without one."""
-        return self.name or "latents"
-
-    @property
-    def channels(self) -> int:
-        """Audio channels."""
-        return self.header.channels
-
-    @property
-    def latent_dim(self) -> int:
-        """Numbers per channel and frame."""
-        return self.header.latent_dim
-
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return self.header.frames
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate of the audio, Hz."""
-        return self.header.sample_rate
-
-    @property
-    def num_samples(self) -> int:
-        """Exact length of the audio, samples at `sample_rate`."""
-        return self.header.num_samples
-
-    @property
-    def duration(self) -> float:
-        """Length of the audio, s."""
-        return self.header.duration
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return self.header.model
+    channels = property(attrgetter("header.channels"), doc="Audio channels.")
+    latent_dim = property(attrgetter("header.latent_dim"), doc="Numbers per channel and frame.")
+    frames = property(attrgetter("header.frames"), doc="Number of frames.")
+    sample_rate = property(attrgetter("header.sample_rate"), doc="Rate of the audio, Hz.")
+    num_samples = property(attrgetter("header.num_samples"), doc="Exact length of the audio, samples at `sample_rate`.")
+    duration = property(attrgetter("header.duration"), doc="Length of the audio, s.")
+    model = property(attrgetter("header.model"), doc="Name of the model.")
 
     @cached_property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> str:  # type: ignore[override]
         """The hash by which histories name the latents as stored, rounded to `dtype`; see `Fingerprint`."""
-        found, chunk = Fingerprint(self.header), self.header.chunk_frames
+        found, chunk = Fingerprint(), self.header.chunk_frames
         for start in range(0, self.frames, chunk):  # rounded as the writer rounds them
             stop = min(start + chunk, self.frames)
             found.feed(start, as_stored(self.block(start, stop), self.dtype, self.header.groups, self.label))
         return str(found)
 
     @property
-    def rounded(self) -> bool:
+    def rounded(self) -> bool:  # type: ignore[override]
         """Whether the latents are the integers of a file."""
         return self.coded is not None and self.coded.block.steps is not None
 
@@ -175,10 +144,10 @@ class Latents(Readable):
         """Frames `[start_frame, stop_frame)`, see `Signal.block`."""
         if self.coded is not None:
             return self.coded.block.cut(start_frame, stop_frame)
-        bands = self.band_levels
-        if bands is None:
-            bands = np.full((self.channels, self.header.level_count, self.frames), np.nan, np.float32)
-        return Block(self.data[:, :, start_frame:stop_frame], bands=signed(bands[:, :, start_frame:stop_frame]))
+        levels = self.band_levels
+        if levels is None:
+            levels = unknown_levels(self.channels, self.header.level_count, self.frames)
+        return Block(self.data[..., start_frame:stop_frame], levels=signed(levels[..., start_frame:stop_frame]))
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)`, float32 `[channels, latent_dim, n]`, read-only."""
@@ -245,7 +214,7 @@ def collect(signal: Signal) -> Latents:
     data, signs = block.values(header.groups), block.signed_levels(header.groups)
     levels = unsigned(signs)
     bands = None if not levels.size or np.isnan(levels).all() else levels
-    coded = _Coded(data, bands, header, block if block.steps is not None else Block(data, bands=signs))
+    coded = _Coded(data, bands, header, block if block.steps is not None else Block(data, levels=signs))
     return Latents(data, header, tuple(signal.history), signal.tags, signal.dtype, signal.name, bands, coded)
 
 
@@ -257,6 +226,10 @@ def read_lat(source: Source) -> Latents:
     """
     with LatReader(source) as reader:
         return collect(reader)
+
+
+def _frames(signal: Signal, seconds: float) -> int:
+    return signal.header.offset(seconds, signal.label).frame
 
 
 def mix(
@@ -281,7 +254,7 @@ def mix(
     """
     frames = None
     if offsets is not None:
-        frames = [z.header.offset(s, z.name or "latents").frame for z, s in zip(operands, offsets, strict=False)]
+        frames = [_frames(z, s) for z, s in zip(operands, offsets, strict=False)]
         frames += [0] * (len(offsets) - len(frames))  # another number is refused by `algebra.mix`
     return collect(algebra.mix(operands, gains, offsets=frames, length=length, sample_rate=sample_rate))
 
@@ -303,7 +276,7 @@ def fade(latents: Signal, *, fade_in: float = 0.0, fade_out: float = 0.0, shape:
 
 def shift(latents: Signal, seconds: float) -> Latents:
     """Latents after some silence, or without their beginning where negative; rounded to frames."""
-    return collect(algebra.shift(latents, latents.header.offset(seconds, latents.name or "latents").frame))
+    return collect(algebra.shift(latents, _frames(latents, seconds)))
 
 
 def concat(parts: Sequence[Signal], *, sample_rate: int | None = None) -> Latents:
@@ -323,13 +296,13 @@ def remix(latents: Signal, matrix: Sequence[Sequence[float]] | str) -> Latents:
         try:
             matrix = channels.matrix_builder("remix", matrix)(latents.header.channels)
         except ValueError as e:
-            raise LatError(f"{latents.name or 'latents'}: {matrix!r} {e}", "for example: 1,2 or 2 1") from None
+            raise LatError(f"{latents.label}: {matrix!r} {e}", "for example: 1,2 or 2 1") from None
     return collect(channels.remix(latents, matrix))
 
 
 def pad(latents: Signal, before: float = 0.0, after: float = 0.0) -> Latents:
     """Latents with silence around them, s; that before them is rounded to frames."""
-    return collect(algebra.pad(latents, latents.header.offset(before, latents.name or "latents").frame, after))
+    return collect(algebra.pad(latents, _frames(latents, before), after))
 
 
 def repeat(latents: Signal, times: int) -> Latents:

@@ -4,18 +4,16 @@ import contextlib
 import functools
 import math
 import os
+import stat
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5i, h5l, h5o, h5p, h5s, h5t
 
 from . import header as headers
-from . import signal
 from .errors import (
     ChecksumError,
     DTypeError,
@@ -31,7 +29,7 @@ from .errors import (
     WrongFormatError,
 )
 from .header import Entry, Group, Header
-from .signal import DTYPES, SCALE_MAX, Block, Fingerprint, accumulated, all_finite, joined
+from .signal import DTYPES, SCALE_MAX, Block, Fingerprint, Signal, accumulated, joined, spans, unknown_levels
 
 COPY_HINT = "copy or encode it again"
 DEFLATE, FLETCHER32 = 1, 3  # HDF5's numbers of the filters
@@ -40,6 +38,16 @@ TYPES: dict[str, h5t.TypeID] = {
     "float16": h5t.IEEE_F16LE,
     "float32": h5t.IEEE_F32LE,
     "uint8": h5t.STD_U8LE,
+}
+# The attributes that make a header: type, and value where the attribute is missing.
+_ATTRIBUTES: dict[str, tuple[type, Any]] = {
+    "sample_rate": (int, None),
+    "num_samples": (int, None),
+    "model_sample_rate": (int, headers.MODEL_SAMPLE_RATE),
+    "samples_per_frame": (int, None),
+    "model": (str, None),
+    "model_fingerprint": (str, None),
+    "latent_scale": (float, 1.0),
 }
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}  # where superblocks of each version keep the address of the file's end
@@ -54,7 +62,7 @@ _FEW = 64  # files of which whole blocks are kept in memory
 Source = str | os.PathLike[str] | BinaryIO
 
 
-class LatReader(signal.Readable):
+class LatReader(Signal):
     """An open `.lat` file, a signal. A context manager.
 
     Args:
@@ -62,25 +70,18 @@ class LatReader(signal.Readable):
         name: What error messages and histories call it; by default its path.
 
     Attributes:
-        header: Header.
-        dtype: Storage type: `int8`, `float16` or `float32`.
         levels_known: Whether the levels of an int8 file are known; they are uncertain otherwise.
-        history: What was done, oldest first.
-        tags: Tags.
         writer: The program that wrote the file.
-        name: What error messages call it.
-        hold_blocks: Whether the whole block that was read last is kept, for callers that read the same frames again;
-            where many files are open, only the rest of a chunk is.
+        hold_blocks: Whether all chunks that were read last are kept, for callers that read the same frames again;
+            where many files are open, only one whose rest is still to come is.
 
     Raises:
         LatError: one of the named errors, in the order of SPEC.md.
     """
 
-    header: Header
-    dtype: str
-    levels_known: bool
     history: tuple[Entry, ...]
     tags: dict[str, str]
+    levels_known: bool
     writer: str
 
     def __init__(self, source: Source, name: str | None = None) -> None:
@@ -91,21 +92,22 @@ class LatReader(signal.Readable):
         self.pool: Pool | None = None
         self._path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
         self._hashed: Fingerprint | None = None
-        self._forget()
+        self._descriptor: int | None = None
+        self._held: dict[int, Block] = {}  # chunks, by their numbers
+        self._rows: dict[str, tuple[int, np.ndarray]] = {}  # the last chunk of each of /steps, /scale and /levels
         with _open_hdf5(source, self.name) as (file, size):
+            self._size = size
             with named_errors(self.name):
-                self._read_all(file, size)
+                self._read_all(h5g.open(file, b"/"))
             # What is read from now on are bytes of chunks, for which HDF5 is not needed.
-            self._descriptor: int | None = os.dup(file.get_vfd_handle())
+            self._descriptor = os.dup(file.get_vfd_handle())
         self._identity = _identity(self._descriptor)
 
     def __enter__(self) -> Self:
         """The open reader."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes the file."""
         self.close()
 
@@ -116,7 +118,7 @@ class LatReader(signal.Readable):
 
     def close(self) -> None:
         """Closes the file; a second call does nothing."""
-        self._forget()
+        self._held, self._rows = {}, {}
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -124,39 +126,25 @@ class LatReader(signal.Readable):
     def block(self, start_frame: int, stop_frame: int) -> Block:
         """Frames `[start_frame, stop_frame)` as they are stored; not to be written to.
 
-        Chunks are read whole, and the last one is kept: reading in order reads every chunk once.
+        Chunks are read whole, and the last ones are kept: reading in order reads every chunk once.
 
         Raises:
             ChecksumError: the stored bytes are damaged.
             NonFiniteError: NaN or infinity among the numbers.
             LatError: the range is not within the file.
         """
-        (channels, dims, frames), chunk = self.header.shape, self.header.chunk_frames
+        size, frames = self.header.chunk_frames, self.header.frames
         if not 0 <= start_frame <= stop_frame <= frames:
             raise LatError(f"{self.name}: frames {start_frame} to {stop_frame} are not within 0 to {frames}")
         if start_frame == stop_frame:
-            data = np.zeros((channels, dims, 0), DTYPES[self.dtype])
-            if self.dtype != "int8":
-                return Block(data, bands=np.zeros((channels, self.header.level_count, 0), np.float32))
-            steps = np.zeros((channels, self.header.group_count, 0), np.uint8)
-            return Block(data, steps, np.zeros((channels, 0), np.float32), known=self.levels_known)
-        first, last = start_frame - start_frame % chunk, min(stop_frame + -stop_frame % chunk, frames)
-        begin, held = self._held or (0, None)
-        end = begin + held.frames if held is not None else 0
-        if held is not None and begin <= start_frame and stop_frame <= end:
-            return held.cut(start_frame - begin, stop_frame - begin)
-        if held is not None and begin <= start_frame < end:
-            # The rest of what is held, and the chunks that follow it.
-            first = max(first, begin)
-            loaded = joined([held.cut(first - begin, held.frames), self._load(end, last)])
-        else:
-            loaded = self._load(first, last)
-        self._keep(first, loaded, stop_frame)
-        return loaded.cut(start_frame - first, stop_frame - first)
-
-    def blocks(self, frames: int | None = None) -> Iterator[np.ndarray]:
-        """Yields all frames in order, float32 `[channels, latent_dim, <= frames]`, in constant memory."""
-        return signal.blocks(self, frames)
+            return self._empty()
+        numbers = range(start_frame // size, -(-stop_frame // size))
+        held = self._held = {n: self._held.get(n) or self._load(n) for n in numbers}
+        if not self.hold_blocks:
+            self._held = {n: chunk for n, chunk in held.items() if stop_frame < n * size + chunk.frames}
+        return joined(
+            [c.cut(max(start_frame - n * size, 0), min(stop_frame - n * size, c.frames)) for n, c in held.items()]
+        )
 
     def scale(self, start: int, stop: int) -> np.ndarray:
         """The scale of frames `[start, stop)` of an int8 file, float32 `[channels, n]`."""
@@ -169,10 +157,10 @@ class LatReader(signal.Readable):
 
     def follow(self) -> None:
         """Lets the fingerprint grow with what is read; without that, asking for it reads the file again."""
-        self._hashed = Fingerprint(self.header)
+        self._hashed = Fingerprint()
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> str:  # type: ignore[override]
         """The hash by which histories name the file, see `Fingerprint`. Reads what was not hashed yet.
 
         Raises:
@@ -180,26 +168,10 @@ class LatReader(signal.Readable):
         """
         if self._hashed is None:
             self.follow()
-        hashed, step = self._hashed, max(signal.block_frames(self), self.header.chunk_frames)
-        assert hashed is not None
-        while not hashed.complete:
-            self._load(hashed.frames, min(hashed.frames + step, self.header.frames))
-        return str(hashed)
-
-    def _forget(self) -> None:
-        self._held: tuple[int, Block] | None = None
-        self._rows: dict[str, tuple[int, np.ndarray]] = {}  # the last chunk of each of /steps, /scale and /levels
-
-    def _keep(self, first: int, loaded: Block, stop: int) -> None:
-        """Holds what was loaded, or only its last chunk if more of that is to come."""
-        last = first + loaded.frames
-        if self.hold_blocks:
-            self._held = first, loaded
-        elif stop < last:
-            tail = max(first, (last - 1) // self.header.chunk_frames * self.header.chunk_frames)
-            self._held = tail, loaded.each(lambda array: array[..., tail - first :].copy())
-        else:
-            self._held = None
+        assert self._hashed is not None
+        while self._hashed.frames < self.header.frames:
+            self._load(self._hashed.frames // self.header.chunk_frames)
+        return str(self._hashed)
 
     def pread(self, size: int, offset: int) -> bytes:
         """Bytes of the file, which a pool may have closed.
@@ -229,25 +201,31 @@ class LatReader(signal.Readable):
             self.close()
             raise LatError(f"{self.name} was replaced or changed while it was read", "run the command again")
 
-    def _load(self, start: int, stop: int) -> Block:
-        """Frames of whole chunks, checked."""
-        latents, chunk = self.chunks["latents"], self.header.chunk_frames
+    def _empty(self) -> Block:
+        """No frames."""
         channels, dims, _ = self.header.shape
-        data = np.empty((channels, dims, stop - start), DTYPES[self.dtype])
-        for at in range(start, stop, chunk):
-            count = min(chunk, stop - at)
-            for channel in range(channels):
-                part = latents.read(channel, 0, at // chunk)
-                data[channel, :, at - start : at - start + count] = part[0, :, :count]
-        if not all_finite(data):
-            raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", COPY_HINT)
+        data = np.zeros((channels, dims, 0), DTYPES[self.dtype])
+        if self.dtype != "int8":
+            return Block(data, levels=unknown_levels(channels, self.header.level_count, 0))
+        steps = np.zeros((channels, self.header.group_count, 0), np.uint8)
+        return Block(data, steps, np.ones((channels, 0), np.float32), known=self.levels_known)
+
+    def _load(self, number: int) -> Block:
+        """The frames of a chunk of latents, checked."""
+        channels, _, frames = self.header.shape
+        start = number * self.header.chunk_frames
+        stop = min(start + self.header.chunk_frames, frames)
+        parts = [self.chunks["latents"].read(channel, 0, number) for channel in range(channels)]
+        data = np.concatenate(parts)[..., : stop - start]
         if self.dtype == "int8":
             block = Block(data, self._row("steps", start, stop), self.scale(start, stop), known=self.levels_known)
         else:
-            bands = self._row("levels", start, stop)
-            if bands is None:
-                bands = np.full((channels, self.header.level_count, stop - start), np.nan, np.float32)
-            block = Block(data, bands=bands)
+            if not np.isfinite(data).all():
+                raise NonFiniteError(f"{self.name}: NaN or infinity among the latents", COPY_HINT)
+            levels = self._row("levels", start, stop)
+            if levels is None:
+                levels = unknown_levels(channels, self.header.level_count, stop - start)
+            block = Block(data, levels=levels)
         if self._hashed is not None:
             self._hashed.feed(start, block)
         return block
@@ -257,10 +235,10 @@ class LatReader(signal.Readable):
         chunks = self.chunks.get(key)
         if chunks is None:
             return None
-        size, parts = chunks.chunk[-1], []
+        size, parts = chunks.shape[-1], []
         for number in range(start // size, -(-stop // size)):
             if key not in self._rows or self._rows[key][0] != number:
-                rows = chunks.read(*[0] * (len(chunks.chunk) - 1), number)
+                rows = chunks.read(*[0] * (len(chunks.shape) - 1), number)
                 self._rows[key] = number, accumulated(rows, self.header.groups) if key == "steps" else rows
             begin = number * size
             parts.append(self._rows[key][1][..., max(0, start - begin) : min(size, stop - begin)])
@@ -271,30 +249,35 @@ class LatReader(signal.Readable):
 
     # --- opening, in the order of SPEC.md
 
-    def _read_all(self, file: h5f.FileID, size: int) -> None:
-        root = h5g.open(file, b"/")
+    def _read_all(self, root: h5g.GroupID) -> None:
         self._check_version(root)
-        facts = self._read_attributes(root)
-        latents = _open_object(root, "latents", h5d.DatasetID, self.name)
-        if latents is None:
-            raise HeaderError(f"{self.name}: there is no dataset /latents", COPY_HINT)
-        channels, latent_dim = self._check_type(latents)
-        text = _read_attribute(latents, "groups", self.name, str, headers.MAX_GROUPS_TEXT, default="")
+        facts = {key: _read_attribute(root, key, self.name, *kind) for key, kind in _ATTRIBUTES.items()}
+        self.writer = _read_attribute(root, "writer", self.name, str)
+        headers.check_text(self.name, "writer", self.writer)
+        Header(**facts).validate(self.name)
+        known = _read_attribute(root, "levels_known", self.name, int, 1)
+        headers.check_integer(self.name, "levels_known", known, 0, 1)
+        self.levels_known = bool(known)
+        latents, self.dtype, shape = self._dataset(root, "latents", tuple(DTYPES), required=True)
+        if len(shape) != 3:
+            raise ShapeError(f"{self.name}: /latents has {len(shape)} dimensions, must have 3")
+        text = _read_attribute(latents, "groups", self.name, str, "", headers.MAX_GROUPS_TEXT)
         groups: tuple[Group, ...] = headers.parse_groups(text, self.name) if text else ()
-        self.header = header = Header(channels=channels, latent_dim=latent_dim, groups=groups, **facts)
+        self.header = header = Header(channels=shape[0], latent_dim=shape[1], groups=groups, **facts)
         header.validate(self.name)
-        found = tuple(latents.shape)
-        if found != header.shape:
+        if shape != header.shape:
             samples = f"{header.num_samples} samples at {header.sample_rate} Hz make {header.frames}"
-            raise ShapeError(f"{self.name}: /latents has {found[2]} frames, but {samples}")
+            raise ShapeError(f"{self.name}: /latents has {shape[2]} frames, but {samples}")
         if self.dtype == "int8" and not groups:
             raise HeaderError(f"{self.name}: /latents is int8, but the attribute groups is missing", COPY_HINT)
-        self._add_chunks("latents", latents, (1, latent_dim, header.chunk_frames), DTYPES[self.dtype], size)
+        chunk = 1, header.latent_dim, header.chunk_frames
+        self.chunks["latents"] = Chunks(latents, "latents", chunk, DTYPES[self.dtype], self, self._size)
+        channels, _, frames = header.shape
         if self.dtype == "int8":
-            self._add_rows(root, "steps", "uint8", (channels, header.group_count, header.frames), size)
-            self._add_rows(root, "scale", "float32", (channels, header.frames), size)
+            self._open_rows(root, "steps", "uint8", (channels, header.group_count, frames))
+            self._open_rows(root, "scale", "float32", (channels, frames))
         elif header.level_count:
-            self._add_rows(root, "levels", "float32", (channels, header.level_count, header.frames), size)
+            self._open_rows(root, "levels", "float32", (channels, header.level_count, frames))
         self.history = self._read_history(root)
         self.tags = self._read_tags(root)
 
@@ -314,87 +297,52 @@ class LatReader(signal.Readable):
             what = f".lat version {version}, this program reads {headers.MAJOR}.x"
             raise UnsupportedVersionError(f"{self.name}: {what}", "pip install --upgrade lincae")
 
-    def _read_attributes(self, root: h5g.GroupID) -> dict[str, Any]:
-        kinds: dict[str, tuple[type, Any]] = {
-            "sample_rate": (int, None),
-            "num_samples": (int, None),
-            "model_sample_rate": (int, headers.MODEL_SAMPLE_RATE),
-            "samples_per_frame": (int, None),
-            "model": (str, None),
-            "model_fingerprint": (str, None),
-            "latent_scale": (float, 1.0),
-        }
-        facts = {
-            key: _read_attribute(root, key, self.name, kind, default=default) for key, (kind, default) in kinds.items()
-        }
-        self.writer = _read_attribute(root, "writer", self.name, str)
-        headers.check_text(self.name, "writer", self.writer)
-        Header(**facts).validate(self.name)
-        known = _read_attribute(root, "levels_known", self.name, int, default=1)
-        if known not in (0, 1):
-            raise HeaderError(f"{self.name}: levels_known is {known}, must be 0 or 1")
-        self.levels_known = bool(known)
-        return facts
+    def _dataset(
+        self, root: h5g.GroupID, key: str, types: tuple[str, ...], required: bool
+    ) -> tuple[Any, str, tuple[int, ...]]:
+        """A dataset, which of the types it has, and its shape; None, "" and () where there is none.
 
-    def _check_type(self, latents: h5d.DatasetID) -> tuple[int, int]:
-        """Finds the storage type; gives the numbers of channels and dimensions."""
-        kind = latents.get_type()
-        dtype = next((key for key in DTYPES if kind.equal(TYPES[key])), None)
-        if dtype is None:
-            raise DTypeError(f"{self.name}: /latents must be int8, or little-endian float16 or float32")
-        self.dtype = dtype
-        shape = self._shape(latents, "latents")
-        if len(shape) != 3:
-            raise ShapeError(f"{self.name}: /latents has {len(shape)} dimensions, must have 3")
-        if not (1 <= shape[0] <= headers.MAX_CHANNELS and 1 <= shape[1] <= headers.MAX_LATENT_DIM):
-            raise ShapeError(
-                f"{self.name}: /latents has shape {shape}, channels must be 1 to {headers.MAX_CHANNELS} "
-                f"and the latent dimension 1 to {headers.MAX_LATENT_DIM}"
-            )
-        return shape[0], shape[1]
-
-    def _shape(self, dataset: h5d.DatasetID, key: str) -> tuple[int, ...]:
-        space = dataset.get_space()
-        simple = space.get_simple_extent_type() == h5s.SIMPLE
-        shape: tuple[int, ...] = space.get_simple_extent_dims() if simple else ()
-        if simple and space.get_simple_extent_dims(True) != shape:
-            raise ShapeError(f"{self.name}: /{key} must not be resizable")
-        return tuple(int(n) for n in shape)
-
-    def _add_rows(self, root: h5g.GroupID, key: str, dtype: str, shape: tuple[int, ...], size: int) -> None:
-        """Opens /steps, /scale or /levels; the last two may be missing."""
+        Raises:
+            HeaderError: it is required and missing.
+            LayoutError, DTypeError, ShapeError: it is something else, has another type, or is resizable.
+        """
         dataset = _open_object(root, key, h5d.DatasetID, self.name)
         if dataset is None:
-            if key == "steps":
+            if required:
                 raise HeaderError(f"{self.name}: there is no dataset /{key}", COPY_HINT)
-            return
-        if not dataset.get_type().equal(TYPES[dtype]):
-            raise DTypeError(f"{self.name}: /{key} must be little-endian {dtype}")
-        found = self._shape(dataset, key)
-        if found != shape:
-            raise ShapeError(f"{self.name}: /{key} has shape {found}, must be {shape}")
-        self._add_chunks(key, dataset, row_chunk(shape, np.dtype(dtype).itemsize), np.dtype(dtype).str, size)
+            return None, "", ()
+        found = next((name for name in types if dataset.get_type().equal(TYPES[name])), None)
+        if found is None:
+            raise DTypeError(f"{self.name}: /{key} must be little-endian {' or '.join(types)}")
+        space = dataset.get_space()
+        simple = space.get_simple_extent_type() == h5s.SIMPLE
+        shape = space.get_simple_extent_dims() if simple else ()
+        if simple and space.get_simple_extent_dims(True) != shape:
+            raise ShapeError(f"{self.name}: /{key} must not be resizable")
+        return dataset, found, tuple(int(n) for n in shape)
 
-    def _add_chunks(self, key: str, dataset: h5d.DatasetID, chunk: tuple[int, ...], dtype: str, size: int) -> None:
-        claimed = int(np.prod(dataset.shape, dtype=object)) * np.dtype(dtype).itemsize
-        if claimed > size * _MOST_DEFLATED:
-            raise ShapeError(f"{self.name}: /{key} claims {claimed} bytes, more than a file of {size} bytes can hold")
-        self.chunks[key] = Chunks(dataset, key, chunk, dtype, self, size)
+    def _open_rows(self, root: h5g.GroupID, key: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """Opens /steps, /scale or /levels; the last two may be missing."""
+        dataset, _, found = self._dataset(root, key, (dtype,), required=key == "steps")
+        if dataset is not None:
+            if found != shape:
+                raise ShapeError(f"{self.name}: /{key} has shape {found}, must be {shape}")
+            kind = np.dtype(dtype)
+            self.chunks[key] = Chunks(dataset, key, row_chunk(shape, kind.itemsize), kind.str, self, self._size)
 
     def _read_history(self, root: h5g.GroupID) -> tuple[Entry, ...]:
         """The attribute `history`, or the dataset of that name for long ones."""
-        text = _read_attribute(root, "history", self.name, str, headers.MAX_HISTORY_ATTRIBUTE, default="")
+        text = _read_attribute(root, "history", self.name, str, "", headers.MAX_HISTORY_ATTRIBUTE)
         if text:
             return headers.load_history(text.encode(), self.name)
         dataset = _open_object(root, "history", h5d.DatasetID, self.name)
         if dataset is None:
             raise HeaderError(f"{self.name}: there is neither an attribute nor a dataset history", COPY_HINT)
         _check_plain(dataset, "history", self.name, [])
-        shape = self._shape(dataset, "history")
-        if len(shape) != 1 or not dataset.get_type().equal(TYPES["uint8"]):
+        if len(dataset.shape) != 1 or not dataset.get_type().equal(TYPES["uint8"]):
             raise HeaderError(f"{self.name}: /history must be a one-dimensional array of uint8")
-        headers.check_history_size(shape[0], self.name)
-        packed = np.zeros(shape, np.uint8)
+        headers.check_integer(self.name, "the size of the history", int(dataset.shape[0]), 0, headers.MAX_HISTORY)
+        packed = np.zeros(dataset.shape, np.uint8)
         dataset.read(h5s.ALL, h5s.ALL, packed)
         inflater = zlib.decompressobj()
         try:
@@ -410,10 +358,10 @@ class LatReader(signal.Readable):
         if group is None:
             return {}
         count = h5a.get_num_attrs(group)
-        headers.check_tag_count(count, self.name)
+        headers.check_integer(self.name, "the number of tags", count, 0, headers.MAX_TAGS)
         names = [h5a.open(group, index=i).name for i in range(count)]
         names = [_decoded(n, "a tag's name", self.name) if isinstance(n, bytes) else n for n in names]
-        tags = {key: _read_attribute(group, key, self.name, str, headers.MAX_TAG_VALUE) for key in names}
+        tags = {key: _read_attribute(group, key, self.name, str, None, headers.MAX_TAG_VALUE) for key in names}
         headers.check_tags(tags, self.name)
         return dict(sorted(tags.items()))
 
@@ -425,7 +373,7 @@ def verify(source: Source) -> None:
         LatError: the first thing that is wrong.
     """
     with LatReader(source) as reader:
-        for start, stop in signal.spans([reader]):
+        for start, stop in spans([reader]):
             reader.block(start, stop)  # reading is the check
 
 
@@ -441,15 +389,13 @@ class Pool:
     def __init__(self, most: int = _MOST_OPEN) -> None:
         self._most = max(1, most)
         self._files: dict[str | int, LatReader] = {}
-        self._open: OrderedDict[LatReader, None] = OrderedDict()  # those that can be closed, the last one read last
+        self._open: OrderedDict[LatReader, None] = OrderedDict()  # that can be closed, the one read last at the end
 
     def __enter__(self) -> Self:
         """The pool."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Closes everything."""
         for reader in self._files.values():
             reader.pool = None
@@ -457,10 +403,6 @@ class Pool:
 
     def open(self, source: Source, name: str | None = None) -> LatReader:
         """A file, opened and checked; the same object for the same file. Its fingerprint grows with what is read.
-
-        Args:
-            source: A path, or a binary file object.
-            name: What error messages and histories call it; by default its path.
 
         Raises:
             LatError: one of the named errors, see LatReader; on reading: also where the file was replaced since.
@@ -483,7 +425,7 @@ class Pool:
             self._open.popitem(last=False)[0].close()
 
 
-# --- HDF5
+# --- files and streams
 
 
 def display_name(source: Any, stream: str = "<stdin>") -> str:
@@ -492,12 +434,6 @@ def display_name(source: Any, stream: str = "<stdin>") -> str:
         return os.fspath(source)
     name = getattr(source, "name", None)
     return name if isinstance(name, str) and name else stream
-
-
-def row_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Shape of the chunks of /steps, /scale or /levels: everything in as many frames as fit into 2^17 bytes."""
-    most = max(1, _ROW_BYTES // (math.prod(shape[:-1]) * itemsize))
-    return *shape[:-1], headers.even_split(shape[-1], most)
 
 
 @contextlib.contextmanager
@@ -529,28 +465,29 @@ def _open_hdf5(source: Source, name: str) -> Iterator[tuple[h5f.FileID, int]]:
         NotHDF5Error, TruncatedError, ChecksumError, HeaderError, LatError (cannot be opened).
     """
     with contextlib.ExitStack() as stack:
-        if isinstance(source, (str, os.PathLike)):
-            path = Path(source)
+        path, size, stream = "", 0, source
+        if isinstance(stream, (str, os.PathLike)):
+            path = os.fspath(stream)
             try:
-                if not path.is_file() and path.exists() and not path.is_dir():
-                    path = _spool(stack.enter_context(open(path, "rb")), name, stack)
-                with open(path, "rb") as f:
-                    head, size = f.read(_HEAD), os.fstat(f.fileno()).st_size
+                stream = stack.enter_context(open(path, "rb"))
             except (OSError, ValueError) as e:
-                reason = getattr(e, "strerror", None) or str(e)
-                raise LatError(f"cannot read {name}: {reason}", "check the path") from e
-            _end_of_file(head, name, size)
-        else:
-            path = _spool(source, name, stack)
-            size = path.stat().st_size
+                raise _unreadable(name, e) from e
+            found = os.fstat(stream.fileno())
+            size = found.st_size if stat.S_ISREG(found.st_mode) else 0
+        head = _read(stream, _HEAD, name)
+        declared = _end_of_file(head, name)
+        if not size:
+            path, size = _copied(stream, head, declared, name, stack), declared
+        if size < declared:
+            raise TruncatedError(f"{name}: cut short: {size} of {declared} bytes are there", COPY_HINT)
         with named_errors(name):
             file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _reading())
-        stack.callback(_release, file)
+        stack.callback(release, file)
         yield file, size
 
 
-def _end_of_file(head: bytes, name: str, size: int | None) -> int:
-    """The length that the superblock declares, bytes; `size` is the real one where it is known."""
+def _end_of_file(head: bytes, name: str) -> int:
+    """The length that the superblock declares, bytes."""
     if not head:
         raise TruncatedError(f"{name}: the file is empty", COPY_HINT)
     if head[:8] != _SIGNATURE[: len(head)]:
@@ -562,20 +499,18 @@ def _end_of_file(head: bytes, name: str, size: int | None) -> int:
     at = _END_OF_FILE.get(head[8])
     if at is None or head[9 if head[8] >= 2 else 13] != 8:
         raise HeaderError(f"{name}: unknown HDF5 superblock", COPY_HINT)
-    declared = int.from_bytes(head[at : at + 8], "little")
-    if size is not None and size < declared:
-        raise TruncatedError(f"{name}: cut short: {size} of {declared} bytes are there", COPY_HINT)
-    return declared
+    return int.from_bytes(head[at : at + 8], "little")
 
 
-def _spool(stream: BinaryIO, name: str, stack: contextlib.ExitStack) -> Path:
+def _copied(stream: BinaryIO, head: bytes, size: int, name: str, stack: contextlib.ExitStack) -> str:
+    """A temporary file with `head` and what follows it in a stream, `size` bytes in all."""
     import tempfile  # costs more than all else that a header needs
 
-    head = _read(stream, _HEAD, name)
-    left = _end_of_file(head, name, None) - len(head)
+    left = size - len(head)
     try:
         temp = tempfile.NamedTemporaryFile(prefix="lincae-", suffix=".lat")  # noqa: SIM115
-        stack.callback(_close, temp)  # on a full disk closing fails again
+        stack.enter_context(contextlib.suppress(OSError))  # on a full disk closing fails again
+        stack.callback(temp.close)
         temp.write(head)
         while left > 0 and (block := _read(stream, min(left, 1 << 20), name)):
             temp.write(block)
@@ -586,35 +521,37 @@ def _spool(stream: BinaryIO, name: str, stack: contextlib.ExitStack) -> Path:
         raise LatError(f"cannot copy {name} to {tempfile.gettempdir()}: {e.strerror or e}", hint) from e
     if left > 0:
         raise TruncatedError(f"{name}: the stream ends {left} bytes early", COPY_HINT)
-    return Path(temp.name)
+    return temp.name
 
 
 def _read(stream: BinaryIO, count: int, name: str) -> bytes:
+    """As many bytes, or fewer at the end."""
     data = b""
     try:
         while len(data) < count and (block := stream.read(count - len(data))):
             data += block
     except OSError as e:
-        raise LatError(f"cannot read {name}: {e.strerror or e}", "check the path") from e
+        raise _unreadable(name, e) from e
     return data
 
 
-def _close(file: Any) -> None:
-    with contextlib.suppress(Exception):
-        file.close()
-
-
-def _release(file: h5f.FileID) -> None:
-    """Closes a file and all that is open in it. `file.close()` also visits every object of every other open file."""
-    with contextlib.suppress(Exception):
-        if file.valid:
-            h5i.dec_ref(file)
+def _unreadable(name: str, error: Exception) -> LatError:
+    return LatError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}", "check the path")
 
 
 def _identity(descriptor: int) -> tuple[int, ...]:
     """What tells a file from another, or a later one, of the same name."""
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+# --- HDF5
+
+
+def release(file: h5f.FileID) -> None:
+    """Closes a file and all that is open in it. `file.close()` also visits every object of every other open file."""
+    if file.valid:
+        h5i.dec_ref(file)
 
 
 @functools.cache
@@ -628,6 +565,12 @@ def _reading() -> h5p.PropFAID:
     return access
 
 
+def row_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Shape of the chunks of /steps, /scale or /levels: everything in as many frames as fit into 2^17 bytes."""
+    most = max(1, _ROW_BYTES // (math.prod(shape[:-1]) * itemsize))
+    return *shape[:-1], headers.even_split(shape[-1], most)
+
+
 @functools.lru_cache(maxsize=256)
 def text_type(size: int, cset: int = h5t.CSET_UTF8) -> h5t.TypeID:
     """A fixed-length, NUL-padded string of `size` bytes, UTF-8 by default."""
@@ -639,7 +582,7 @@ def text_type(size: int, cset: int = h5t.CSET_UTF8) -> h5t.TypeID:
 
 
 def _read_attribute(
-    place: Any, attribute: str, name: str, kind: type, max_bytes: int = 1024, default: Any = None
+    place: Any, attribute: str, name: str, kind: type, default: Any = None, max_bytes: int = 1024
 ) -> Any:
     """Reads a scalar attribute of exactly one kind (str, int or float); its size is checked first.
 
@@ -652,14 +595,13 @@ def _read_attribute(
             raise HeaderError(f"{name}: the attribute {attribute} is missing", COPY_HINT)
         return default
     opened = h5a.open(place, raw)
-    stored, space = opened.get_type(), opened.get_space()
-    size = stored.get_size()
+    stored, size = opened.get_type(), opened.get_type().get_size()
     wanted, memory, numpys = {
         str: (h5t.STRING, None, f"S{size}"),
         int: (h5t.INTEGER, h5t.STD_I64LE, "<i8"),
         float: (h5t.FLOAT, h5t.IEEE_F64LE, "<f8"),
     }[kind]
-    single = space.get_simple_extent_type() == h5s.SCALAR
+    single = opened.get_space().get_simple_extent_type() == h5s.SCALAR
     if stored.get_class() != wanted or not single or size > max_bytes:
         raise HeaderError(f"{name}: the attribute {attribute} is not a scalar {kind.__name__} of the format")
     if kind is str and stored.is_variable_str():
@@ -714,32 +656,29 @@ class Chunks:
     """Where the chunks of a dataset lie in the file, each of which is checked and inflated as a whole.
 
     Attributes:
-        chunk: Shape of a chunk.
-
-    Args:
-        dataset: The dataset.
-        key: Its name.
-        chunk: The shape that its chunks must have.
-        dtype: Its type, as numpy calls it.
-        reader: The file.
-        size: Bytes in the file.
+        shape: Shape of a chunk.
 
     Raises:
+        ShapeError: the dataset claims more than the file can hold.
         LayoutError: other filters, chunks of another shape, missing, or without checksum.
         TruncatedError: a chunk lies beyond the end.
     """
 
     def __init__(
-        self, dataset: h5d.DatasetID, key: str, chunk: tuple[int, ...], dtype: str, reader: LatReader, size: int
+        self, dataset: h5d.DatasetID, key: str, shape: tuple[int, ...], dtype: str, reader: LatReader, size: int
     ) -> None:
-        self.chunk, self._key, self._dtype, self._reader = chunk, key, np.dtype(dtype), reader
+        """Checks all but the bytes of the chunks, which must have this shape; `size` is that of the file, bytes."""
+        self.shape, self._key, self._dtype, self._reader = shape, key, np.dtype(dtype), reader
         name = reader.name
+        claimed = math.prod(map(int, dataset.shape)) * self._dtype.itemsize
+        if claimed > size * _MOST_DEFLATED:
+            raise ShapeError(f"{name}: /{key} claims {claimed} bytes, more than a file of {size} bytes can hold")
         _check_plain(dataset, key, name, [DEFLATE, FLETCHER32])
         found = tuple(dataset.get_create_plist().get_chunk())
-        if found != chunk:
-            raise LayoutError(f"{name}: /{key} has chunks of {found}, must be {chunk}")
-        self._bytes = math.prod(chunk) * self._dtype.itemsize
-        counts = tuple(-(-int(n) // c) for n, c in zip(dataset.shape, chunk, strict=True))
+        if found != shape:
+            raise LayoutError(f"{name}: /{key} has chunks of {found}, must be {shape}")
+        self._bytes = math.prod(shape) * self._dtype.itemsize
+        counts = tuple(-(-int(n) // c) for n, c in zip(dataset.shape, shape, strict=True))
         # Every chunk takes at least this much of the file, so that an absurd shape is refused before the table is made.
         if math.prod(counts) * 12 > size:
             raise LayoutError(f"{name}: /{key} has {math.prod(counts)} chunks, more than the file can hold")
@@ -747,12 +686,12 @@ class Chunks:
         most = self._bytes + self._bytes // 1000 + _CHUNK_OVERHEAD
 
         def visit(info: Any) -> None:
+            what = f"{name}: the chunk of /{key} at {info.chunk_offset}"
             if info.filter_mask or not 12 <= info.size <= most:
-                raise LayoutError(f"{name}: the chunk of /{key} at {info.chunk_offset} has no checksum or a wrong size")
+                raise LayoutError(f"{what} has no checksum or a wrong size")
             if info.byte_offset + info.size > size:
-                where = f"the chunk of /{key} at {info.chunk_offset}"
-                raise TruncatedError(f"{name}: {where} lies beyond the end", COPY_HINT)
-            place = tuple(int(at) // c for at, c in zip(info.chunk_offset, chunk, strict=True))
+                raise TruncatedError(f"{what} lies beyond the end", COPY_HINT)
+            place = tuple(int(at) // c for at, c in zip(info.chunk_offset, shape, strict=True))
             self._places[place] = info.byte_offset, info.size
 
         dataset.chunk_iter(visit)
@@ -783,11 +722,15 @@ class Chunks:
             raise self._damaged() from e
         if len(data) != self._bytes or not inflater.eof:
             raise self._damaged()
-        return np.frombuffer(data, self._dtype).reshape(self.chunk)
+        return np.frombuffer(data, self._dtype).reshape(self.shape)
 
     def _damaged(self) -> ChecksumError:
         what = f"a checksum of /{self._key} does not match: the file is damaged"
         return ChecksumError(f"{self._reader.name}: {what}", COPY_HINT)
+
+
+_ROW = 256
+_WEIGHTS = np.stack([np.ones(_ROW), np.arange(_ROW)], axis=1)
 
 
 def fletcher32(data: bytes) -> bytes:
@@ -804,7 +747,3 @@ def fletcher32(data: bytes) -> bytes:
     # HDF5 folds the carries back in, so that a multiple of 65535 is 65535 and only zeros give 0.
     low, high = ((total % 65535) or (65535 if total else 0) for total in (first, second))
     return (high << 16 | low).to_bytes(4, "little")
-
-
-_ROW = 256
-_WEIGHTS = np.stack([np.ones(_ROW), np.arange(_ROW)], axis=1)

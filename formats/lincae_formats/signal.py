@@ -4,11 +4,10 @@ The rounding rule, the decoding rule and the error bound of integers are in SPEC
 """
 
 import functools
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +25,6 @@ UNHEARD = 1e-30  # the smallest uncertain level, which is not 0
 STEPS = np.exp2((np.arange(256) - ZERO_DB) / UNIT).astype(np.float32)  # step of each code
 STEPS[0] = 0.0
 _SMALLEST = 2.0 ** (-ZERO_DB / UNIT)  # levels whose steps would be smaller are 0
-_PART = 1 << 16  # numbers converted at a time, to stay in the cache
 _MOST_FRAMES = 4096
 _MOST_NUMBERS = 1 << 21  # in memory at once, over all operands: 8 MB
 
@@ -35,15 +33,7 @@ _MOST_NUMBERS = 1 << 21  # in memory at once, over all operands: 8 MB
 
 
 class Layout(NamedTuple):
-    """Groups, one by one: arrays `[G]`.
-
-    Attributes:
-        sizes: Dimensions of each group.
-        relative: Relative steps, float64.
-        grid: Grids of the step codes.
-        level: Which groups have a level.
-        slots: Slots of the run of each.
-    """
+    """Groups, one by one, in arrays `[G]`: dimensions, relative steps (float64), grids, which have a level, slots."""
 
     sizes: np.ndarray
     relative: np.ndarray
@@ -80,18 +70,17 @@ class Block:
     """Some frames, as they are stored or as they were computed; not to be written to.
 
     Attributes:
-        data: `[C, D, n]`: int8 with steps and scale, or float16 or float32.
+        data: `[C, D, n]`: int8 with steps and scale, or float16 or float32 with levels.
         steps: For int8: the step codes, uint8 `[C, G, n]`.
         scale: For int8: a factor for every number of a frame, float32 `[C, n]`.
-        bands: For floats: levels `[C, GL, n]`, float32 as `Signal.levels` or complex64 as `signed` gives them; None
-            where all are unknown.
+        levels: For floats: levels `[C, GL, n]`, float32 as `Signal.levels` or complex64 as `signed` gives them.
         known: For int8: whether the levels are known; they are uncertain otherwise.
     """
 
     data: np.ndarray
     steps: np.ndarray | None = None
     scale: np.ndarray | None = None
-    bands: np.ndarray | None = None
+    levels: np.ndarray | None = None
     known: bool = True
 
     @property
@@ -101,8 +90,8 @@ class Block:
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> "Block":
         """A block of other frames or channels: every array changed in the same way."""
-        steps, scale, bands = (None if a is None else change(a) for a in (self.steps, self.scale, self.bands))
-        return Block(change(self.data), steps, scale, bands, self.known)
+        steps, scale, levels = (None if a is None else change(a) for a in (self.steps, self.scale, self.levels))
+        return Block(change(self.data), steps, scale, levels, self.known)
 
     def cut(self, start: int, stop: int) -> "Block":
         """The frames `[start, stop)` of these, as views."""
@@ -133,11 +122,9 @@ class Block:
                 result = replace(self, scale=self.scale * by)
                 fits = bool((np.abs(result.scale) <= SCALE_MAX).all())  # type: ignore[arg-type]
             else:
-                by = by[:, None] if by.ndim == 2 else by
-                bands = None
-                if self.bands is not None:
-                    bands = np.where(by == 0, np.complex64(0), _as_signed(self.bands) * by)  # silence is known
-                result = Block(widen(self.data) * by, bands=bands)
+                by = np.atleast_2d(by)[:, None]
+                levels = np.where(by == 0, np.complex64(0), self.signed_levels(()) * by)  # silence is known
+                result = Block(self.values() * by, levels=levels)
                 fits = bool(np.all(np.abs(by) <= 1)) or bool(np.isfinite(result.data).all())
         if not fits:
             raise NonFiniteError(f"the result of {name or 'latents'} is beyond float32", "use smaller gains")
@@ -146,7 +133,7 @@ class Block:
     def values(self, groups: tuple[Group, ...] = ()) -> np.ndarray:
         """The numbers as float32 `[C, D, n]`: integer * (step * scale), or the floats themselves."""
         if self.steps is None or self.scale is None:
-            return widen(self.data)
+            return self.data.astype(np.float32, copy=False)
         with np.errstate(under="ignore"):
             factors = STEPS.take(self.steps) * self.scale[:, None, :]
             result = self.data.astype(np.float32, order="C")
@@ -156,13 +143,9 @@ class Block:
 
     def signed_levels(self, groups: tuple[Group, ...]) -> np.ndarray:
         """The levels `[C, GL, n]`, see `signed`: step * scale / relative step, or as stored."""
-        channels, _, frames = self.data.shape
         if self.steps is None or self.scale is None:
-            count = sum(run.count for run in groups if run.level)
-            return _as_signed(
-                np.full((channels, count, frames), np.nan, np.float32) if self.bands is None else self.bands
-            )
-        having, at = [np.empty((channels, 0, frames), np.float32)], 0
+            return unknown_levels(len(self.data), 0, self.frames) if self.levels is None else signed(self.levels)
+        having, at = [np.empty((len(self.data), 0, self.frames), np.float32)], 0
         for run in groups:
             if run.level:
                 having.append((STEPS / np.float32(run.relative_step)).take(self.steps[:, at : at + run.count]))
@@ -175,17 +158,22 @@ class Block:
         return np.where(levels < 0, -1j, 1j) * np.maximum(np.abs(levels), UNHEARD).astype(np.complex64)
 
 
-def joined(blocks: Sequence[Block]) -> Block:
-    """Frames of one kind, one after the other."""
+def joined(blocks: Sequence[Block], axis: int = -1) -> Block:
+    """Blocks of one kind, one after the other: frames, or with axis 0 channels."""
     if len(blocks) == 1:
         return blocks[0]
 
     def join(name: str) -> np.ndarray | None:
         arrays = [getattr(block, name) for block in blocks]
-        return None if any(array is None for array in arrays) else np.concatenate(arrays, axis=-1)
+        return None if arrays[0] is None else np.concatenate(arrays, axis=axis)
 
-    data = np.concatenate([block.data for block in blocks], axis=2)
-    return Block(data, join("steps"), join("scale"), join("bands"), all(block.known for block in blocks))
+    data = np.concatenate([block.data for block in blocks], axis=axis)
+    return Block(data, join("steps"), join("scale"), join("levels"), all(block.known for block in blocks))
+
+
+def unknown_levels(channels: int, count: int, frames: int) -> np.ndarray:
+    """Levels of which none is known, float32 `[channels, count, frames]`."""
+    return np.full((channels, count, frames), np.nan, np.float32)
 
 
 def signed(levels: np.ndarray) -> np.ndarray:
@@ -195,10 +183,16 @@ def signed(levels: np.ndarray) -> np.ndarray:
     may stand for complex64.
 
     Args:
-        levels: As signals and files tell them: known from 0 on, uncertain where negative (-0.0 too), unknown where NaN.
+        levels: As signals and files tell them: known from 0 on, uncertain where negative (-0.0 too), unknown where NaN;
+            or complex ones, which are returned.
     """
-    uncertain = np.signbit(levels) & ~np.isnan(levels)
-    return np.where(uncertain, 1j * np.maximum(np.abs(levels), UNHEARD), levels).astype(np.complex64)
+    if np.iscomplexobj(levels):
+        return levels
+    uncertain, unknown = np.signbit(levels), np.isnan(levels)
+    if not (uncertain | unknown).any():
+        return levels
+    estimates = 1j * np.maximum(np.abs(levels), UNHEARD)
+    return np.where(uncertain & ~unknown, estimates, levels).astype(np.complex64)
 
 
 def unsigned(levels: np.ndarray) -> np.ndarray:
@@ -208,9 +202,7 @@ def unsigned(levels: np.ndarray) -> np.ndarray:
     return np.where((levels.imag != 0) & ~np.isnan(size), -size, size)
 
 
-def _as_signed(levels: np.ndarray) -> np.ndarray:
-    known = np.iscomplexobj(levels) or not (np.signbit(levels) | np.isnan(levels)).any()
-    return levels if known else signed(levels)
+# --- rounding
 
 
 def as_stored(block: Block, dtype: str, groups: tuple[Group, ...], name: str = "latents") -> Block:
@@ -224,20 +216,18 @@ def as_stored(block: Block, dtype: str, groups: tuple[Group, ...], name: str = "
         return block
     with np.errstate(over="ignore"):
         data = block.data.astype("<f2" if dtype == "float16" else "<f4", copy=False)
-    if not all_finite(data):
-        if not np.isfinite(block.data).all():
-            raise NonFiniteError(f"{name}: NaN or infinity among the latents to write")
+    if not np.isfinite(data).all():
         peak = float(np.abs(block.data.astype(np.float64)).max())
-        if dtype == "float16":
-            raise OverflowFloat16Error(
-                f"{name}: a latent of {peak:.6g} is beyond float16 ({FLOAT16_MAX:.0f})",
-                "lower the gain, or encode with --dtype float32",
-            )
-        raise NonFiniteError(f"{name}: a latent of {peak:.6g} is beyond float32")
+        if not math.isfinite(peak):
+            raise NonFiniteError(f"{name}: NaN or infinity among the latents to write")
+        if dtype != "float16":
+            raise NonFiniteError(f"{name}: a latent of {peak:.6g} is beyond float32")
+        what = f"{name}: a latent of {peak:.6g} is beyond float16 ({FLOAT16_MAX:.0f})"
+        raise OverflowFloat16Error(what, "lower the gain, or encode with --dtype float32")
     if dtype == "int8":
         return quantised(data, block.signed_levels(groups), groups)
-    bands = block.signed_levels(groups) if block.bands is None else block.bands
-    return Block(data, bands=unsigned(bands) if np.iscomplexobj(bands) else bands)
+    levels = block.levels
+    return Block(data, levels=unsigned(levels) if levels is not None and np.iscomplexobj(levels) else levels)
 
 
 def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group, ...]) -> Block:
@@ -250,16 +240,12 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     """
     lay = layout(groups)
     if levels is None:
-        levels = np.full((len(values), int(lay.level.sum()), values.shape[2]), np.nan, np.complex64)
+        levels = signed(unknown_levels(len(values), int(lay.level.sum()), values.shape[2]))
     if len(values) > 1:  # one channel at a time stays in the cache
-        parts = [quantised(values[[c]], levels[[c]], groups) for c in range(len(values))]
-        data, steps, scale = (
-            np.concatenate(arrays) for arrays in zip(*((p.data, p.steps, p.scale) for p in parts), strict=True)
-        )
-        return Block(data, steps, scale, known=all(part.known for part in parts))
+        return joined([quantised(values[[c]], levels[[c]], groups) for c in range(len(values))], axis=0)
     z = values.astype(np.float64, order="C")
     known = not np.iscomplexobj(levels)
-    target, least = np.zeros((2, len(z), len(lay.sizes), z.shape[2]))  # RMS and peak, then steps, [C, G, n] each
+    target, least = np.zeros((2, 1, len(lay.sizes), z.shape[2]))  # RMS and peak, then steps, [1, G, n] each
     band = 0
     for run, numbers, own in runs(groups, z):
         if not (run.level and known):
@@ -270,7 +256,7 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
             mine = levels[:, band : band + run.count]
             band += run.count
             size = np.abs(mine)
-            np.copyto(target[:, own], size, where=True if known else ~np.isnan(size))
+            np.copyto(target[:, own], size, where=known or ~np.isnan(size))
             # A known level tells the step: numbers beyond 127 steps are clipped.
             np.copyto(least[:, own], 0.0, where=known or (~np.isnan(size) & (mine.imag == 0)))
     plain = ~lay.level
@@ -280,7 +266,7 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
         target[:, plain] = np.maximum(rms, whole * 10.0 ** (FLOOR_DB / 20.0))
     target *= lay.relative[:, None]
     codes, exponent = _codes(target, least, lay)
-    steps, scale = codes.astype(np.uint8), np.exp2(exponent).astype(np.float32)  # [C, G, n], [C, n]
+    steps, scale = codes.astype(np.uint8), np.exp2(exponent).astype(np.float32)  # [1, G, n], [1, n]
     factors = (STEPS.take(steps) * scale[:, None, :]).astype(np.float64)
     np.copyto(factors, np.inf, where=steps == 0)  # silence: 0
     for run, numbers, own in runs(groups, z):
@@ -295,7 +281,7 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     side = levels if known else levels.real + levels.imag
     below = side < 0
     if below.any():
-        flipped = below.any(axis=1) & ~np.any(side > 0, axis=1)  # [C, n]
+        flipped = below.any(axis=1) & ~np.any(side > 0, axis=1)  # [1, n]
         scale = np.where(flipped, -scale, scale)
         integers = np.where(flipped[:, None, :], -integers, integers)
     return Block(integers, steps, scale, known=known or bool((~np.isnan(levels) & (levels.imag == 0)).all()))
@@ -327,62 +313,24 @@ def _codes(target: np.ndarray, least: np.ndarray, lay: Layout) -> tuple[np.ndarr
 
 
 def differences(codes: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
-    """Step codes `[C, G, n]` as they are stored: each less the one before it in time, modulo 256; the first as it is.
-
-    In time the slots of a frame come one after the other, then those of the next frame.
-    """
-    result = codes.copy()
-    for now, stored in zip(_slots(codes, groups), _slots(result, groups), strict=True):
-        stored[:, :, 1:] -= now[:, :, :-1]
-        stored[:, :, 0, 1:] -= now[:, :, -1, :-1]
-    return result
+    """Step codes `[C, G, n]` as they are stored: each less the one before it in time, modulo 256."""
+    return _in_time(codes, groups, lambda ordered: np.diff(ordered, prepend=np.zeros_like(ordered[..., :1])))
 
 
 def accumulated(stored: np.ndarray, groups: tuple[Group, ...]) -> np.ndarray:
     """The step codes `[C, G, n]` of stored differences."""
-    result = stored.copy()
-    for codes in _slots(result, groups):
-        for slot in range(1, codes.shape[2]):
-            codes[:, :, slot] += codes[:, :, slot - 1]
-        codes[..., 1:] += np.cumsum(codes[:, :, -1:, :-1], axis=-1, dtype=np.uint8)
-    return result
+    return _in_time(stored, groups, lambda ordered: np.cumsum(ordered, axis=-1, dtype=np.uint8))
 
 
-def _slots(codes: np.ndarray, groups: tuple[Group, ...]) -> Iterator[np.ndarray]:
-    """Views `[C, count / slots, slots, n]` of the codes `[C, G, n]` of each run."""
-    at = 0
+def _in_time(codes: np.ndarray, groups: tuple[Group, ...], change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Changes codes `[C, G, n]` in the order of time: the slots of a frame, then those of the next one."""
+    parts, at, (channels, _, frames) = [], 0, codes.shape
     for run in groups:
-        yield codes[:, at : at + run.count].reshape(len(codes), run.count // run.slots, run.slots, codes.shape[2])
+        slots = codes[:, at : at + run.count].reshape(channels, -1, run.slots, frames)
+        changed = change(slots.swapaxes(2, 3).reshape(*slots.shape[:2], -1))
+        parts.append(changed.reshape(channels, -1, frames, run.slots).swapaxes(2, 3).reshape(channels, -1, frames))
         at += run.count
-
-
-def widen(stored: np.ndarray) -> np.ndarray:
-    """float32 of finite float16 numbers, of the same shape; float32 as it is.
-
-    numpy's own conversion gives the same bits, one number at a time. These are whole-array operations on the bits,
-    after Fabian Giesen's "half to float done quic(ker)", and five times as fast. Infinities and NaNs come out as finite
-    numbers: check first, with `all_finite`.
-    """
-    if stored.dtype != np.dtype("<f2"):
-        return stored.astype(np.float32, copy=False)
-    wide = np.empty(stored.shape, np.float32)
-    bits, result = np.ascontiguousarray(stored).reshape(-1).view("<i2"), wide.reshape(-1).view(np.int32)
-    for at in range(0, bits.size, _PART):
-        part = result[at : at + _PART]
-        part[:] = bits[at : at + _PART]  # the sign fills the upper half
-        part <<= 13
-        part &= np.int32(-0x70002000)  # one sign bit of four, and an exponent that is 112 too small
-        number = part.view(np.float32)
-        number *= np.float32(2.0**112)  # exact, for subnormals too
-    return wide
-
-
-def all_finite(stored: np.ndarray) -> bool:
-    """Whether there are neither infinities nor NaNs among float16 or float32 numbers; True for integers."""
-    if stored.dtype != np.dtype("<f2"):
-        return stored.dtype == np.dtype("i1") or bool(np.isfinite(stored).all())
-    exponents = np.ascontiguousarray(stored).view("<u2") & np.uint16(0x7C00)
-    return not bool((exponents == 0x7C00).any())
+    return np.concatenate(parts, axis=1)
 
 
 class Fingerprint:
@@ -392,31 +340,20 @@ class Fingerprint:
 
     Attributes:
         frames: How many frames were hashed so far, from the beginning.
-
-    Args:
-        header: Header of the latents.
     """
 
-    def __init__(self, header: Header) -> None:
-        self.frames = 0
-        self._all, self._chunk = header.frames, header.chunk_frames
-        self._hash = hashlib.sha256()
+    def __init__(self) -> None:
+        from hashlib import sha256  # loads OpenSSL, which headers do without
 
-    def feed(self, start: int, block: Block) -> None:
-        """Takes frames from `start` on; whole chunks, each of them the next. Others are ignored."""
-        if start != self.frames:
-            return
-        for at in range(0, block.frames, self._chunk):
-            part = block.cut(at, min(at + self._chunk, block.frames))
-            for array in (part.data, part.steps, part.scale, part.bands):
+        self.frames, self._hash = 0, sha256()
+
+    def feed(self, start: int, chunk: Block) -> None:
+        """Takes the chunk of frames from `start` on, unless it is not the next."""
+        if start == self.frames:
+            for array in (chunk.data, chunk.steps, chunk.scale, chunk.levels):
                 if array is not None and array.size:
                     self._hash.update(np.ascontiguousarray(array).data)
-        self.frames += block.frames
-
-    @property
-    def complete(self) -> bool:
-        """Whether every frame was hashed."""
-        return self.frames == self._all
+            self.frames += chunk.frames
 
     def __str__(self) -> str:
         """`sha256:` and 64 hexadecimal digits, of what was hashed so far."""
@@ -426,51 +363,43 @@ class Fingerprint:
 # --- signals
 
 
-class Signal(Protocol):
-    """Latents in memory, an open file, or a result that is computed when it is read."""
+class Signal:
+    """Latents in memory, an open file, or a result that is computed when it is read: the base of all.
 
-    @property
-    def header(self) -> Header:
-        """Shape, length, model and groups."""
+    Attributes:
+        header: Shape, length, model and groups.
+        dtype: Storage type: `int8`, `float16` or `float32`.
+        name: What error messages and histories call it.
+        tags: Title, artist and so on.
+        history: What was done, oldest first. Ask after the last read: it may need every frame.
+        fingerprint: The hash by which histories name it, see `Fingerprint`; empty for a result that is not stored.
+        rounded: Whether its blocks are in the storage type: nothing has to be rounded.
+        width: Numbers in memory for one frame of it.
+        seams: Boundaries of operands: frames that one read should not cross.
+    """
 
-    @property
-    def dtype(self) -> str:
-        """Storage type: `int8`, `float16` or `float32`."""
-
-    @property
-    def name(self) -> str:
-        """What error messages and histories call it."""
-
-    @property
-    def tags(self) -> Mapping[str, str]:
-        """Tags: title, artist and so on."""
-
-    @property
-    def history(self) -> Sequence[Entry]:
-        """What was done, oldest first. Ask after the last read: it may need every frame."""
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash by which histories name it, see `Fingerprint`; empty for a result that is not stored."""
+    header: Header
+    dtype: str
+    name: str
+    tags: Mapping[str, str]
+    history: Sequence[Entry]
+    fingerprint: str
+    rounded: bool = True
+    seams: tuple[int, ...] = ()
 
     def block(self, start_frame: int, stop_frame: int) -> Block:
         """Frames `[start_frame, stop_frame)` as they are stored, or computed and not rounded yet."""
-
-    def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
-
-    def levels(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
-        """Levels of the same frames, float32 `[channels, GL, n]`: negative where uncertain, NaN where unknown."""
-
-
-class Readable:
-    """`read` and `levels` of a signal, by its `block`."""
-
-    header: Header
-
-    def block(self, start_frame: int, stop_frame: int) -> Block:
-        """Frames `[start_frame, stop_frame)`, see `Signal.block`."""
         raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """See above."""
+        return self.header.channels * self.header.latent_dim
+
+    @property
+    def label(self) -> str:
+        """The name, or a word for what has none."""
+        return self.name or "latents"
 
     def read(self, start_frame: int = 0, stop_frame: int | None = None) -> np.ndarray:
         """Frames `[start_frame, stop_frame)` as float32 `[channels, latent_dim, n]`."""
@@ -484,22 +413,15 @@ class Readable:
 
 
 @dataclass(frozen=True, eq=False)
-class Lazy(Readable):
+class Lazy(Signal):
     """A result that is computed as it is read: hours of it take no more memory than seconds.
 
     Attributes:
-        header: Header.
-        dtype: Storage type.
         compute: The frames `[start, stop)`; never asked for frames outside the signal.
         steps: What was done since `origin`, oldest first: entries, or functions that give one after the last read.
         origin: What it is made from, where that is a single file or piece of latents.
-        name: What error messages and histories call it.
-        tags: Tags.
-        width: Numbers in memory for one frame of it.
-        rounded: Whether the frames come in the storage type: nothing has to be rounded.
         copies: An open file whose chunks and steps hold the same integers; only the scale differs.
         scale: With `copies`: the scale of the frames `[start, stop)`, float32 `[C, n]`.
-        seams: Boundaries of operands: frames that one read should not cross.
     """
 
     header: Header
@@ -511,13 +433,13 @@ class Lazy(Readable):
     tags: Mapping[str, str] = field(default_factory=dict)
     width: int = 0
     rounded: bool = False
+    seams: tuple[int, ...] = ()
     copies: Signal | None = None
     scale: Callable[[int, int], np.ndarray] | None = None
-    seams: tuple[int, ...] = ()
     fingerprint = ""
 
     @property
-    def history(self) -> tuple[Entry, ...]:
+    def history(self) -> Sequence[Entry]:  # type: ignore[override]
         """The origin's history and the steps, within the format's limit."""
         return bounded([*(() if self.origin is None else self.origin.history), *self.entries])
 
@@ -531,20 +453,15 @@ class Lazy(Readable):
         return self.compute(start_frame, stop_frame)
 
 
-def width(signal: Signal) -> int:
-    """Numbers in memory for one frame of a signal."""
-    return getattr(signal, "width", 0) or signal.header.channels * signal.header.latent_dim
-
-
 def block_frames(signal: Signal) -> int:
     """Frames to read at a time, so that memory does not depend on the length; whole chunks where they fit."""
-    frames = max(16, min(_MOST_FRAMES, _MOST_NUMBERS // width(signal)))
+    frames = max(16, min(_MOST_FRAMES, _MOST_NUMBERS // signal.width))
     chunk = signal.header.chunk_frames
     return frames - frames % chunk if frames > chunk else frames
 
 
 def blocks(signal: Signal, frames: int | None = None) -> Iterator[np.ndarray]:
-    """All frames in order, each once, in constant memory; `frames` at a time where given."""
+    """All frames in order, float32 `[channels, latent_dim, n]`, in constant memory; `frames` at a time where given."""
     for start, stop in spans([signal], frames):
         yield signal.read(start, stop)
 
@@ -552,9 +469,8 @@ def blocks(signal: Signal, frames: int | None = None) -> Iterator[np.ndarray]:
 def spans(signals: Sequence[Signal], frames: int | None = None) -> Iterator[tuple[int, int]]:
     """The blocks `(start, stop)` in which to read signals side by side, to the end of the longest."""
     size = frames or min(block_frames(signal) for signal in signals)
-    ends = sorted({end for s in signals for end in (*getattr(s, "seams", ()), s.header.frames)})
     start = 0
-    for end in ends:
+    for end in sorted({end for signal in signals for end in (*signal.seams, signal.header.frames)}):
         for begin in range(start, end, size):
             yield begin, min(begin + size, end)
         start = max(start, end)
@@ -570,21 +486,21 @@ def source_record(signal: Signal) -> Entry:
     return {**record, "steps": signal.entries} if signal.steps else record
 
 
-class Meter(Readable):
+class Meter(Signal):
     """A signal that passes another one on and measures its root mean square. Read every frame once.
 
     A gain of x dB moves the level by x dB. 0 dB is unit variance, about that of music at the level that models are
     trained at. Between different pieces of music it follows loudness only roughly.
-
-    Args:
-        source: The signal.
     """
 
     def __init__(self, source: Signal) -> None:
         self._source = source
-        self.header, self.dtype, self.name, self.tags = source.header, source.dtype, source.name, source.tags
         self._sum, self._count = 0.0, 0
         self._most, self._loudest = -1.0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Header, tags, history and so on are the source's."""
+        return getattr(self._source, name)
 
     def block(self, start_frame: int, stop_frame: int) -> Block:
         """Frames `[start_frame, stop_frame)` of the source."""
@@ -619,16 +535,6 @@ class Meter(Readable):
     def loudest(self) -> float:
         """Where the loudest frame begins, s."""
         return float(self._loudest * self.header.frame_seconds)
-
-    @property
-    def history(self) -> Sequence[Entry]:
-        """The source's history."""
-        return self._source.history
-
-    @property
-    def fingerprint(self) -> str:
-        """The source's fingerprint."""
-        return self._source.fingerprint
 
 
 def decibels(ratio: float) -> float:

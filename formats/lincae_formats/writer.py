@@ -2,22 +2,35 @@
 
 import contextlib
 import functools
+import io
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
-from h5py import h5a, h5d, h5f, h5fd, h5g, h5i, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5f, h5fd, h5g, h5o, h5p, h5s, h5t
 
-from . import __version__, signal
+from . import __version__
 from . import header as headers
 from .errors import DTypeError, LatError, NonFiniteError, ShapeError
 from .files import atomic_path
 from .header import Entry, Header
-from .reader import TYPES, Chunks, LatReader, display_name, fletcher32, row_chunk, text_type
-from .signal import DTYPES, SCALE_MAX, Block, as_stored, differences, joined
+from .reader import TYPES, Chunks, LatReader, display_name, fletcher32, release, row_chunk, text_type
+from .signal import (
+    DTYPES,
+    SCALE_MAX,
+    Block,
+    Lazy,
+    Signal,
+    as_stored,
+    differences,
+    joined,
+    signed,
+    spans,
+    unknown_levels,
+)
 
 WRITER = f"lincae {__version__}"
 _SAMPLE = 4096  # bytes of a chunk that tell how it is deflated
@@ -69,8 +82,8 @@ class LatWriter:
         self._history = history if callable(history) else self._dumped(history)
         self._tags = dict(sorted((tags or {}).items()))
         headers.check_tags(self._tags, self.name)
+        self._path = os.fspath(target) if isinstance(target, (str, os.PathLike)) else None
         self._target, self._overwrite, self._writer = target, overwrite, writer
-        self._stack = contextlib.ExitStack()
         self._pending: list[Block] = []
         self._appended = self._written = 0
         self._levels_known = True
@@ -80,11 +93,12 @@ class LatWriter:
     def __enter__(self) -> Self:
         """Checks the target and makes the temporary file."""
         with contextlib.ExitStack() as stack:
-            if isinstance(self._target, (str, os.PathLike)):
-                self._disk = _Disk(os.open(stack.enter_context(atomic_path(self._target, self._overwrite)), os.O_RDWR))
+            if self._path is None:
+                self._disk = _Disk(_nameless(self.name), "r+")
             else:
-                self._disk = _Disk(_nameless(self.name))
-            stack.callback(self._disk.close)
+                temp = stack.enter_context(atomic_path(self._path, self._overwrite))
+                self._disk = _Disk(temp, "r+")
+            stack.enter_context(self._disk)
             with self._errors():
                 self._file = _create(self._disk)
                 stack.callback(self._close)
@@ -92,17 +106,13 @@ class LatWriter:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         """Finishes and names the file, or removes it."""
-        if error is None:
-            try:
-                self._finish()
-            except BaseException as e:
-                self._stack.__exit__(type(e), e, e.__traceback__)
-                raise
-        self._stack.__exit__(kind, error, trace)
+        if error[0] is not None:
+            self._stack.__exit__(*error)
+            return
+        with self._stack:
+            self._finish()
 
     def append(self, block: np.ndarray, levels: np.ndarray | None = None) -> None:
         """Appends frames.
@@ -117,19 +127,18 @@ class LatWriter:
             NonFiniteError: NaN or infinity.
             OverflowFloat16Error: a number that float16 cannot hold.
         """
-        block = np.asarray(block)
-        if block.ndim != 3 or block.shape[:2] != self.header.shape[:2]:
-            wanted = f"({self.header.channels}, {self.header.latent_dim}, n)"
-            raise ShapeError(f"{self.name}: a block has shape {block.shape}, must be {wanted}")
+        block, (channels, dims, _) = np.asarray(block), self.header.shape
+        if block.ndim != 3 or block.shape[:2] != (channels, dims):
+            raise ShapeError(f"{self.name}: a block has shape {block.shape}, must be ({channels}, {dims}, n)")
         if block.dtype.kind not in "fiu":
             raise DTypeError(f"{self.name}: a block holds {block.dtype}, must hold floats")
-        bands = None if levels is None else np.asarray(levels)
-        shape = (self.header.channels, self.header.level_count, block.shape[2])
-        if bands is not None and bands.shape != shape:
-            raise ShapeError(f"{self.name}: levels have shape {bands.shape}, must be {shape}")
-        if bands is not None and np.isinf(bands).any():
+        shape = channels, self.header.level_count, block.shape[2]
+        levels = unknown_levels(*shape) if levels is None else np.asarray(levels)
+        if levels.shape != shape:
+            raise ShapeError(f"{self.name}: levels have shape {levels.shape}, must be {shape}")
+        if np.isinf(levels).any():
             raise NonFiniteError(f"{self.name}: a level is infinite")
-        self.append_block(Block(block, bands=None if bands is None else signal.signed(bands)))
+        self.append_block(Block(block, levels=signed(levels)))
 
     def append_block(self, block: Block) -> None:
         """Appends frames of the header's shape that will not change: stored ones as they are, others rounded.
@@ -163,11 +172,11 @@ class LatWriter:
                     self._latents.write_direct_chunk((channel, 0, at), raw)
                 for key, rows in self._rows.items():
                     if key == "scale":
-                        self._put(key, (scale or reader.scale)(at, stop), stop - at)
+                        self._put_scale((scale or reader.scale)(at, stop))
                     elif key in reader.chunks:
                         rows.copy(reader.chunks[key], stop)
                     else:
-                        self._put(key, None, stop - at)
+                        rows.put(unknown_levels(self.header.channels, self.header.level_count, stop - at))
         self._levels_known = reader.levels_known
         self._appended = self._written = frames
 
@@ -191,20 +200,19 @@ class LatWriter:
                 data = np.zeros((1, self.header.latent_dim, self.header.chunk_frames), block.data.dtype)
                 data[0, :, : block.frames] = block.data[channel]
                 _write_chunk(self._latents, (channel, 0, self._written), data, self._cuts)
-            for key, array in (("steps", block.steps), ("scale", block.scale), ("levels", block.bands)):
-                if key in self._rows:
-                    self._put(key, array, block.frames)
+            if block.steps is not None and block.scale is not None:
+                self._rows["steps"].put(block.steps)
+                self._put_scale(block.scale)
+            elif "levels" in self._rows:
+                assert block.levels is not None
+                self._rows["levels"].put(block.levels)
         self._levels_known = self._levels_known and block.known
         self._written += block.frames
 
-    def _put(self, key: str, array: np.ndarray | None, frames: int) -> None:
-        """Appends rows of /steps, /scale or /levels; None: unknown levels."""
-        rows = self._rows[key]
-        if array is None:
-            array = np.full((*rows.shape[:-1], frames), np.nan, np.float32)
-        elif key == "scale" and not (np.abs(array) <= SCALE_MAX).all():  # false for NaN, too
+    def _put_scale(self, scale: np.ndarray) -> None:
+        if not (np.abs(scale) <= SCALE_MAX).all():  # false for NaN, too
             raise NonFiniteError(f"{self.name}: the result is beyond float32", "use smaller gains")
-        rows.put(array)
+        self._rows["scale"].put(scale)
 
     def _finish(self) -> None:
         if self._appended != self.header.frames:
@@ -217,8 +225,8 @@ class LatWriter:
             self._close()
         with self._errors():
             if not isinstance(self._target, (str, os.PathLike)):
-                for data in self._disk.blocks():
-                    self._target.write(data)
+                self._disk.seek(0)
+                shutil.copyfileobj(self._disk, self._target, 1 << 20)
                 self._target.flush()
 
     def _create_datasets(self) -> None:
@@ -240,8 +248,8 @@ class LatWriter:
         elif header.level_count:
             self._rows["levels"] = _Rows(self, "levels", (channels, header.level_count, frames), "float32", skip=np.nan)
 
-    def dataset(self, key: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: str) -> h5d.DatasetID:
-        """Creates a dataset, which gets its name at the end."""
+    def dataset(self, key: str, shape: tuple[int, ...], chunk: tuple[int, ...] | None, dtype: str) -> h5d.DatasetID:
+        """Creates a dataset, which gets its name at the end; in chunks, or None: plain."""
         space, kind = h5s.create_simple(shape), TYPES[dtype]
         self._datasets[key] = h5d.create(self._file, None, kind, space, _storage(chunk))
         return self._datasets[key]
@@ -268,10 +276,7 @@ class LatWriter:
             attributes["history"] = history.decode()
         else:
             packed = np.frombuffer(zlib.compress(history, 9), np.uint8)
-            space = h5s.create_simple(packed.shape)
-            dataset = h5d.create(self._file, None, TYPES["uint8"], space, _storage(None))
-            dataset.write(h5s.ALL, h5s.ALL, packed)
-            self._datasets["history"] = dataset
+            self.dataset("history", packed.shape, None, "uint8").write(h5s.ALL, h5s.ALL, packed)
         for key, value in attributes.items():
             _write_attribute(self._file, key, value)
         for key, dataset in self._datasets.items():
@@ -290,15 +295,15 @@ class LatWriter:
     def _close(self) -> None:
         """Closes the HDF5 file, if it is open."""
         self._datasets.clear()
-        if self._file.valid:
-            h5i.dec_ref(self._file)
+        release(self._file)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         """Names the file in what goes wrong while it is written."""
         try:
             yield
-            self._disk.check()
+            if self._disk.error is not None:
+                raise self._disk.error
         except BrokenPipeError:
             raise
         except (OSError, RuntimeError, ValueError) as e:
@@ -307,22 +312,17 @@ class LatWriter:
 
 
 class _Rows:
-    """A dataset of few numbers a frame, written chunk by chunk as frames come.
+    """A dataset of few numbers a frame, `[..., frames]`, written chunk by chunk as frames come.
 
-    Args:
-        file: The file.
-        key: /steps, /scale or /levels.
-        shape: Shape of the dataset; the last axis are frames.
-        dtype: Its type.
-        skip: If every number is this one, the dataset is not created.
+    If every number is `skip`, the dataset is not created.
     """
 
     def __init__(
         self, file: LatWriter, key: str, shape: tuple[int, ...], dtype: str, skip: float | None = None
     ) -> None:
-        self.shape, self._skip, self._groups = shape, skip, file.header.groups if key == "steps" else None
+        self._skip, self._groups = skip, file.header.groups if key == "steps" else None
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._chunk = row_chunk(shape, self._dtype.itemsize)
+        self._chunk, self._total = row_chunk(shape, self._dtype.itemsize), shape[-1]
         self._make = functools.partial(file.dataset, key, shape, self._chunk, dtype)
         self._dataset = self._make() if skip is None else None
         self._pending: list[np.ndarray] = []
@@ -332,18 +332,16 @@ class _Rows:
         """Appends frames `[..., n]`."""
         self._pending.append(part)
         self._frames += part.shape[-1]
-        total, size = self.shape[-1], self._chunk[-1]
-        while self._written < self._frames and self._frames >= min(self._written + size, total):
-            self._write(min(size, total - self._written))
+        while self._written < self._frames and self._frames >= min(self._written + self._chunk[-1], self._total):
+            self._write(min(self._chunk[-1], self._total - self._written))
 
     def copy(self, chunks: Chunks, stop: int) -> None:
         """Copies those chunks of another file's dataset that end with frame `stop` or before."""
         self._dataset = self._dataset or self._make()
-        size, frames = self._chunk[-1], self.shape[-1]
-        lead = (0,) * (len(self.shape) - 1)
-        while self._written < frames and min(self._written + size, frames) <= stop:
+        *lead, size = (*(0,) * (len(self._chunk) - 1), self._chunk[-1])
+        while self._written < self._total and min(self._written + size, self._total) <= stop:
             self._dataset.write_direct_chunk((*lead, self._written), chunks.raw(*lead, self._written // size))
-            self._written = self._frames = min(self._written + size, frames)
+            self._written = self._frames = min(self._written + size, self._total)
 
     def _write(self, count: int) -> None:
         rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending, axis=-1)
@@ -355,93 +353,42 @@ class _Rows:
                 return
             self._dataset, until, self._written = self._make(), self._written, 0
             while self._written < until:
-                self._write_chunk(np.full((*self.shape[:-1], self._chunk[-1]), self._skip))
+                self._write_chunk(np.full(self._chunk, self._skip))
         self._write_chunk(rows)
 
     def _write_chunk(self, rows: np.ndarray) -> None:
         data = np.zeros(self._chunk, self._dtype)
         data[..., : rows.shape[-1]] = rows if self._groups is None else differences(rows, self._groups)
-        _write_chunk(self._dataset, (*(0,) * (len(self.shape) - 1), self._written), data)
+        _write_chunk(self._dataset, (*(0,) * (len(self._chunk) - 1), self._written), data)
         self._written += rows.shape[-1]
 
 
-class _Disk:
-    """The file object that HDF5 writes to: a temporary file, whose first error is kept and raised by `check`.
+class _Disk(io.FileIO):
+    """The temporary file that HDF5 writes to. Its first error is kept in `error`; what comes after that is dropped.
 
-    Nothing is raised into HDF5, whose 2.0 crashes at exit after a failed close. What comes after an error is dropped.
-
-    Args:
-        descriptor: Of the file; closed by `close`.
+    Nothing is raised into HDF5, whose 2.0 crashes at exit after a failed close.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._fd = descriptor
-        self._at = self._end = 0
-        self._error: OSError | None = None
-
-    def check(self) -> None:
-        """Raises the first error.
-
-        Raises:
-            OSError: the disk is full, or failed otherwise.
-        """
-        if self._error is not None:
-            raise self._error
-
-    def blocks(self) -> Iterator[bytes]:
-        """Everything, in order."""
-        for at in range(0, self._end, 1 << 20):
-            yield os.pread(self._fd, min(1 << 20, self._end - at), at)
-
-    def close(self) -> None:
-        """Closes the file."""
-        os.close(self._fd)
-        self._error = OSError("closed")
-
-    # What HDF5 calls
+    error: Exception | None = None
 
     def write(self, data: Any) -> int:
-        """Writes at the position."""
+        """Writes all of it."""
         left = view = memoryview(data).cast("B")
-        at, self._at = self._at, self._at + len(view)
-        self._end = max(self._end, self._at)
         try:
-            while left and self._error is None:
-                count = os.pwrite(self._fd, left, at)
-                left, at = left[count:], at + count
-        except OSError as e:
-            self._error = e
+            while left and self.error is None:
+                left = left[super().write(left) :]
+        except (OSError, ValueError) as e:
+            self.error = e
         return len(view)
 
-    def readinto(self, buffer: Any) -> int:
-        """Reads at the position; zeros after an error."""
-        view = memoryview(buffer).cast("B")
-        data = b"" if self._error is not None else os.pread(self._fd, len(view), self._at)
-        view[:] = data.ljust(len(view), b"\0")
-        self._at += len(view)
-        return len(view)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position."""
-        self._at = offset + (self._end if whence == os.SEEK_END else 0)
-        return self._at
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
-
-    def truncate(self, size: int) -> int:
+    def truncate(self, size: int | None = None) -> int:
         """Sets the length."""
-        self._end = size
         try:
-            if self._error is None:
-                os.ftruncate(self._fd, size)
-        except OSError as e:
-            self._error = e
-        return size
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
+            if self.error is None:
+                return super().truncate(size)
+        except (OSError, ValueError) as e:
+            self.error = e
+        return size or 0
 
 
 def check_dtype(dtype: str, header: Header, name: str) -> None:
@@ -456,7 +403,7 @@ def check_dtype(dtype: str, header: Header, name: str) -> None:
         raise DTypeError(f"{name}: the model {header.model} has no groups for integers", "use --dtype float16")
 
 
-def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False, writer: str = WRITER) -> None:
+def write_lat(source: Signal, target: Target, *, overwrite: bool = False, writer: str = WRITER) -> None:
     """Writes latents, an open file or a lazy result in constant memory; the one rounding to the storage type is here.
 
     Raises:
@@ -465,7 +412,7 @@ def write_lat(source: signal.Signal, target: Target, *, overwrite: bool = False,
     write_lats([(source, target)], overwrite=overwrite, writer=writer)
 
 
-def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool = False, writer: str = WRITER) -> None:
+def write_lats(pairs: Sequence[tuple[Signal, Target]], *, overwrite: bool = False, writer: str = WRITER) -> None:
     """Writes several results side by side, so that operands they share are read once. An error leaves none of them.
 
     Raises:
@@ -480,7 +427,7 @@ def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool
             out = LatWriter(target, source.header, **facts, overwrite=overwrite, writer=writer)
             outs.append(stack.enter_context(out))
         first = sources[0]
-        file, scale = (first.copies, first.scale) if isinstance(first, signal.Lazy) else (first, None)
+        file, scale = (first.copies, first.scale) if isinstance(first, Lazy) else (first, None)
         if len(pairs) == 1 and isinstance(file, LatReader):
             outs[0].copy(file, scale)
             return
@@ -490,7 +437,7 @@ def write_lats(pairs: Sequence[tuple[signal.Signal, Target]], *, overwrite: bool
             stops = [min(end, source.header.frames) for source in sources]
             return [s.block(start, stop) if start < stop else None for s, stop in zip(sources, stops, strict=True)]
 
-        for found in _ahead(map(read, signal.spans(sources))):
+        for found in _ahead(map(read, spans(sources))):
             for block, out in zip(found, outs, strict=True):
                 if block is not None:
                     out.append_block(block)
@@ -512,11 +459,7 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _create(sink: _Disk) -> h5f.FileID:
-    """Creates an HDF5 file in a file object; its bytes depend on nothing but what is written to it.
-
-    HDF5 never touches the disk: a full disk is an exception of `sink`, not a failed close, after which HDF5 2.0 crashes
-    at exit.
-    """
+    """Creates an HDF5 file in a file object; its bytes depend on nothing but what is written to it."""
     make, access = _writing()
     access = access.copy()
     access.set_fileobj_driver(h5fd.fileobj_driver, sink)

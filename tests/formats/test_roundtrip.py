@@ -25,6 +25,7 @@ from lincae_formats import (
     OverflowFloat16Error,
     ShapeError,
     read_lat,
+    signal,
     verify,
     write_lat,
 )
@@ -64,7 +65,7 @@ def test_parts_equal_the_whole(tmp_path):
     write_lat(z, tmp_path / "z.lat")
     with LatReader(tmp_path / "z.lat") as reader:
         np.testing.assert_array_equal(reader.read(250, 520), z.data[:, :, 250:520])
-        np.testing.assert_array_equal(np.concatenate(list(reader.blocks(77)), axis=2), z.data)
+        np.testing.assert_array_equal(np.concatenate(list(signal.blocks(reader, 77)), axis=2), z.data)
         assert reader.read(5, 5).shape == (2, 8, 0)
         for bad in ((-1, 4), (0, 601), (9, 8)):
             with pytest.raises(LatError, match="not within"):
