@@ -38,7 +38,7 @@ VOCALS = "vocals"
 
 Latent = Any  # where `linear`: has +, - and a factor, as an array or `Latents`; else opaque
 Metric = Callable[[np.ndarray, np.ndarray, str], np.ndarray]  # of estimate, truth, device: a value per segment
-Keep = Callable[[str, str, np.ndarray, np.ndarray], None]  # operation (recon, half, sum, sep), target, estimate, truth
+Heard = tuple[str, str, np.ndarray, np.ndarray]  # operation (recon, half, sum, sep), target, estimate, truth
 
 
 class System(ABC):
@@ -114,7 +114,7 @@ class Session:
     device: str = "cpu"  # where torch computes distances
     subtype: str = FLOAT  # how decoded audio is rounded before it is measured (`as_written`)
     judges: Judges | None = None
-    keep: Keep = lambda *_: None  # called with what was decoded, for listening
+    heard: list[Heard] = field(default_factory=list)  # what was decoded, for listening
     seconds_encode: float = 0.0  # of the mixture
     seconds_decode: float = 0.0
     size: int | None = None
@@ -188,7 +188,7 @@ def reconstruction(session: Session) -> Iterator[Measure]:
     for target in ("mixture", *session.audio.stems):
         estimate, truth = session.decode(session.latent(target)), session.signal(target)
         if target == "mixture":
-            session.keep("recon", target, estimate, truth)
+            session.heard.append(("recon", target, estimate, truth))
         yield from session.scores("recon", target, [(estimate, truth)], sound=True)
 
 
@@ -196,7 +196,7 @@ def homogeneity(session: Session, gains: Sequence[float]) -> Iterator[Measure]:
     """D(a E(m)) against a m; a segment's value is its mean over the gains."""
     mixture, latent = session.audio.mixture, session.latent("mixture")
     estimates = {a: session.decode(float(a) * latent) for a in dict.fromkeys([*gains, HALF])}
-    session.keep("half", "mixture", estimates[HALF], np.float32(HALF) * mixture)
+    session.heard.append(("half", "mixture", estimates[HALF], np.float32(HALF) * mixture))
     yield from session.scores("hom", "mixture", [(estimates[a], np.float32(a) * mixture) for a in gains])
 
 
@@ -208,7 +208,7 @@ def additivity(session: Session) -> Iterator[Measure]:
         truth = session.audio.mixture if k == len(stems) else _sum([session.signal(s) for s in stems[:k]])
         found = list(session.scores(f"add{k}", "sum", [(estimate, truth)]))
         yield from found
-    session.keep("sum", "mixture", estimate, truth)
+    session.heard.append(("sum", "mixture", estimate, truth))
     yield from (Measure("add", m.metric, "mixture", m.values) for m in found)
 
 
@@ -219,7 +219,7 @@ def separation(session: Session) -> Iterator[Measure]:
         accompaniment = session.system.encode(session.audio.mixture - stem)
         estimate = session.decode(session.latent("mixture") - accompaniment)
         if target == (VOCALS if VOCALS in stems else list(stems)[-1]):
-            session.keep("sep", target, estimate, stem)
+            session.heard.append(("sep", target, estimate, stem))
         yield from session.scores("sep", target, [(estimate, stem)], sound=True)
 
 

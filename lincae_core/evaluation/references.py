@@ -358,7 +358,7 @@ class StableAudioVae(System):
         return self._in_stretches(decode, latent.shape[1], self._hop)[:num_samples]
 
     def _in_stretches(self, compute: Callable[[Any, int, int], Any], frames: int, hop: int) -> np.ndarray:
-        """Computes stretches of latent frames, of which the frames without their context are kept, `hop` values each."""
+        """Computes stretches of latent frames; keeps them without their context, `hop` values a frame."""
         vae, parts = self._loaded(), []
         with torch.inference_mode():
             for first in range(0, frames, STRETCH):

@@ -21,7 +21,6 @@ from lincae_formats.files import atomic_path
 STEMS = ("bass", "drums", "other", "vocals")
 HEARD = 4  # tracks with players in a page; an excerpt is about 120 kB
 PAPER = "arXiv 2510.23530"
-PAPER_DIGITS = 2
 # The paper's tables 1 and 2. MSS of reconstruction, homogeneity, additivity; relative L2 of encoder homogeneity and
 # additivity. The first two on the paper's test data, additivity on MUSDB18-HQ.
 PAPER_LINEARITY = {

@@ -33,6 +33,7 @@ PROTOCOL = 4  # goes up when the same system on the same track would be measured
 RESULTS = "results.json"
 SHORTEST = MSS_WINDOWS_MS[-1] / 1000  # s of a track
 EXCERPT = ("estimate", "truth")  # an example's files
+TOTALS = ("audio_seconds", "bytes", "seconds_encode", "seconds_decode")  # of a part
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def evaluate(
     failures: list[Exception] = []
     for done, system in enumerate(systems):
         for number, track in enumerate(tracks, 1 + done * len(tracks)):
+            where = f"{system.name}, {track.name}"
             if say:
-                say(f"{system.name}, {track.name} ({number} of {len(systems) * len(tracks)})")
+                say(f"{where} ({number} of {len(systems) * len(tracks)})")
             try:
                 path = out / "parts" / safe_name(system.name) / f"{safe_name(track.name)}.json"
                 key = part_key(system, track, settings)
@@ -94,8 +96,13 @@ def evaluate(
                     path.parent.mkdir(parents=True, exist_ok=True)
                     _write(path, json.dumps(part, allow_nan=False))
                 parts.append(part)
+            except LincaeError as e:
+                failures.append(e)
             except Exception as e:
-                failures.append(e if isinstance(e, LincaeError) else _named(e, f"{system.name}, {track.name}"))
+                e.add_note(f"in: {where}")
+                what = f"{type(e).__name__}: {e}".rstrip(": ").splitlines()[0]
+                failures.append(LincaeError(f"{where}: {what}", "add --debug and report what it prints"))
+                failures[-1].__cause__ = e
         system.close()
     results = _gather(data, systems, parts, settings)
     if parts:
@@ -166,11 +173,12 @@ def _measure(
             f"{track.name}: {len(audio.mixture)} samples, too short to measure: the longest window is {SHORTEST:g} s",
             "leave the track out with --tracks" if settings.seconds is None else "give a longer --seconds",
         )
-    span, examples = excerpt(audio), []
-
-    def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray) -> None:
-        start, stop = (at / SAMPLE_RATE for at in (span.start, span.start + len(truth[span])))
-        song, heard = safe_name(track.name), "half" if operation == "half" else target
+    session = Session(system.for_track(track), audio, device, settings.subtype, judges)
+    measures = measure_track(session, settings.gains)
+    song, span, examples = safe_name(track.name), excerpt(audio), []
+    start, stop = (at / SAMPLE_RATE for at in (span.start, span.start + len(audio.mixture[span])))
+    for operation, target, estimate, truth in session.heard:
+        heard = "half" if operation == "half" else target
         paths = {
             "estimate": Path("media") / safe_name(system.name) / f"{song}-{operation}.ogg",
             "truth": Path("media") / "truth" / f"{song}-{heard}-{start:g}-{stop:.3g}s.ogg",  # shared by the systems
@@ -187,9 +195,6 @@ def _measure(
                 "mss": None if np.isnan(distance) else _short(distance),
             }
         )  # fmt: skip
-
-    session = Session(system.for_track(track), audio, device, settings.subtype, judges, keep)
-    measures = measure_track(session, settings.gains)
     return {
         "system": system.name, "track": track.name, "audio_seconds": len(audio.mixture) / SAMPLE_RATE,
         "seconds_encode": session.seconds_encode, "seconds_decode": session.seconds_decode, "bytes": session.size,
@@ -207,32 +212,27 @@ def _kept(path: Path, key: str, out: Path) -> dict[str, Any] | None:
 
 
 def _facts(system: System, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    def total(key: str) -> float:
-        return sum(part[key] for part in parts)
-
-    rate = system.bytes_per_second
+    total = {key: sum(part[key] or 0 for part in parts) for key in TOTALS}
+    rate = system.bytes_per_second or total["bytes"] / total["audio_seconds"]
     return {
         **{key: getattr(system, key) for key in ("name", "label", "kind", "version", "fingerprint")},
         "latent_rate": None if system.latent_rate is None else _short(system.latent_rate),
-        "bytes_per_second": _short(total("bytes") / total("audio_seconds") if rate is None else rate),
-        "seconds_encode": _short(total("seconds_encode")), "seconds_decode": _short(total("seconds_decode")),
-        "notes": system.notes,
+        "bytes_per_second": _short(rate), "seconds_encode": _short(total["seconds_encode"]),
+        "seconds_decode": _short(total["seconds_decode"]), "notes": system.notes,
     }  # fmt: skip
 
 
 def _measures(name: str, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     values: dict[tuple[str, str, str], list[float]] = {}
-    for part in parts:
-        for m in part["measures"]:
-            values.setdefault((m["measure"], m["metric"], m["target"]), []).extend(m["values"])
+    for m in (m for part in parts for m in part["measures"]):
+        values.setdefault((m["measure"], m["metric"], m["target"]), []).extend(m["values"])
     entries = []
     for (measure, metric, target), found in values.items():
-        mean, *ends = mean_interval(found)
-        low, high = (None if end is None else _short(end) for end in ends)
+        mean, low, high = (None if v is None else _short(v) for v in mean_interval(found))
         entries.append(
             {
-                "system": name, "measure": measure, "metric": metric, "target": target, "mean": _short(mean),
-                "low": low, "high": high, "n": len(found), "values": [_short(v) for v in found],
+                "system": name, "measure": measure, "metric": metric, "target": target, "mean": mean, "low": low,
+                "high": high, "n": len(found), "values": [_short(v) for v in found],
             }
         )  # fmt: skip
     return entries
@@ -246,11 +246,3 @@ def _short(number: float) -> float:
 def _write(path: Path, text: str) -> None:
     with atomic_path(path, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _named(error: Exception, where: str) -> Exception:
-    error.add_note(f"in: {where}")
-    what = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
-    named = LincaeError(f"{where}: {what}", "add --debug and report what it prints")
-    named.__cause__ = error
-    return named

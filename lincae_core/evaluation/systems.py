@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +29,7 @@ LABELS = {
     "lin-cae-2": "Lin-CAE 2",
 }  # fmt: skip
 RANDOM_SEED = 0  # of untrained weights
+FRAME_RATE = SAMPLE_RATE / 4096  # latent frames a second
 _OPUS = re.compile(r"opus(?:[-:](.*))?")
 _KBPS = re.compile(r"(\d+(?:\.\d+)?)k?", re.ASCII)
 
@@ -172,11 +173,6 @@ class LincaeModel(System):
         return decoded
 
 
-def _latent_rate(config: Any) -> float:
-    rate: float = config.latent_dim * SAMPLE_RATE / getattr(config, "samples_per_frame", 4096)
-    return rate
-
-
 def installed_model(word: str, options: Options) -> LincaeModel:
     """An installed model, or a weights file; at a quality where the word ends with one.
 
@@ -195,7 +191,7 @@ def installed_model(word: str, options: Options) -> LincaeModel:
     return LincaeModel(
         lambda: load(info.path, options.device), name=info.name, version=info.version, fingerprint=info.fingerprint,
         label=LABELS.get(info.name, f"lincae {info.name} {info.version}"),
-        latent_rate=_latent_rate(store.config_class(info.family)(**info.config)),
+        latent_rate=store.config_class(info.family)(**info.config).latent_dim * FRAME_RATE,
         notes=f"{info.family}, {info.parameters / 1e6:.3g} M parameters", quality=quality or None, options=options,
     )  # fmt: skip
 
@@ -220,5 +216,5 @@ def untrained_model(family: str, options: Options) -> LincaeModel:
 
     return LincaeModel(
         load, name=name, label=f"{family}, random weights", version="random", fingerprint=mark,
-        latent_rate=_latent_rate(config), notes="untrained: only its speed means anything", options=options,
+        latent_rate=config.latent_dim * FRAME_RATE, notes="untrained: only its speed means anything", options=options,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from lincae_core.api import Model
 from lincae_core.evaluation.dataset import Audio
 from lincae_core.evaluation.metrics import rms
 from lincae_core.evaluation.protocols import Session, measure_track
-from lincae_core.evaluation.systems import LincaeModel, System
+from lincae_core.evaluation.systems import LincaeModel
 from lincae_core.models.codec import Autoencoder
 from lincae_core.plot import spectrogram_sheet
 from lincae_core.training.data import QUIETEST, RATE, read_mono
@@ -26,32 +26,6 @@ DRAWN = 4  # tracks in the picture
 WANTED = ("recon", "sdr", "hom", "add", "sep", "enc_hom", "enc_add")  # MSS, SDR in dB, relative L2 errors
 
 Sounds = dict[str, np.ndarray]  # original, decoded, ... each [n]
-
-
-def evaluate(system: System, clips: Sequence[np.ndarray], device: str = "cpu") -> tuple[dict[str, float], list[Sounds]]:
-    """Measures a model by `evaluation.protocols`, with pairs of mono clips ``[n]`` as the two stems of a track.
-
-    Returns:
-        Means over the tracks of what is `WANTED`, and what was decoded of every track.
-    """
-    values: dict[str, list[float]] = {}
-    heard: list[Sounds] = []
-    for i in range(0, max(len(clips) - 1, 1), 2):
-        pair = clips[i : i + 2]
-        mixture = np.asarray(np.sum(pair, axis=0, dtype=np.float32))
-        stems = {"first": pair[0], "second": mixture - pair[0]} if len(pair) == 2 else {}
-        sounds: Sounds = {"original": mixture}
-
-        def keep(operation: str, target: str, estimate: np.ndarray, truth: np.ndarray, to: Sounds = sounds) -> None:
-            if operation in HEARD:
-                to[HEARD[operation]] = estimate
-
-        for m in measure_track(Session(system, Audio(stems, mixture), device, keep=keep), [GAIN]):
-            name = "sdr" if (m.measure, m.metric) == ("recon", "sdr") else m.measure
-            if name == "sdr" or m.metric in ("mss", "error"):
-                values.setdefault(name, []).extend(m.values)
-        heard.append(sounds)
-    return {k: round(float(np.mean(values[k])), 4) for k in WANTED if values.get(k)}, heard
 
 
 def load_validation(files: Sequence[Path], count: int, seconds: float, level: float | None) -> list[np.ndarray]:
@@ -82,17 +56,30 @@ def load_validation(files: Sequence[Path], count: int, seconds: float, level: fl
 
 
 def validate(recipe: Recipe, network: Any, files: Sequence[Path]) -> tuple[dict[str, float], list[Sounds]]:
-    """`evaluate` of a network on held-out files."""
-    report = recipe.report
+    """Measures a network by `evaluation.protocols`, with pairs of held-out files as the two stems of a track.
+
+    Returns:
+        Means over the tracks of what is `WANTED`, and what was decoded of every track.
+    """
+    report, device = recipe.report, next(network.parameters()).device
     clips = load_validation(files, report.validation_files, report.validation_seconds, recipe.reference_rms)
     info = {"name": recipe.name, "version": recipe.version, "fingerprint": "sha256:" + "0" * 64}
-    device = next(network.parameters()).device
     model = Model(Autoencoder(network, info, device))
-    system = LincaeModel(
-        lambda: model, name=model.name, label=model.name, version=recipe.version, fingerprint=model.fingerprint,
-        latent_rate=0,
-    )  # fmt: skip
-    return evaluate(system, clips, str(device))
+    system = LincaeModel(lambda: model, model.name, model.name, model.version, model.fingerprint, None)
+    values: dict[str, list[float]] = {}
+    heard: list[Sounds] = []
+    for i in range(0, max(len(clips) - 1, 1), 2):
+        pair = clips[i : i + 2]
+        mixture = np.asarray(np.sum(pair, axis=0, dtype=np.float32))
+        stems = {"first": pair[0], "second": mixture - pair[0]} if len(pair) == 2 else {}
+        session = Session(system, Audio(stems, mixture), str(device))
+        for m in measure_track(session, [GAIN]):
+            name = "sdr" if (m.measure, m.metric) == ("recon", "sdr") else m.measure
+            if name == "sdr" or m.metric in ("mss", "error"):
+                values.setdefault(name, []).extend(m.values)
+        decoded = {HEARD[operation]: estimate for operation, _, estimate, _ in session.heard if operation in HEARD}
+        heard.append({"original": mixture, **decoded})
+    return {k: round(float(np.mean(values[k])), 4) for k in WANTED if values.get(k)}, heard
 
 
 def write_sounds(heard: Sequence[Sounds], out: Path, title: str) -> None:

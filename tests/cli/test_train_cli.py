@@ -111,9 +111,9 @@ def test_validation_is_told_in_words(cli, folder):
 @pytest.mark.parametrize(
     ("setting", "hint"),
     [
-        ("batch=3", "unknown key `batch`; did you mean `data.batch`?"),
-        ("optimizer.lr=1", "unknown key `optimizer`; did you mean `optimiser`?"),
-        ("optimiser.lr=1", "unknown key `optimiser.lr`; known here: name, learning_rate"),
+        ("batch=3", "smoke: batch: unknown key; did you mean data.batch"),
+        ("optimizer.lr=1", "optimizer: unknown key; did you mean optimiser"),
+        ("optimiser.lr=1", "optimiser.lr: unknown key; known here: beta1, beta2, clip_norm, "),
         ("data.batch=none", "data.batch: must be a whole number, not 'none'"),
     ],
 )

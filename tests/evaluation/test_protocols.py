@@ -265,8 +265,9 @@ def test_nothing_is_encoded_twice(audio):
 
 
 def test_what_is_kept_to_listen_to(audio):
-    heard = []
-    measure_track(Session(Identity(), audio, keep=lambda *example: heard.append(example)))
+    session = Session(Identity(), audio)
+    measure_track(session)
+    heard = session.heard
     assert [(operation, target) for operation, target, *_ in heard] == [
         ("recon", "mixture"), ("half", "mixture"), ("sum", "mixture"), ("sep", "vocals"),
     ]  # fmt: skip
