@@ -21,9 +21,9 @@ JUDGES = "Also ask ViSQOL, Zimtohrli, basic-pitch and STOI: pip install 'lincae[
 
 
 def _gains(text: str) -> tuple[float, ...]:
-    from lincae_formats import text as grammar
+    from lincae_formats.header import parse_gain
 
-    found = tuple(grammar.gain(part) for part in text.split(","))
+    found = tuple(parse_gain(part) for part in text.split(","))
     if 0 in found:
         raise ValueError("has a gain of 0, against which no error can be measured")
     return found

@@ -79,7 +79,7 @@ def dumps(value: Any) -> str:
 
 def format_time(seconds: float) -> str:
     """`1:23.5`, `1:02:03`: what TIME reads back as the same number."""
-    from lincae_formats.text import clock
+    from lincae_formats.header import clock
 
     return clock(seconds)
 

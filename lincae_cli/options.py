@@ -203,7 +203,7 @@ def split_operand(text: str) -> Operand:
     if not head or not at or gained or os.path.lexists(text):
         return Operand(*_split_gain(text))
     try:
-        return Operand(*_split_gain(head), grammar.offset(tail))
+        return Operand(*_split_gain(head), grammar.parse_offset(tail))
     except ValueError:
         if head == STDIO or head.endswith(".lat") or os.path.isfile(head):
             hint = f"for example: {head}@1:23.5, or {head}:-6dB@1:23.5"
@@ -220,7 +220,7 @@ def _split_gain(text: str) -> tuple[str, float]:
     hint = f"for example: {path}:0.5, or {path}:-6dB"
     if path and grammar.is_gain(tail):
         try:
-            return path, grammar.gain(tail)
+            return path, grammar.parse_gain(tail)
         except ValueError as e:
             hint = "use a smaller number" if str(e) == "is too large" else hint
             raise usage_error(f"the gain of {path}: {tail!r} {e}", hint) from None
@@ -239,13 +239,13 @@ def spelling(param: click.Parameter | None) -> str:
 
 
 def _grammar() -> Any:
-    from lincae_formats import text
+    from lincae_formats import header
 
-    return text
+    return header
 
 
 def _positive_time(text: str) -> float:
-    seconds = _grammar().seconds(text)
+    seconds = _grammar().parse_seconds(text)
     if seconds <= 0:
         raise ValueError("is not a duration above 0")
     return seconds
@@ -290,15 +290,19 @@ def _positive(text: str) -> float:
 
 PATH = Path()
 MODEL = Model()
-TIME = Text("time", lambda text: _grammar().seconds(text), "1:23.5, or 83.5, or 90s")
-OFFSET = Text("time", lambda text: _grammar().offset(text), "1:23.5, or -2.5")  # s, may be negative
+TIME = Text("time", lambda text: _grammar().parse_seconds(text), "1:23.5, or 83.5, or 90s")
+OFFSET = Text("time", lambda text: _grammar().parse_offset(text), "1:23.5, or -2.5")  # s, may be negative
 DURATION = Text("time", _positive_time, "25m, or 90s")  # s, above 0
 GAIN = Text(
-    "gain", lambda text: _grammar().gain(text), hint=lambda _: "write a factor such as 0.5, or decibels such as -6dB"
+    "gain",
+    lambda text: _grammar().parse_gain(text),
+    hint=lambda _: "write a factor such as 0.5, or decibels such as -6dB",
 )
-DECIBELS = Text("x", lambda text: _grammar().decibels(text), "-6")  # a factor, from decibels
-FACTOR = Text("a", lambda text: _grammar().factor(text), "0.5", hint=_in_decibels)
-POINTS = Text("points", lambda text: _grammar().points(text), '"0:-inf 2:0dB 58:0dB 60:-inf"')  # [(s, factor), ...]
+DECIBELS = Text("x", lambda text: _grammar().parse_decibels(text), "-6")  # a factor, from decibels
+FACTOR = Text("a", lambda text: _grammar().parse_factor(text), "0.5", hint=_in_decibels)
+POINTS = Text(
+    "points", lambda text: _grammar().parse_points(text), '"0:-inf 2:0dB 58:0dB 60:-inf"'
+)  # [(s, factor), ...]
 RATE = Text("hz", _rate, "48000, or 44.1k")  # Hz
 POSITIVE = Text("x", _positive, "33")
 SETTING = Text("key=value", _setting, "data.batch=8")

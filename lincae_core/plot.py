@@ -21,7 +21,7 @@ from lincae_core.evaluation.metrics import regrouped
 from lincae_formats import Header
 from lincae_formats.errors import LincaeError, one_line
 from lincae_formats.files import atomic_path
-from lincae_formats.text import clock
+from lincae_formats.header import clock
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

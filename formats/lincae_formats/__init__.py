@@ -3,7 +3,7 @@
 Needs numpy and h5py, nothing else. The format itself is described in SPEC.md.
 """
 
-# ruff: noqa: F401 (imports for type checkers alone)
+# ruff: noqa: F401, F403 (for type checkers alone)
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,46 +12,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .algebra import Curve, Fade, check_compatible, requantised
-    from .errors import (
-        ChecksumError,
-        DTypeError,
-        HeaderError,
-        IncompatibleError,
-        LatError,
-        LayoutError,
-        LincaeError,
-        NonFiniteError,
-        NotHDF5Error,
-        OverflowFloat16Error,
-        ShapeError,
-        TargetExistsError,
-        TruncatedError,
-        UnsupportedVersionError,
-        UsageError,
-        WrongFormatError,
-    )
+    from .errors import *
     from .files import atomic_path, check_target, remove_leftovers
     from .header import Group, Header
-    from .latents import (
-        Latents,
-        collect,
-        concat,
-        crossfade,
-        fade,
-        gain,
-        mix,
-        pad,
-        read_lat,
-        remix,
-        repeat,
-        shift,
-        subtract,
-    )
+    from .latents import *
     from .reader import LatReader, Pool, verify
     from .writer import LatWriter, write_lat, write_lats
 
 # Modules are imported when a name of theirs is asked for: reading a header needs neither arithmetic nor the writer.
-_HOMES = {
+_NAMES = {
     "algebra": "Curve Fade check_compatible requantised",
     "errors": "ChecksumError DTypeError HeaderError IncompatibleError LatError LayoutError LincaeError NonFiniteError "
     "NotHDF5Error OverflowFloat16Error ShapeError TargetExistsError TruncatedError UnsupportedVersionError UsageError "
@@ -62,18 +31,17 @@ _HOMES = {
     "reader": "LatReader Pool verify",
     "writer": "LatWriter write_lat write_lats",
 }
-_MODULE = {name: module for module, names in _HOMES.items() for name in names.split()}
-__all__ = ["__version__", *_MODULE]
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = ["__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name from its module."""
-    if name not in _MODULE:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_MODULE[name]}", __name__), name)
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     return value
 
 
 def __dir__() -> list[str]:
-    """The public names."""
     return sorted({*globals(), *__all__})

@@ -50,7 +50,6 @@ class Curve:
     decibels: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the points."""
         points = tuple((float(t), float(f)) for t, f in self.points)
         if not 1 <= len(points) <= MAX_POINTS:
             raise LatError(f"a curve has {len(points)} points, must have 1 to {MAX_POINTS}")
@@ -97,7 +96,6 @@ class Fade:
     shape: str = "linear"
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
         for name, value in (("in", self.fade_in), ("out", self.fade_out)):
             if not 0 <= value < math.inf:
                 raise LatError(f"a fade {name} of {value!r} s", "use seconds, 0 or more")

@@ -11,10 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from . import text as notation
 from .algebra import as_float32, check_gain, estimated, step
 from .errors import LatError
-from .header import MAX_CHANNELS, Header, without_gain_tags
+from .header import MAX_CHANNELS, Header, from_decibels, parse_factor, parse_gain, without_gain_tags
 from .signal import Block, Lazy, Signal, layout, runs
 
 Matrix = list[list[float]]
@@ -137,14 +136,14 @@ def matrix_builder(kind: str, value: str = "") -> Builder:
         return lambda channels: [_weights(row, channels) for row in rows]
     if kind == "gains":
         try:
-            gains = [notation.gain(word) for word in value.split(",")]
+            gains = [parse_gain(word) for word in value.split(",")]
         except ValueError:
             raise ValueError("is not a list of gains such as 0dB,-3dB") from None
         wanted = f"not {len(gains)}: give a gain for each"
         return lambda channels: _if(channels == len(gains), channels, wanted, np.diag(gains).tolist())
     if kind in ("pan", "balance"):
         try:
-            place = notation.factor(value)
+            place = parse_factor(value)
         except ValueError:
             place = math.nan
         if not -1 <= place <= 1:
@@ -208,7 +207,7 @@ def _parse_output(text: str) -> list[_Input]:
         if kind == "v":
             factor = float(number if number is not None else 1)
         elif kind:
-            factor = notation.from_decibels(float(number or 0)) * (-1 if kind == "i" else 1)
+            factor = from_decibels(float(number or 0)) * (-1 if kind == "i" else 1)
         first, last = (low, high) if dash else (single, single)
         found.append((None if first is None else int(first), None if last is None else int(last), factor))
     return found

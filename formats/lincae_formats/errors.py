@@ -10,7 +10,6 @@ class LincaeError(Exception):
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        """Keeps message and hint; `str()` joins them with a semicolon."""
         self.message = one_line(message)
         self.hint = one_line(hint) if hint else None
         super().__init__(f"{self.message}; {self.hint}" if self.hint else self.message)

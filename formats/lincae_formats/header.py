@@ -1,4 +1,7 @@
-"""What a `.lat` file says beside its numbers: root attributes, groups of dimensions, history and tags; and its time."""
+"""What a `.lat` file says beside its numbers: root attributes, groups of dimensions, history, tags; its time as frames.
+
+And times and gains as text, as they are written on the command line and in arrangements.
+"""
 
 import functools
 import json
@@ -6,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from fractions import Fraction
 from numbers import Real
 from typing import Any, NamedTuple
@@ -44,6 +48,12 @@ _DEPTHS = 16, 8, 4, 2, 1, 0  # of nested histories: so many are kept where they 
 _ELIDED = {"op": "elided"}
 _GAIN_TAGS = ("replaygain_", "r128_", "itunnorm")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
+
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)"
+_UNITS = rf"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:({_NUMBER})s?)?"
+_CLOCK = r"(?:(\d+):)?(\d+):(\d{1,2}(?:\.\d*)?)"
+_GAIN = rf"(?i)([+-]?{_NUMBER}(?:e[+-]?\d+)?|-inf)(\s*dB)?"
+_MOST_SECONDS = 10**9
 
 Entry = dict[str, Any]  # of a history
 
@@ -86,7 +96,6 @@ class Group:
     slots: int = 1
 
     def __post_init__(self) -> None:
-        """Normalises the number types, so that equal groups compare and print alike."""
         object.__setattr__(self, "relative_step", float(self.relative_step))
         object.__setattr__(self, "level", bool(self.level))
 
@@ -470,3 +479,100 @@ def common_tags(tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
 def without_gain_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """The tags without ReplayGain and R128, which are wrong once the level has changed."""
     return {key: value for key, value in tags.items() if not key.lower().startswith(_GAIN_TAGS)}
+
+
+# --- times and gains as text. These raise ValueError, whose message follows the text: `x` "is not a time"
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from `83.5`, `90s`, `1:23.5`, `1:02:03`, `2m`, `1h2m3s`."""
+    clock, units = (re.fullmatch(pattern, text, re.ASCII) for pattern in (_CLOCK, _UNITS))
+    if clock and Decimal(clock[3]) < 60 and (clock[1] is None or int(clock[2]) < 60):
+        parts = clock.groups()
+    elif units and text:
+        parts = units.groups()
+    else:
+        raise ValueError("is not a time")
+    hours, minutes, rest = (Decimal(part or 0) for part in parts)
+    total = hours * 3600 + minutes * 60 + rest
+    if total > _MOST_SECONDS:
+        raise ValueError("is too long")
+    return float(total)
+
+
+def parse_offset(text: str) -> float:
+    """Seconds that may be negative: `-2.5`, `-0:30`, `1:23.5`, `+4`."""
+    return -parse_seconds(text[1:]) if text[:1] == "-" else parse_seconds(text.removeprefix("+"))
+
+
+def clock(value: float) -> str:
+    """Seconds as `1:23.5`, `1:02:03` or `-0:02`, which `parse_offset` parses to the same number."""
+    minutes, rest = divmod(abs(Decimal(repr(float(value)))), 60)
+    hours, minutes = divmod(minutes, 60)
+    whole, _, part = f"{rest:f}".partition(".")
+    shown = f"{int(whole):02d}" + (f".{part.rstrip('0')}" if part.strip("0") else "")
+    sign = "-" if value < 0 else ""
+    return f"{sign}{hours}:{int(minutes):02d}:{shown}" if hours else f"{sign}{minutes}:{shown}"
+
+
+def is_gain(text: str) -> bool:
+    """Whether a text has the form of a gain."""
+    return re.fullmatch(_GAIN, text.strip(), re.ASCII) is not None
+
+
+def parse_gain(text: str) -> float:
+    """A factor from `0.5`, `-1`, `-6dB`, or `-inf` for silence."""
+    number, in_decibels = _number(text, "is not a gain")
+    return from_decibels(number) if in_decibels or number == -math.inf else number
+
+
+def parse_decibels(text: str) -> float:
+    """A factor from decibels: `-6`, `+3.5`, `-6dB`, `-inf`."""
+    return from_decibels(_number(text, "is not a number of decibels")[0])
+
+
+def parse_factor(text: str) -> float:
+    """A factor: any finite number, which may be negative or 0."""
+    number, in_decibels = _number(text, "is not a number")
+    if in_decibels or number == -math.inf:
+        raise ValueError("is in decibels" if in_decibels else "is not a number")
+    return number
+
+
+def from_decibels(number: float) -> float:
+    """10^(dB/20)."""
+    try:
+        return 10.0 ** (number / 20.0)
+    except OverflowError:
+        raise ValueError("is too large") from None
+
+
+def parse_points(text: str) -> list[tuple[float, float]]:
+    """Times, s, and factors from `0:-inf 2:0dB 1:58:0.5`: each point TIME:GAIN, with spaces or commas between them."""
+    words = [word for word in re.split(r"[\s,]+", text) if word]
+    if not words:
+        raise ValueError("has no points")
+    found = []
+    for word in words:
+        time, colon, level = word.rpartition(":")
+        if not colon:
+            raise ValueError(f"has the point {word!r}, which is not TIME:GAIN")
+        try:
+            wrong = time
+            seconds = parse_seconds(time)
+            wrong = level
+            found.append((seconds, parse_gain(level)))
+        except ValueError as e:
+            raise ValueError(f"has the point {word!r}, in which {wrong!r} {e}") from None
+    return found
+
+
+def _number(text: str, complaint: str) -> tuple[float, bool]:
+    """A number, -inf among them, and whether it is in decibels."""
+    match = re.fullmatch(_GAIN, text.strip(), re.ASCII)
+    if match is None:
+        raise ValueError(complaint)
+    number = float(match[1])
+    if number != -math.inf and not math.isfinite(number):
+        raise ValueError("is too large")
+    return number, bool(match[2])

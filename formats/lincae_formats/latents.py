@@ -62,7 +62,6 @@ class Latents(Signal):
     __array_ufunc__ = None  # numpy scalars leave `scalar * latents` to this class
 
     def __post_init__(self) -> None:
-        """Checks the parts against each other and makes the arrays read-only."""
         dtype = self.dtype or self.header.default_dtype
         check_dtype(dtype, self.header, self.label)
         self.header.validate(self.label)
@@ -108,14 +107,12 @@ class Latents(Signal):
         return cls(data, header, dtype=dtype, band_levels=levels)
 
     def __repr__(self) -> str:
-        """`<Latents 'a.lat': 12.5 s, 2 channels, 384 x 135, int8, model frame>`."""
         name = f" {self.name!r}" if self.name else ""
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
         size = f"{self.latent_dim} x {self.frames}"
         return f"<Latents{name}: {self.duration:.4g} s, {channels}, {size}, {self.dtype}, model {self.model}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """The data, for `np.asarray(latents)`."""
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
 
     channels = property(attrgetter("header.channels"), doc="Audio channels.")
@@ -154,25 +151,20 @@ class Latents(Signal):
         return self.data[:, :, start_frame:stop_frame]
 
     def __add__(self, other: "Latents") -> "Latents":
-        """The mixture of both."""
         return mix([self, other]) if isinstance(other, Latents) else NotImplemented
 
     def __radd__(self, other: object) -> "Latents":
-        """`0 + latents`, with which `sum` begins."""
         return self if isinstance(other, Real) and other == 0 else NotImplemented
 
     def __sub__(self, other: "Latents") -> "Latents":
-        """`self` without `other`, as long as the longer."""
         return mix([self, other], [1.0, -1.0]) if isinstance(other, Latents) else NotImplemented
 
     def __mul__(self, factor: float) -> "Latents":
-        """The same at another volume."""
         return gain(self, float(factor)) if isinstance(factor, Real) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float) -> "Latents":
-        """The same at another volume."""
         if not isinstance(divisor, Real):
             return NotImplemented
         if divisor == 0:
@@ -180,7 +172,6 @@ class Latents(Signal):
         return gain(self, 1.0 / float(divisor))
 
     def __neg__(self) -> "Latents":
-        """The same with its sign changed."""
         return gain(self, -1.0)
 
     def __getitem__(self, span: slice) -> "Latents":

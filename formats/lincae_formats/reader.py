@@ -85,7 +85,6 @@ class LatReader(Signal):
     writer: str
 
     def __init__(self, source: Source, name: str | None = None) -> None:
-        """Opens the file and checks everything but the data."""
         self.name = name or display_name(source)
         self.chunks: dict[str, Chunks] = {}
         self.hold_blocks = True
@@ -104,15 +103,12 @@ class LatReader(Signal):
         self._identity = _identity(self._descriptor)
 
     def __enter__(self) -> Self:
-        """The open reader."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Closes the file."""
         self.close()
 
     def __del__(self) -> None:
-        """Closes the file."""
         with contextlib.suppress(Exception):
             self.close()
 
@@ -392,11 +388,9 @@ class Pool:
         self._open: OrderedDict[LatReader, None] = OrderedDict()  # that can be closed, the one read last at the end
 
     def __enter__(self) -> Self:
-        """The pool."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Closes everything."""
         for reader in self._files.values():
             reader.pool = None
             reader.close()
@@ -667,7 +661,6 @@ class Chunks:
     def __init__(
         self, dataset: h5d.DatasetID, key: str, shape: tuple[int, ...], dtype: str, reader: LatReader, size: int
     ) -> None:
-        """Checks all but the bytes of the chunks, which must have this shape; `size` is that of the file, bytes."""
         self.shape, self._key, self._dtype, self._reader = shape, key, np.dtype(dtype), reader
         name = reader.name
         claimed = math.prod(map(int, dataset.shape)) * self._dtype.itemsize

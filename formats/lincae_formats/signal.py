@@ -356,7 +356,6 @@ class Fingerprint:
             self.frames += chunk.frames
 
     def __str__(self) -> str:
-        """`sha256:` and 64 hexadecimal digits, of what was hashed so far."""
         return "sha256:" + self._hash.hexdigest()
 
 
@@ -499,7 +498,6 @@ class Meter(Signal):
         self._most, self._loudest = -1.0, 0
 
     def __getattr__(self, name: str) -> Any:
-        """Header, tags, history and so on are the source's."""
         return getattr(self._source, name)
 
     def block(self, start_frame: int, stop_frame: int) -> Block:

@@ -72,7 +72,6 @@ class LatWriter:
         overwrite: bool = False,
         writer: str = WRITER,
     ) -> None:
-        """Checks the arguments; touches no file yet."""
         self.name = display_name(target, "<stdout>")
         header.validate(self.name)
         self.header = header
@@ -91,7 +90,6 @@ class LatWriter:
         self._datasets: dict[str, h5d.DatasetID] = {}
 
     def __enter__(self) -> Self:
-        """Checks the target and makes the temporary file."""
         with contextlib.ExitStack() as stack:
             if self._path is None:
                 self._disk = _Disk(_nameless(self.name), "r+")
@@ -107,7 +105,6 @@ class LatWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Finishes and names the file, or removes it."""
         if error[0] is not None:
             self._stack.__exit__(*error)
             return

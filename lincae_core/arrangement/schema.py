@@ -9,8 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from lincae_core.yaml_schema import ConflictError, made_of
 from lincae_formats import Curve, LatError
-from lincae_formats import text as notation
-from lincae_formats.header import MAX_OFFSET
+from lincae_formats.header import MAX_OFFSET, parse_gain, parse_offset, parse_points
 
 MASTER = "master"
 MAX_TRACKS = 1024
@@ -34,7 +33,7 @@ def _gain(value: Any) -> float:
     given = _number_or_text(value, "a gain such as -6dB")
     if isinstance(given, str):
         try:
-            factor = notation.gain(given)
+            factor = parse_gain(given)
         except ValueError as e:
             raise ValueError(f"{given!r} {e}; write decibels such as -6dB, or a factor such as 0.5") from None
     else:
@@ -50,7 +49,7 @@ def _offset(value: Any) -> float:
     """Seconds, positive or negative, from `1:23.5`, `90s` or a number."""
     given = _number_or_text(value, "a time such as 1:23.5")
     try:
-        seconds = notation.offset(given) if isinstance(given, str) else float(given)
+        seconds = parse_offset(given) if isinstance(given, str) else float(given)
     except ValueError as e:
         raise ValueError(f"{given!r} {e}; write seconds, or 1:23.5") from None
     if not abs(seconds) <= MAX_OFFSET:
@@ -62,9 +61,9 @@ def _points(value: Any) -> list[tuple[float, float]]:
     """Breakpoints from `"0:-inf 2:0dB"`, a list of such points, or a list of pairs of a time and a gain."""
     try:
         if isinstance(value, str):
-            return notation.points(value)
+            return parse_points(value)
         if isinstance(value, list) and all(isinstance(point, str) for point in value):
-            return notation.points(" ".join(value))
+            return parse_points(" ".join(value))
     except ValueError as e:
         raise ValueError(f"the curve {value!r} {e}") from None
     if isinstance(value, list) and all(isinstance(point, list) and len(point) == 2 for point in value):

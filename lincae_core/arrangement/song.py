@@ -9,9 +9,8 @@ from pathlib import Path
 
 from lincae_formats import Fade, LatReader, LincaeError, Pool, algebra, check_compatible
 from lincae_formats.channels import pan, remix
-from lincae_formats.header import Header, Position
+from lincae_formats.header import Header, Position, clock
 from lincae_formats.signal import Signal, decibels
-from lincae_formats.text import clock
 
 from .load import Key, Loaded, suggest
 from .schema import MASTER, Bus, Track, Variant, Volume

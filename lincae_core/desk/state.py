@@ -16,8 +16,7 @@ from lincae_core.arrangement.load import Loaded, load
 from lincae_core.arrangement.schema import MASTER, Arrangement, Track, Variant, Volume
 from lincae_core.unmix import simplified, track_names
 from lincae_formats import LincaeError, algebra, atomic_path
-from lincae_formats import text as notation
-from lincae_formats.header import Header
+from lincae_formats.header import Header, parse_gain
 from lincae_formats.signal import decibels
 
 from .engine import SOLO
@@ -324,7 +323,7 @@ def dumped(song: Arrangement) -> str:
 
     def level(factor: float) -> str | float:
         text = f"{decibels(factor):.2f}dB" if factor > 0 else "-inf"
-        return text if factor > 0 and notation.gain(text) == factor else factor
+        return text if factor > 0 and parse_gain(text) == factor else factor
 
     def plain(value: Any, key: str = "") -> Any:
         if isinstance(value, BaseModel):

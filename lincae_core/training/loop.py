@@ -32,7 +32,7 @@ from lincae_core.training.recipe import OptimiserSection, Recipe, as_yaml, load_
 from lincae_core.training.validation import validate, write_sounds
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
-from lincae_formats.text import clock
+from lincae_formats.header import clock
 
 PATIENCE = timedelta(hours=2)  # how long the other processes wait for the first, which alone validates
 

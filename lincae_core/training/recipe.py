@@ -17,8 +17,8 @@ from lincae_core.models.frame import FrameConfig
 from lincae_core.models.frame64 import Frame64Config
 from lincae_core.models.unet import UnetConfig
 from lincae_core.yaml_schema import ConflictError, Document, made_of, read
-from lincae_formats import text as grammar
 from lincae_formats.errors import LincaeError
+from lincae_formats.header import parse_seconds
 
 PACKAGE = Path(__file__).parents[1]
 INSIDE = "lincae:"  # a data folder that comes with the package: `lincae:demo/stems`
@@ -200,7 +200,7 @@ def as_yaml(recipe: Recipe) -> str:
 def parse_duration(text: str) -> float:
     """Seconds, above 0, from `90`, `90s`, `25m` or `1h30m`; ValueError for anything else."""
     try:
-        seconds = grammar.seconds(str(text).strip())
+        seconds = parse_seconds(str(text).strip())
     except ValueError:
         raise ValueError(f"{text!r} is not a duration; write 90s, 25m or 1h30m") from None
     if not 0 < seconds < math.inf:

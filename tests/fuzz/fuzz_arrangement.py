@@ -2,7 +2,9 @@
 
 import atheris
 
-with atheris.instrument_imports(include=["lincae_core.arrangement", "lincae_core.yaml_schema", "lincae_formats.text", "yaml"]):
+with atheris.instrument_imports(
+    include=["lincae_core.arrangement", "lincae_core.yaml_schema", "lincae_formats.header", "yaml"]
+):
     from lincae_core.arrangement.load import Loaded, load
 
 from common import fuzz, one_line
