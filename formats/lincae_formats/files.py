@@ -31,30 +31,34 @@ def check_target(target: str | os.PathLike[str], overwrite: bool = False) -> Non
     _resolve(os.fspath(target), overwrite)
 
 
-def _resolve(path: str, overwrite: bool) -> str | None:
-    """The real path of a target that may be written; None for a device, a pipe or an open descriptor."""
+def _resolve(path: str, overwrite: bool) -> tuple[str | None, int | None]:
+    """The real path of a target that may be written, and the permissions of the file that is there, if any.
+
+    The path is None for a device, a pipe or an open descriptor.
+    """
     if _DESCRIPTOR.fullmatch(path) and os.path.exists(path):
-        return None
+        return None, None
+    mode = None
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        mode = None
+        pass
     except (OSError, ValueError) as e:
         raise _os_error(path, e) from e
     if mode is not None:
         if stat.S_ISDIR(mode):
             raise LincaeError(f"{path} is a folder", "name a file inside it")
         if not stat.S_ISREG(mode):
-            return None  # nothing to overwrite
+            return None, None  # nothing to overwrite
         if not overwrite:
             raise TargetExistsError(f"{path} exists", OVERWRITE)
     final = os.path.realpath(path)
     folder = os.path.dirname(final)
-    if not os.access(folder, os.W_OK | os.X_OK) or not os.path.isdir(folder):
-        if not os.path.isdir(folder):
-            raise LincaeError(f"cannot write {path}: there is no folder {folder}", f"make it: mkdir -p {folder}")
+    if not os.path.isdir(folder):
+        raise LincaeError(f"cannot write {path}: there is no folder {folder}", f"make it: mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise LincaeError(f"cannot write {path}: the folder {folder} is not writable", "write elsewhere")
-    return final
+    return final, None if mode is None else stat.S_IMODE(mode)
 
 
 @contextlib.contextmanager
@@ -70,18 +74,17 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
         LincaeError: the target cannot be written.
     """
     path = os.fspath(target)
-    final = _resolve(path, overwrite)
-    special = final is None
-    if final is None:
+    final, mode = _resolve(path, overwrite)
+    beside = final
+    if beside is None:
         import tempfile
 
-        final = os.path.join(tempfile.gettempdir(), os.path.basename(path))
-    mode = None if special else _mode(final)
-    temp, lock = _create_beside(final, path, private=special or mode is not None)
+        beside = os.path.join(tempfile.gettempdir(), os.path.basename(path))
+    temp, lock = _create_beside(beside, path, private=final is None or mode is not None)
     try:
         yield Path(temp)
         try:
-            if special:
+            if final is None:
                 import shutil
 
                 with open(temp, "rb") as source, open(_open_special(path), "wb") as sink:
@@ -93,6 +96,9 @@ def atomic_path(target: str | os.PathLike[str], overwrite: bool = False) -> Iter
                 if not _batches:
                     _sync(temp, lock)
                 _commit(temp, final, path, overwrite)
+                if not _batches:
+                    with contextlib.suppress(OSError):
+                        _sync(os.path.dirname(final))
         except OSError as e:
             raise _os_error(path, e) from e
     finally:
@@ -131,7 +137,7 @@ def remove_leftovers(targets: Iterable[str | os.PathLike[str]]) -> None:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 match = _TEMP.fullmatch(entry.name)
-                if match and match[1] in wanted:
+                if match and match[1] in wanted and entry.is_file(follow_symlinks=False):
                     _remove_unlocked(entry.path)
 
 
@@ -139,9 +145,8 @@ def _remove_unlocked(temp: str) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(temp)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(temp)
         finally:
             os.close(fd)
 
@@ -150,20 +155,10 @@ def _stem(final: str) -> str:
     return os.fsencode(os.path.basename(final))[:200].decode(errors="ignore")
 
 
-def _mode(final: str) -> int | None:
-    """The permissions of the file to be replaced; None where there is none."""
-    try:
-        return stat.S_IMODE(os.stat(final).st_mode)
-    except OSError:
-        return None
-
-
 def _open_special(path: str) -> int:
     """A descriptor to write to a device, a pipe or an open file with, from where it stands."""
-    own = re.fullmatch(r"/dev/fd/(\d+)|/proc/self/fd/(\d+)", path)
-    number = {"/dev/stdout": 1, "/dev/stderr": 2}.get(path)
-    if own is not None:
-        number = int(own[1] or own[2])
+    own = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", path)
+    number = int(own[1]) if own else {"/dev/stdout": 1, "/dev/stderr": 2}.get(path)
     return os.open(path, os.O_WRONLY | os.O_APPEND) if number is None else os.dup(number)
 
 
@@ -187,30 +182,23 @@ def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | No
 
 
 def _commit(temp: str, final: str, shown: str, overwrite: bool) -> None:
-    if overwrite:
-        os.replace(temp, final)
-    else:
+    """Gives the temporary file its name."""
+    if not overwrite:
         try:
             os.link(temp, final)  # unlike rename, refuses a target that appeared meanwhile
-        except FileExistsError as e:
-            raise TargetExistsError(f"{shown} exists", OVERWRITE) from e
-        except OSError:  # a file system without hard links
-            if os.path.exists(final):
-                raise TargetExistsError(f"{shown} exists", OVERWRITE) from None
-            os.replace(temp, final)
-    folder = os.path.dirname(final)
-    if not _batches:
-        with contextlib.suppress(OSError):
-            _sync(folder, None)
+            return
+        except OSError as e:
+            if os.path.lexists(final):
+                raise TargetExistsError(f"{shown} exists", OVERWRITE) from e
+    os.replace(temp, final)  # also on a file system without hard links
 
 
-def _sync(path: str, descriptor: int | None) -> None:
-    fd = os.open(path, os.O_RDONLY) if descriptor is None else descriptor
+def _sync(path: str, descriptor: int | None = None) -> None:
+    fd = os.open(path, os.O_RDONLY) if descriptor is None else os.dup(descriptor)
     try:
         os.fsync(fd)
     finally:
-        if descriptor is None:
-            os.close(fd)
+        os.close(fd)
 
 
 def _os_error(path: str, error: Exception) -> LincaeError:
