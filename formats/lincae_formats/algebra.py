@@ -147,10 +147,7 @@ def shaped(part: np.ndarray, shape: str) -> np.ndarray:
 def gain(signal: Signal, by: float | Gain, *, offset: int = 0) -> Lazy:
     """A signal times a factor, which may be 0 or negative, or times a curve. Exact for int8: only the scale changes.
 
-    Args:
-        signal: The signal.
-        by: A finite factor, or a function of time, evaluated in the middle of each frame.
-        offset: The frame of the function's timeline at which the signal begins.
+    A curve is evaluated in the middle of each frame; the signal begins at frame `offset` of its timeline.
 
     Raises:
         NonFiniteError: the factor is NaN or infinite; on reading: the result is beyond float32.
@@ -234,12 +231,7 @@ def repeat(signal: Signal, times: int) -> Lazy:
 
 
 def requantised(signal: Signal, groups: tuple[Group, ...] | None = None, dtype: str = "int8") -> Lazy:
-    """A signal with other steps or in another storage type, rounded when it is written.
-
-    Args:
-        signal: The signal.
-        groups: The groups of the result, of the same sizes and levels; by default the signal's.
-        dtype: Storage type of the result.
+    """A signal with groups of other steps or in another storage type, rounded when it is written.
 
     Raises:
         IncompatibleError: the groups have other sizes or levels, or there are none for int8.
@@ -300,13 +292,7 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
 def crossfade(
     signals: Sequence[Signal], seconds: float, shape: str = "sine", *, sample_rate: int | None = None
 ) -> tuple[Lazy, list[Position]]:
-    """Signals one after another, each fading in while the one before it fades out.
-
-    Args:
-        signals: Two or more.
-        seconds: How long two are heard at once.
-        shape: Of the fades; see `shaped`.
-        sample_rate: As in `mix`.
+    """Signals one after another, each fading in while the one before it fades out: two at once for so many seconds.
 
     Returns:
         The result, and where each signal but the first begins in the one before it, rounded to frames.
@@ -413,9 +399,7 @@ def as_float32(total: np.ndarray, label: str) -> np.ndarray:
 def _summed(shape: tuple[int, ...], operands: Sequence[tuple[np.ndarray, Any]]) -> np.ndarray:
     """Levels of a sum: the powers of those that have the sign of the first, less the powers of the others.
 
-    Args:
-        shape: Of the result.
-        operands: Levels of the operands, see `signal.signed`, and where they lie in the result.
+    Each operand has levels, see `signal.signed`, and a place in the result, which has `shape`.
     """
     if all(not np.iscomplexobj(found) and (found >= 0).all() for found, _ in operands):
         total = np.zeros(shape)  # known levels of one sign
@@ -450,14 +434,7 @@ def subtract(
     offsets: Sequence[int] | None = None,
     sample_rate: int | None = None,
 ) -> Lazy:
-    """`whole` minus every part, as long as `whole`.
-
-    Args:
-        whole: The mixture.
-        parts: What to take out of it.
-        gains: A factor for each part; all 1 by default.
-        offsets: The frame of `whole` at which each part begins.
-        sample_rate: As in `mix`.
+    """`whole` minus every part, as long as `whole`; gains, offsets and sample rate are those of `mix`.
 
     Raises:
         IncompatibleError: the operands do not belong together, or a part has more channels than `whole`.
@@ -486,12 +463,9 @@ def subtract(
 def check_compatible(
     headers: Sequence[Any], names: Sequence[str] | None = None, *, sample_rate: int | None = None
 ) -> None:
-    """Checks that latents can be added.
+    """Checks that latents with these headers (or signals, or anything with a header) can be added.
 
-    Args:
-        headers: Their headers (or anything that has one: latents, open files).
-        names: What error messages call them.
-        sample_rate: Given where different sample rates are meant, Hz.
+    Error messages call them by `names`. A sample rate is given where different ones are meant.
 
     Raises:
         IncompatibleError: naming two operands, what differs, and what to type next.
@@ -607,14 +581,9 @@ def step(
     header: Header | None = None,
     **facts: Any,
 ) -> Lazy:
-    """What is computed from one signal, with one more step in its history.
+    """What is computed from one signal, with one more step in its history, unless that is None.
 
-    Args:
-        signal: The signal.
-        entry: The step; None: none.
-        compute: The frames, see `Lazy`.
-        header: Header of the result; by default the signal's.
-        **facts: Other attributes of `Lazy` that differ from the signal's.
+    Header and `facts`, other attributes of `Lazy`, are the signal's unless they are given.
     """
     steps, origin = (signal.steps, signal.origin) if isinstance(signal, Lazy) else ((), signal)
     steps = steps if entry is None else (*steps, entry)

@@ -33,6 +33,16 @@ MAX_TAGS = 64
 MAX_TAG_NAME = 64  # bytes
 MAX_TAG_VALUE = 1024  # bytes
 
+# The root attributes that make a header: type, and value where the attribute is missing.
+ATTRIBUTES: dict[str, tuple[type, Any]] = {
+    "sample_rate": (int, None),
+    "num_samples": (int, None),
+    "samples_per_frame": (int, None),
+    "model": (str, None),
+    "model_fingerprint": (str, None),
+    "model_sample_rate": (int, MODEL_SAMPLE_RATE),
+    "latent_scale": (float, 1.0),
+}
 # Smallest and largest of the integers of a header, and of the numbers of a group.
 _HEADER_RANGES = {
     "sample_rate": (100, 10_000_000),

@@ -39,16 +39,6 @@ TYPES: dict[str, h5t.TypeID] = {
     "float32": h5t.IEEE_F32LE,
     "uint8": h5t.STD_U8LE,
 }
-# The attributes that make a header: type, and value where the attribute is missing.
-_ATTRIBUTES: dict[str, tuple[type, Any]] = {
-    "sample_rate": (int, None),
-    "num_samples": (int, None),
-    "model_sample_rate": (int, headers.MODEL_SAMPLE_RATE),
-    "samples_per_frame": (int, None),
-    "model": (str, None),
-    "model_fingerprint": (str, None),
-    "latent_scale": (float, 1.0),
-}
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _END_OF_FILE = {0: 40, 1: 44, 2: 28, 3: 28}  # where superblocks of each version keep the address of the file's end
 _HEAD = 52
@@ -157,11 +147,7 @@ class LatReader(Signal):
 
     @property
     def fingerprint(self) -> str:  # type: ignore[override]
-        """The hash by which histories name the file, see `Fingerprint`. Reads what was not hashed yet.
-
-        Raises:
-            ChecksumError, NonFiniteError: the latents are damaged.
-        """
+        """The hash by which histories name the file, see `Fingerprint`. Reads what was not hashed yet."""
         if self._hashed is None:
             self.follow()
         assert self._hashed is not None
@@ -247,7 +233,7 @@ class LatReader(Signal):
 
     def _read_all(self, root: h5g.GroupID) -> None:
         self._check_version(root)
-        facts = {key: _read_attribute(root, key, self.name, *kind) for key, kind in _ATTRIBUTES.items()}
+        facts = {key: _read_attribute(root, key, self.name, *kind) for key, kind in headers.ATTRIBUTES.items()}
         self.writer = _read_attribute(root, "writer", self.name, str)
         headers.check_text(self.name, "writer", self.writer)
         Header(**facts).validate(self.name)
@@ -296,12 +282,7 @@ class LatReader(Signal):
     def _dataset(
         self, root: h5g.GroupID, key: str, types: tuple[str, ...], required: bool
     ) -> tuple[Any, str, tuple[int, ...]]:
-        """A dataset, which of the types it has, and its shape; None, "" and () where there is none.
-
-        Raises:
-            HeaderError: it is required and missing.
-            LayoutError, DTypeError, ShapeError: it is something else, has another type, or is resizable.
-        """
+        """A dataset, which of the types it has, and its shape; None, "" and () where there is none."""
         dataset = _open_object(root, key, h5d.DatasetID, self.name)
         if dataset is None:
             if required:
@@ -450,13 +431,8 @@ def named_errors(name: str) -> Iterator[None]:
 def _open_hdf5(source: Source, name: str) -> Iterator[tuple[h5f.FileID, int]]:
     """Opens a file or a stream for reading, after checking its signature and length.
 
-    A stream is copied to a temporary file, as far as its header says it goes; so a pipe works too.
-
-    Yields:
-        The open file and its size, bytes.
-
-    Raises:
-        NotHDF5Error, TruncatedError, ChecksumError, HeaderError, LatError (cannot be opened).
+    A stream is copied to a temporary file, as far as its header says it goes; so a pipe works too. Yields the open file
+    and its size, bytes.
     """
     with contextlib.ExitStack() as stack:
         path, size, stream = "", 0, source
@@ -578,11 +554,7 @@ def text_type(size: int, cset: int = h5t.CSET_UTF8) -> h5t.TypeID:
 def _read_attribute(
     place: Any, attribute: str, name: str, kind: type, default: Any = None, max_bytes: int = 1024
 ) -> Any:
-    """Reads a scalar attribute of exactly one kind (str, int or float); its size is checked first.
-
-    Raises:
-        HeaderError: it is missing and has no default, or is of another type.
-    """
+    """Reads a scalar attribute of exactly one kind (str, int or float); its size is checked first."""
     raw = attribute.encode()
     if not h5a.exists(place, raw):
         if default is None:
@@ -614,11 +586,7 @@ def _decoded(data: bytes, what: str, name: str) -> str:
 
 
 def _open_object(root: h5g.GroupID, key: str, kind: type, name: str) -> Any:
-    """Opens a child that a hard link points to; None where there is none.
-
-    Raises:
-        LayoutError: the link is soft or external (it could lead to another file), or the object is of another kind.
-    """
+    """Opens a child; None where there is none. Soft and external links could lead to another file."""
     raw = key.encode()
     if not root.links.exists(raw):
         return None
@@ -631,11 +599,7 @@ def _open_object(root: h5g.GroupID, key: str, kind: type, name: str) -> Any:
 
 
 def _check_plain(dataset: h5d.DatasetID, key: str, name: str, filters: list[int]) -> None:
-    """Refuses storage that could read other files or run other code than the given filters.
-
-    Raises:
-        LayoutError: external or virtual storage, or filters other than `filters`.
-    """
+    """Refuses storage that could read other files or run other code than the given filters."""
     plist = dataset.get_create_plist()
     if plist.get_layout() not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED):
         raise LayoutError(f"{name}: /{key} is virtual: its data would come from other files")
@@ -649,13 +613,7 @@ def _check_plain(dataset: h5d.DatasetID, key: str, name: str, filters: list[int]
 class Chunks:
     """Where the chunks of a dataset lie in the file, each of which is checked and inflated as a whole.
 
-    Attributes:
-        shape: Shape of a chunk.
-
-    Raises:
-        ShapeError: the dataset claims more than the file can hold.
-        LayoutError: other filters, chunks of another shape, missing, or without checksum.
-        TruncatedError: a chunk lies beyond the end.
+    All but their bytes is checked when this is made: filters, `shape`, and whether each lies in the file.
     """
 
     def __init__(
@@ -696,8 +654,7 @@ class Chunks:
         """A chunk as it lies in the file, its Fletcher-32 checked.
 
         Raises:
-            TruncatedError: the file was cut short meanwhile.
-            ChecksumError: the chunk is damaged.
+            TruncatedError, ChecksumError: the file was cut short meanwhile, or the chunk is damaged.
         """
         offset, size = self._places[place].tolist()
         data = self._reader.pread(size, offset)

@@ -180,11 +180,7 @@ def signed(levels: np.ndarray) -> np.ndarray:
     """Levels for arithmetic, complex64: known ones are real, uncertain ones imaginary, unknown ones NaN.
 
     A real factor may then multiply them; its sign says that the latents are inverted. Where all are known, float32
-    may stand for complex64.
-
-    Args:
-        levels: As signals and files tell them: known from 0 on, uncertain where negative (-0.0 too), unknown where NaN;
-            or complex ones, which are returned.
+    may stand for complex64. In files they are known from 0 on, uncertain where negative (-0.0 too), unknown where NaN.
     """
     if np.iscomplexobj(levels):
         return levels
@@ -231,12 +227,9 @@ def as_stored(block: Block, dtype: str, groups: tuple[Group, ...], name: str = "
 
 
 def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group, ...]) -> Block:
-    """Rounds latents to integers by the rule of SPEC.md.
+    """Rounds finite floats `[C, D, n]` to integers by the rule of SPEC.md.
 
-    Args:
-        values: Finite floats `[C, D, n]`.
-        levels: Levels `[C, GL, n]` as `signed` gives them, or float32 where all are known; None: all unknown.
-        groups: The groups.
+    Levels `[C, GL, n]` are as `signed` gives them, or float32 where all are known; None: all unknown.
     """
     lay = layout(groups)
     if levels is None:
@@ -288,12 +281,9 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
 
 
 def _codes(target: np.ndarray, least: np.ndarray, lay: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """The step codes 0 to 255 `[C, G, n]`, and the power of two of each frame's scale `[C, n]`.
+    """The codes, 0 to 255, of the wanted steps `[C, G, n]` rounded to the grid, but of at least the smallest steps.
 
-    Args:
-        target: The steps wanted, to be rounded to the nearest code of the grid.
-        least: The smallest steps that will do.
-        lay: The groups.
+    And the power of two of each frame's scale `[C, n]`.
     """
     grid = lay.grid[:, None]
     silent = np.maximum(target, least) < np.where(lay.level, _SMALLEST, np.finfo(np.float64).tiny)[:, None]

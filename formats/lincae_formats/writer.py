@@ -183,7 +183,7 @@ class LatWriter:
     def _flush(self, unit: int) -> None:
         """Writes as many whole chunks as are pending, in the order of the file."""
         pending = self._appended - self._written
-        if not pending or pending < unit:
+        if pending < unit:
             return
         block = joined(self._pending)
         for at in range(0, pending - unit + 1, unit):
@@ -218,7 +218,6 @@ class LatWriter:
         history = self._history if isinstance(self._history, bytes) else self._dumped(self._history())
         with self._errors():
             self._write_attributes(history)
-            self._write_tags()
             self._close()
         with self._errors():
             if not isinstance(self._target, (str, os.PathLike)):
@@ -253,20 +252,11 @@ class LatWriter:
 
     def _write_attributes(self, history: bytes) -> None:
         header = self.header
-        attributes: dict[str, str | int | float] = {
-            "format": headers.FORMAT,
-            "format_version": headers.FORMAT_VERSION,
-            "sample_rate": header.sample_rate,
-            "num_samples": header.num_samples,
-            "samples_per_frame": header.samples_per_frame,
-            "model": header.model,
-            "model_fingerprint": header.model_fingerprint,
-            "writer": self._writer,
-        }
-        if header.model_sample_rate != headers.MODEL_SAMPLE_RATE:
-            attributes["model_sample_rate"] = header.model_sample_rate
-        if header.latent_scale != 1.0:
-            attributes["latent_scale"] = header.latent_scale
+        attributes: dict[str, Any] = {"format": headers.FORMAT, "format_version": headers.FORMAT_VERSION}
+        given = {key: (getattr(header, key), default) for key, (_, default) in headers.ATTRIBUTES.items()}
+        attributes |= {key: value for key, (value, default) in given.items() if default is None}
+        attributes["writer"] = self._writer
+        attributes |= {key: value for key, (value, default) in given.items() if default not in (None, value)}
         if self.dtype == "int8" and header.level_count and not self._levels_known:
             attributes["levels_known"] = 0
         if len(history) <= headers.MAX_HISTORY_ATTRIBUTE:
@@ -278,16 +268,13 @@ class LatWriter:
             _write_attribute(self._file, key, value)
         for key, dataset in self._datasets.items():
             h5o.link(dataset, self._file, key.encode())
-
-    def _write_tags(self) -> None:
-        if not self._tags:
-            return
-        make = h5p.create(h5p.GROUP_CREATE)
-        make.set_attr_phase_change(64, 0)
-        make.set_obj_track_times(False)
-        group = h5g.create(self._file, b"tags", gcpl=make)
-        for key, value in self._tags.items():
-            _write_attribute(group, key, value)
+        if self._tags:
+            make = h5p.create(h5p.GROUP_CREATE)
+            make.set_attr_phase_change(64, 0)
+            make.set_obj_track_times(False)
+            group = h5g.create(self._file, b"tags", gcpl=make)
+            for key, value in self._tags.items():
+                _write_attribute(group, key, value)
 
     def _close(self) -> None:
         """Closes the HDF5 file, if it is open."""
