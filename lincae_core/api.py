@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -14,6 +16,7 @@ from lincae_core.models.codec import (
     AudioSource,
     Autoencoder,
     Report,
+    batched,
     decode_array,
     decode_file,
     decode_tensor,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PathLike = str | os.PathLike[str]
+_THREADS = 16  # that read files for a GPU
 
 
 def load(model: PathLike = DEFAULT_MODEL, device: str = "auto") -> Model:
@@ -151,6 +155,29 @@ class Model:
         blocks = decoded_blocks(self.autoencoder, source, span, steps=steps, seed=seed)
         return np.concatenate(list(blocks), axis=1)
 
+    def encode_many(
+        self, audio: Iterable[PathLike | Any], sample_rate: int | None = None, **options: Any
+    ) -> list[Latents]:
+        """Encodes many files or arrays, as `encode` does each; on a GPU they share batches.
+
+        Args:
+            audio: Files or arrays.
+            sample_rate: Rate of the arrays, Hz.
+            **options: mono, quality, dtype: as for `encode`.
+
+        Returns:
+            Latents in the same order; on a GPU equal to those of `encode` within 1e-5 of full scale.
+        """
+        return self._many(lambda model, each: model.encode(each, sample_rate, **options), audio)
+
+    def decode_many(self, latents: Iterable[Signal | PathLike | np.ndarray], **options: Any) -> list[np.ndarray]:
+        """Decodes many, as `decode` does each, with its options; on a GPU they share batches.
+
+        Returns:
+            Audio in the same order; on a GPU equal to that of `decode` within 1e-5 of full scale.
+        """
+        return self._many(lambda model, each: model.decode(each, **options), latents)
+
     def encode_tensor(self, audio: Tensor, quality: str = DEFAULT_QUALITY) -> tuple[Tensor, Tensor | None]:
         """Encodes a tensor at the model's rate in one piece; gradients flow through it.
 
@@ -195,6 +222,15 @@ class Model:
             LincaeError: a file cannot be read or written.
         """
         return decode_file(self.autoencoder, os.fspath(lat), os.fspath(audio), overwrite=overwrite, **options)
+
+    def _many(self, work: Callable[[Model, Any], Any], items: Iterable[Any]) -> list[Any]:
+        together = batched(self.autoencoder)
+        if together is self.autoencoder:
+            return [work(self, item) for item in items]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(partial(work, Model(together)), items))
 
     def _encode(
         self, source: AudioSource, name: str, quality: str | None, dtype: str | None, tags: dict[str, str]

@@ -8,10 +8,10 @@ own, ``D(-z) = -D(z)`` and ``D(g z) = g D(z)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -312,7 +312,7 @@ class FrameModel(nn.Module):
         """First estimates ``[B, T, 1, 48]`` with the network's corrections ``[B, T, 2, 48]``: ``[B, 2 T, 48]``."""
         return (start * change.clamp(-12, 12).exp()).flatten(1, 2)
 
-    def bands(self, x: Tensor, aim: Tensor, first: int) -> Tensor:
+    def bands(self, x: Tensor, aim: Tensor, first: int | Tensor) -> Tensor:
         """What is above the low band: the low band's upper octave, whitened, repeated upwards and shaped.
 
         Copies are moved by multiples of 4 bins, so that a steady tone stays one (``2 pi 4 HOP / WINDOW`` is a whole
@@ -321,7 +321,7 @@ class FrameModel(nn.Module):
         Args:
             x: STFT of the low band ``[B, T, 56]``.
             aim: energies of the bands' parts ``[B, T, 48]``.
-            first: absolute STFT frame of the first.
+            first: absolute STFT frame of the first, of all or ``[B]``.
 
         Returns:
             STFT ``[B, T, 513]``.
@@ -337,7 +337,7 @@ class FrameModel(nn.Module):
         if len(item):
             real = x.real[item, time]
             sign = torch.where(real.gather(1, real.abs().argmax(1, keepdim=True)) < 0, -1.0, 1.0)
-            noise = self.noise[(time + first) % len(self.noise)]
+            noise = self.noise[(time + (first if isinstance(first, int) else first[item])) % len(self.noise)]
             noise = noise * (sign * empty[item, time]).repeat_interleave(2, 1).repeat(1, REPEATS)
             have[item, time] = (whitened[item, time].repeat(1, REPEATS) + noise).square() @ self.membership
         gain = aim / self.widths
@@ -349,7 +349,9 @@ class FrameModel(nn.Module):
             bins[item, time] += noise * gain[item, time]
         return torch.view_as_complex(bins.unflatten(2, (-1, 2)))[..., : WINDOW // 2 + 1]
 
-    def decode_parts(self, low: Tensor, probes: Tensor, levels: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    def decode_parts(
+        self, low: Tensor, probes: Tensor, levels: Tensor, first: int | Tensor
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """Audio of the low band, ``[B, 4096 K + 2048]`` from 1024 samples before, and of the bands above it.
 
         The bands' audio begins 384 samples before and has ``[B, 4096 K + 4096]``.
@@ -358,7 +360,7 @@ class FrameModel(nn.Module):
             low: ``[B, K, 384]``.
             probes: ``[B, K, 16, 8]``.
             levels: ``[B, K, 16, 8]``.
-            first: absolute latent frame of the first.
+            first: absolute latent frame of the first, of all or ``[B]``.
         """
         audio = self.bank.synthesise_low(low)
         x = self.low_stft(audio)
@@ -372,15 +374,17 @@ class FrameModel(nn.Module):
         return audio, high.flatten(1)
 
     def decode(
-        self, z: Tensor, levels: Tensor | None, first: int = 0, ends: tuple[bool, bool] = (False, False)
-    ) -> Tensor:
+        self, z: Tensor, levels: Tensor | None, first: int | Tensor = 0,
+        ends: tuple[bool, bool] | Sequence[tuple[bool, int]] = (False, False),
+    ) -> Tensor:  # fmt: skip
         """Latents to audio.
 
         Args:
             z: ``[B, 512, K + 2 reach]``.
             levels: ``[B, 128, K + 2 reach]``: negative where uncertain, NaN where unknown. None: unknown everywhere.
-            first: absolute latent frame of the first one kept.
-            ends: whether the kept part begins at the signal's first frame, and ends at its last.
+            first: absolute latent frame of the first one kept, of all or ``[B]``.
+            ends: whether the kept part begins at the signal's first frame, and ends at its last; or of each row whether
+                it begins there, and the frame kept after its last (0: not within the part).
 
         Returns:
             ``[B, 4096 K]``.
@@ -395,10 +399,17 @@ class FrameModel(nn.Module):
         half = torch.sin(
             math.pi * (torch.arange(LOW_HOP // 2, device=z.device) + 0.5 + LOW_HOP // 2) / (2 * LOW_HOP)
         ).square()
-        if ends[0]:
-            kept[:, : LOW_HOP // 2] /= half
-        if ends[1]:
-            kept[:, -LOW_HOP // 2 :] /= half.flip(0)
+        if isinstance(ends[0], tuple):
+            for row, (begins, stop) in zip(kept, cast("Sequence[tuple[bool, int]]", ends), strict=True):
+                if begins:
+                    row[: LOW_HOP // 2] /= half
+                if stop:
+                    row[stop * FRAME - LOW_HOP // 2 : stop * FRAME] /= half.flip(0)
+        else:
+            if ends[0]:
+                kept[:, : LOW_HOP // 2] /= half
+            if ends[1]:
+                kept[:, -LOW_HOP // 2 :] /= half.flip(0)
         return kept + high[:, LEAD + start : LEAD + start + count]
 
     def encode(self, audio: Tensor, quality: str = "medium") -> tuple[Tensor, Tensor | None]:
