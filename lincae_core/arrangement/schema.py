@@ -82,7 +82,7 @@ def _as_part(value: Any) -> Any:
 Gain = Annotated[float, BeforeValidator(_gain)]
 Offset = Annotated[float, BeforeValidator(_offset)]
 Time = Annotated[Offset, Field(ge=0)]
-Points = Annotated[list[tuple[float, float]], BeforeValidator(_points)]
+Points = Annotated[list[tuple[Annotated[float, Field(ge=0)], float]], BeforeValidator(_points)]
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 FileName = Annotated[

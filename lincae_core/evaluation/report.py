@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lincae_core.evaluation.dataset import STEMS
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
 
-STEMS = ("bass", "drums", "other", "vocals")
 HEARD = 4  # tracks with players in a page; an excerpt is about 120 kB
 PAPER = "arXiv 2510.23530"
 # The paper's tables 1 and 2. MSS of reconstruction, homogeneity, additivity; relative L2 of encoder homogeneity and
@@ -140,8 +140,8 @@ def tables(results: dict[str, Any]) -> list[Table]:
             rows.append(Row(label, "paper", tuple(Cell(v).shown(2, False) for v in values)))
         return Table(name, title, columns, mark_best(columns, rows), note)
 
-    def columns(keys: Mapping[str, str], *style: Any, metric: str = "mss") -> list[Column]:
-        return [Column(title, key.format(metric), *style) for title, key in keys.items()]
+    def columns(keys: Mapping[str, str], *style: Any, of: str = "mss") -> list[Column]:
+        return [Column(title, key.format(of), *style) for title, key in keys.items()]
 
     def sound(measure: str, target: str) -> list[Column]:
         """What it costs, and how it sounds."""
@@ -191,7 +191,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
             {k: (v[0], *(v[1 + STEMS.index(s)] for s in stems)) for k, v in PAPER_SEPARATION.items()},
         ),
         table(
-            "stems", f"Reconstruction of stems, MSS ({on})", columns(of_stems, metric="recon"),
+            "stems", f"Reconstruction of stems, MSS ({on})", columns(of_stems, of="recon"),
             "What separation can reach at best: the stem itself, encoded and decoded.",
         ),
         table(
@@ -200,11 +200,11 @@ def tables(results: dict[str, Any]) -> list[Table]:
             "every track has all stems, so the columns need not be means over the same tracks.",
         ),
         table(
-            "sdr", f"SDR, dB ({on})", columns(ratios, 2, "higher", metric="sdr"),
+            "sdr", f"SDR, dB ({on})", columns(ratios, 2, "higher", of="sdr"),
             "No mean is removed and no gain allowed for, as in the paper.",
         ),
         table(
-            "si-sdr", f"SI-SDR, dB ({on})", columns(ratios, 2, "higher", metric="si_sdr"),
+            "si-sdr", f"SI-SDR, dB ({on})", columns(ratios, 2, "higher", of="si_sdr"),
             "Scale-invariant (Le Roux et al., 2019).",
         ),
         table(
