@@ -1,5 +1,6 @@
 """`lincae encode` and `decode`: audio to `.lat`, and back."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from .options import (
     output,
 )  # fmt: skip
 from .paths import FFMPEG, Job, ModelCache, gather, left_out, open_source, open_target, plan
+
+GPU_JOBS = 16  # files at once on a GPU
 
 
 @command(
@@ -84,7 +87,13 @@ def encode(
 
     by = {"model": f"{info.name} {info.fingerprint.removeprefix('sha256:')[:12]}", "dtype": None, **storage}
     with Progress([job.source for job in jobs], _duration, quiet=batch.log_json) as progress:
-        write_all(jobs, do, batch, inputs, kind="audio", progress=progress, by=by)
+        write_all(jobs, do, _together(batch, device), inputs, kind="audio", progress=progress, by=by)
+
+
+def _together(batch: BatchOptions, device: str) -> BatchOptions:
+    """On a GPU several files at once by default: they share batches."""
+    default = click.get_current_context().get_parameter_source("jobs") is click.core.ParameterSource.DEFAULT
+    return replace(batch, jobs=GPU_JOBS) if device.startswith("cuda") and default else batch
 
 
 def _storage(info: Any, quality: str | None, dtype: str | None) -> dict[str, str]:
@@ -217,7 +226,7 @@ def decode(
             return Report.of(made, *beyond("--end" if duration is None else "--duration", reader.header, finish))
 
     with Progress([job.source for job in jobs], seconds, quiet=batch.log_json) as progress:
-        write_all(jobs, do, batch, inputs, kind="a .lat file", progress=progress)
+        write_all(jobs, do, _together(batch, device), inputs, kind="a .lat file", progress=progress)
 
 
 def _check_span(start: float | None, end: float | None, duration: float | None) -> None:

@@ -213,12 +213,13 @@ class ModelCache:
 
     def load(self, info: Any, to_encode: bool = False) -> Any:
         """The model itself; `to_encode` that part of it which encoding needs, and which may need no torch."""
+        from lincae_core.models.codec import batched
         from lincae_core.models.store import load, load_encoder, remember
 
         with self._lock:
             key = f"{to_encode} {info.path}"
             if key not in self._loaded:
-                self._loaded[key] = (load_encoder if to_encode else load)(info, self._device)
+                self._loaded[key] = batched((load_encoder if to_encode else load)(info, self._device))
                 remember(info)
             return self._loaded[key]
 
