@@ -82,7 +82,8 @@ class Each:
         command = str(click.get_current_context().info_name)
         operands, output = split_output(self.lats, self.output)
         inputs = gather_lats(operands, self.batch.files_from, self.batch.null)
-        planned = plan(inputs, check_name(output, command), new_suffix=".lat", force=self.batch.force)
+        force, shard = self.batch.force, self.batch.shard
+        planned = plan(inputs, check_name(output, command), new_suffix=".lat", force=force, shard=shard)
         jobs = [replace(job, beside=tuple(beside(job.source))) for job in planned]
 
         def do(job: Job, overwrite: bool) -> Report:
@@ -269,6 +270,9 @@ def write_all(
     Raises:
         click.exceptions.Exit: with code 1, when any of several failed.
     """
+    if options.shard is not None and not options.log_json:
+        part = f"{options.shard.number}/{options.shard.parts}"
+        messages.say("note", f"shard {part}: {len(jobs)} of {len(inputs.found)} files")
     outcomes = _Outcomes(progress, options.log_json, alone=len(jobs) == 1 or options.jobs == 1)
     records = Records({**_made_by(), **(by or {})}) if inputs.many else None
 
@@ -279,7 +283,9 @@ def write_all(
             return e
 
     results: Iterator[Any] = map(attempt, jobs)
-    if len(jobs) > 1:
+    if options.engine == "ray":
+        results = _on_ray(jobs, attempt, options, 16 if processes else 1)
+    elif len(jobs) > 1:
         from .workers import cores, in_processes, in_threads
 
         if processes:
@@ -355,6 +361,17 @@ def _is_finished(job: Job, records: Records, update: bool) -> bool:
         hint = "add --update to make again what is out of date"
         raise TargetExistsError(f"{job.target} exists already and {difference}", hint)
     return difference is None
+
+
+def _on_ray(jobs: Sequence[Job], attempt: Callable[[Job], Any], options: BatchOptions, together: int) -> Iterator[Any]:
+    if any(name == STDIO or name.startswith("/dev/") for job in jobs for name in (*job.sources, job.target)):
+        raise usage_error("--engine ray works on files, not on stdin and stdout", "leave out --engine ray")
+    try:
+        from .ray_engine import in_actors
+    except ImportError:
+        raise failure("--engine ray needs ray", "pip install 'lincae[scale]'") from None
+    where = {"address": options.address, "workers": options.jobs, "gpu_jobs": options.gpu_jobs}
+    return in_actors(jobs, attempt, **where, together=together, lost=_remove_leftovers, quiet=options.log_json)
 
 
 def _remove_leftovers(jobs: Sequence[Job]) -> None:

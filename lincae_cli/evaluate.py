@@ -10,7 +10,22 @@ import click
 
 from . import messages
 from .messages import Progress, failure, format_time, usage_error
-from .options import DURATION, STDIO, OneOf, Text, Whole, argument, as_json, command, device, force, model, output
+from .options import (
+    DURATION,
+    STDIO,
+    OneOf,
+    Shard,
+    Text,
+    Whole,
+    argument,
+    as_json,
+    command,
+    device,
+    force,
+    model,
+    output,
+    shard,
+)  # fmt: skip
 from .paths import ModelCache, open_audio
 
 if TYPE_CHECKING:
@@ -65,16 +80,17 @@ GAINS = Text("a,b", _gains, "0.5,2")
     help="How decoded audio is rounded, as in a file.",
 )
 @device
+@shard
 @force
 def evaluate(
     data: str | None, models: tuple[str, ...], judges: bool, seconds: float | None, tracks: tuple[str, ...], json: str |
     None, html: str | None, markdown: str | None, csv: str | None, latex: str | None, output: str | None, gains:
-    tuple[float, ...] | None, steps: int, seed: int, subtype: str, device: str, force: bool,
+    tuple[float, ...] | None, steps: int, seed: int, subtype: str, device: str, shard: Shard | None, force: bool,
 ) -> None:  # fmt: skip
     """Compare systems by the paper's protocols and by their sound.
 
     Each row says what a system costs in kbit/s, the file's header included. An interrupted run continues where it
-    stopped.
+    stopped. With --shard, processes that share the folder measure a part each, and the last to end prints the tables.
     """
     if data is None:
         raise usage_error("lincae eval: --data is missing", "for example: lincae eval --data stems --model frame")
@@ -98,8 +114,13 @@ def evaluate(
         seconds=seconds, gains=gains or GAINS, steps=steps, seed=seed, subtype=subtype, judges=judges
     )
     with Progress() as progress:
-        results, failures = runs.evaluate(folder, some, systems, out, settings, device=device, say=progress.line)
-    if results["systems"] and not results["measures"]:
+        more: dict[str, Any] = {} if shard is None else {"mine": shard.holds}
+        results, failures = runs.evaluate(
+            folder, some, systems, out, settings, device=device, say=progress.line, **more
+        )
+    if left := results.get("left"):
+        messages.say("note", f"{left} of {len(some) * len(systems)} measurements are left to other shards")
+    elif results["systems"] and not results["measures"]:
         failures.append(failure(f"{data}: every track is silent, nothing can be measured", "give other tracks"))
     elif results["systems"]:
         _report(results, out, wanted)

@@ -278,6 +278,66 @@ def _setting(text: str) -> Setting:
     return Setting(key.strip(), value.strip())
 
 
+class Shard(NamedTuple):
+    """The part `number`, counted from 1, of `parts` of a batch.
+
+    A file's part depends on its name below the folder that was named, and on nothing else: not on the other files, the
+    machine or the order. So any number of processes agree on who does what.
+    """
+
+    number: int
+    parts: int
+
+    def holds(self, name: str) -> bool:
+        """Whether a name belongs to this part."""
+        import hashlib
+
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.parts == self.number - 1
+
+
+_SHARD = re.compile(r"(\d{1,9})/(\d{1,9})", re.ASCII)
+_PLACES = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"), ("SLURM_PROCID", "SLURM_NTASKS"))
+
+
+def _shard(text: str) -> Shard:
+    if text == "auto":
+        return _own_shard()
+    match = _SHARD.fullmatch(text.strip())
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ValueError("is not K/N with K from 1 to N")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def _own_shard() -> Shard:
+    """The part of this process, from what Slurm and torchrun put into the environment.
+
+    Raises:
+        ValueError: they put nothing there, or what cannot be.
+    """
+
+    def number(name: str, otherwise: int | None = None) -> int:
+        text = os.environ.get(name, "" if otherwise is None else str(otherwise))
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+            raise ValueError(f"finds {name}={text!r}, which is not a whole number")
+        return int(text)
+
+    index, count, found = 0, 1, False
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        found, first, step = True, number("SLURM_ARRAY_TASK_MIN", 0), number("SLURM_ARRAY_TASK_STEP", 1)
+        index = (number("SLURM_ARRAY_TASK_ID") - first) // max(step, 1)
+        count = number("SLURM_ARRAY_TASK_COUNT")
+    for own, all_ in _PLACES:
+        if own in os.environ and all_ in os.environ:
+            index, count, found = index * number(all_) + number(own), count * number(all_), True
+            break
+    if not found:
+        raise ValueError("finds neither SLURM_ARRAY_TASK_ID, SLURM_PROCID and SLURM_NTASKS, nor RANK and WORLD_SIZE")
+    if not 0 <= index < count:
+        raise ValueError(f"finds part {index + 1} of {count}: the array's numbers have gaps")
+    return Shard(index + 1, count)
+
+
 def _positive(text: str) -> float:
     try:
         number = float(text)
@@ -305,6 +365,7 @@ POINTS = Text(
 )  # [(s, factor), ...]
 RATE = Text("hz", _rate, "48000, or 44.1k")  # Hz
 POSITIVE = Text("x", _positive, "33")
+SHARD = Text("k/n|auto", _shard, "3/16")
 SETTING = Text("key=value", _setting, "data.batch=8")
 OPERAND = _Operand()
 DEVICE = Text("auto|cpu|cuda", _device, "auto, cpu, cuda or cuda:0", words=("auto", "cpu", "cuda"))
@@ -422,6 +483,12 @@ sample_rate = click.option(
 files_from = click.option(
     "--files-from", type=PATH, metavar="LIST", help="Also take names from a file, one a line; - is stdin."
 )
+shard = click.option(
+    "--shard",
+    type=SHARD,
+    metavar="K/N|auto",
+    help="Do part K of N of a batch, split by file name; auto asks Slurm or torchrun.",
+)
 null = click.option("--null", "-0", is_flag=True, help="NUL ends each name in the list, as find -print0 writes it.")
 
 
@@ -436,6 +503,10 @@ class BatchOptions:
         log_json: Whether stderr gets a JSON line for each file, and nothing else.
         force: Whether existing files may be replaced.
         update: Whether results that are out of date are made again.
+        shard: The part of the batch that is done; None for all of it.
+        engine: Who does the work: local or ray.
+        address: Of the Ray cluster.
+        gpu_jobs: Files at once on each GPU of a cluster; 0 where the command has no use for GPUs.
     """
 
     files_from: str | None = None
@@ -444,13 +515,17 @@ class BatchOptions:
     log_json: bool = False
     force: bool = False
     update: bool = False
+    shard: Shard | None = None
+    engine: str = "local"
+    address: str | None = None
+    gpu_jobs: int = 0
 
 
-BATCH_PARAMETERS = ("files_from", "null", "jobs", "log", "force", "update")
+BATCH_PARAMETERS = ("files_from", "null", "jobs", "log", "force", "update", "shard", "engine", "address")
 
 
 def batch_options(function: Function | None = None, *, lists: bool = True, jobs: str = "auto") -> Any:
-    """`--jobs --files-from --null --log --force --update`, as one parameter `batch: BatchOptions`.
+    """`--jobs --files-from --null --log --force --update --shard --engine --address`, as one parameter of BatchOptions.
 
     Args:
         function: The command's function.
@@ -465,6 +540,11 @@ def batch_options(function: Function | None = None, *, lists: bool = True, jobs:
     def bundled(**given: Any) -> Any:
         own = {name: given.pop(name) for name in BATCH_PARAMETERS if name in given}
         own["log_json"] = own.pop("log") is not None
+        if own["engine"] == "ray":
+            source = click.get_current_context().get_parameter_source("jobs")
+            own["jobs"] = None if source is click.core.ParameterSource.DEFAULT else own["jobs"]
+        elif own["address"] is not None:
+            raise usage_error("--address is that of a Ray cluster", f"add --engine ray --address {own['address']}")
         return inner(batch=BatchOptions(**own), **given)
 
     declarations = [
@@ -481,6 +561,18 @@ def batch_options(function: Function | None = None, *, lists: bool = True, jobs:
             "--force", "-f", is_flag=True, help="Overwrite files that exist; without it a batch skips finished ones."
         ),
         click.option("--update", "-u", is_flag=True, help="Make again what is out of date, and only that."),
+        shard,
+        click.option(
+            "--engine",
+            type=OneOf("local", "ray"),
+            default="local",
+            help="Who does the work: this process, or the workers of a Ray cluster, of which --jobs is then the most.",
+        ),
+        click.option(
+            "--address",
+            metavar="HOST:PORT",
+            help="The Ray cluster. [default: RAY_ADDRESS, or one that is started here]",
+        ),
     ]
     result: Function = bundled
     for declare in reversed(declarations):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .messages import failure, usage_error
-from .options import STDIO
+from .options import STDIO, Shard
 
 FFMPEG = "install ffmpeg to read them, or convert them: ffmpeg -i song.m4a song.wav"
 _SIGNATURE = b"\x89HDF"
@@ -186,6 +186,9 @@ class ModelCache:
         self._device = device
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> Any:
+        return ModelCache, (self._device,)  # another process loads its own
 
     def info(self, name: str | None) -> Any:
         """The facts of the model of that name or path; of the default without one."""
@@ -375,7 +378,7 @@ class Job:
 
 def plan(
     inputs: Inputs, output: str | None, *, new_suffix: str, force: bool, suffixes: Collection[str] = (), keep_extension:
-    bool = False,
+    bool = False, shard: Shard | None = None,
 ) -> list[Job]:  # fmt: skip
     """Decides what is written where, and refuses what cannot be meant.
 
@@ -390,12 +393,15 @@ def plan(
         force: Whether existing files may be replaced.
         suffixes: Other extensions that tell a file from a folder that does not exist yet.
         keep_extension: Whether `song.wav` becomes `song.wav.lat`, not `song.lat`.
+        shard: The part of a batch to keep.
 
     Raises:
         UsageError: an output is an input, or all inputs map to one output; `-`, or the name of a file, does not fit.
         TargetExistsError, LincaeError: a file exists, or cannot be written.
     """
     many = inputs.many
+    if shard is not None and not many:
+        raise usage_error("--shard splits batches, and there is one file", "name a folder, or several files")
     into_folder = output is not None and output != STDIO and (many or is_folder(output))
     if into_folder and output is not None and os.path.exists(output) and not os.path.isdir(output):
         raise usage_error(f"-o {output} is a file, and there are several inputs", f"give a folder: -o {output}.d/")
@@ -408,6 +414,9 @@ def plan(
     jobs = [Job(f.path, _target(f, output, into_folder, new_suffix, keep_extension)) for f in inputs.found]
     hint = "give each its own -o" if keep_extension else "add --keep-extension (song.wav.lat), or give each its own -o"
     jobs = _without_shared_outputs(jobs, inputs, hint)
+    if shard is not None:
+        kept = {f.path for f in inputs.found if shard.holds(f.relative.as_posix())}
+        jobs = [job for job in jobs if job.source in kept]
     check_targets([job.target for job in jobs], [job.source for job in jobs], force or many, make=into_folder)
     return jobs
 

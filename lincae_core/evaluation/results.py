@@ -50,7 +50,7 @@ class Settings:
 
 def evaluate(
     data: Path, tracks: Sequence[Track], systems: Sequence[System], out: Path, settings: Settings,
-    *, device: str = "auto", say: Callable[[str], None] | None = None,
+    *, device: str = "auto", say: Callable[[str], None] | None = None, mine: Callable[[str], bool] = lambda name: True,
 ) -> tuple[dict[str, Any], list[Exception]]:  # fmt: skip
     """Measures every system on every track, or takes what an earlier run in `out` measured.
 
@@ -65,9 +65,12 @@ def evaluate(
         settings: of the measuring.
         device: where torch computes distances: auto, cpu or cuda.
         say: called before every part with a line such as `frame, Lithium (1 of 15)`.
+        mine: whether to measure a part, such as `frame/Lithium`, or to leave it to another process. The results are
+            written by whoever finds all parts.
 
     Returns:
-        The results, media paths relative to `out`, and the errors of what could not be measured.
+        The results, media paths relative to `out`, and the errors of what could not be measured. `left` in the results
+        is how many parts other processes have yet to measure, where there are any.
 
     Raises:
         LincaeError: `out` cannot be written, there is no such device, or a judge is not installed.
@@ -82,6 +85,7 @@ def evaluate(
         raise LincaeError(f"{out}: cannot make the folder ({e.strerror})", "choose another --output") from None
     parts: list[dict[str, Any]] = []
     failures: list[Exception] = []
+    missing: list[tuple[Path, str]] = []
     for done, system in enumerate(systems):
         for number, track in enumerate(tracks, 1 + done * len(tracks)):
             where = f"{system.name}, {track.name}"
@@ -91,6 +95,9 @@ def evaluate(
                 path = out / "parts" / safe_name(system.name) / f"{safe_name(track.name)}.json"
                 key = part_key(system, track, settings)
                 part = _kept(path, key, out)
+                if part is None and not mine(f"{system.name}/{track.name}"):
+                    missing.append((path, key))
+                    continue
                 if part is None:
                     part = {"key": key, **_measure(system, track, settings, judges, out, place)}
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +111,12 @@ def evaluate(
                 failures.append(LincaeError(f"{where}: {what}", "add --debug and report what it prints"))
                 failures[-1].__cause__ = e
         system.close()
-    results = _gather(data, systems, parts, settings)
-    if parts:
+    arrived = [part for path, key in missing if (part := _kept(path, key, out)) is not None]
+    left = len(missing) - len(arrived)
+    results = _gather(data, systems, [*parts, *arrived], settings)
+    if left:
+        results["left"] = left
+    elif parts or arrived:
         _write(out / RESULTS, dump_results(results, out, out))
     return results, failures
 

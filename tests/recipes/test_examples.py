@@ -14,7 +14,7 @@ from lincae_formats import Header, Latents, read_lat, write_lat
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "recipes" / "examples"
-SCRIPTS = sorted(path.name for path in EXAMPLES.iterdir())
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.sh"))
 ODD = ["two words", "-n", "new\nline", "a:b@2", "$(touch gone)", "'\"*?[x]"]
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
@@ -89,7 +89,8 @@ def times(folder):
 
 def test_all_of_them_can_be_run():
     assert SCRIPTS == [
-        "align-album.sh", "extract-stems.sh", "minus-one.sh", "read-faders.sh", "remix-library.sh", "reopen-mix.sh",
+        "align-album.sh", "encode-parallel.sh", "extract-stems.sh", "minus-one.sh", "read-faders.sh",
+        "remix-library.sh", "reopen-mix.sh",
     ]  # fmt: skip
     for name in SCRIPTS:
         text = (EXAMPLES / name).read_text()
@@ -117,6 +118,8 @@ def test_help_and_wrong_usage(script, name, tmp_path):
     code, _, err = script(name, *folders, "out", *more)
     assert (code, err) == (2, f"{name}: none: no such folder\n")
     assert list(tmp_path.iterdir()) == []
+    if name == "encode-parallel.sh":
+        return
     # The results would be taken for sources the next time.
     Path("in").mkdir()
     code, _, err = script(name, *("in" for _ in folders), "in/out", *more)
@@ -131,6 +134,7 @@ def test_help_and_wrong_usage(script, name, tmp_path):
         ("remix-library.sh", ["in", "out", "drums=loud"]),
         ("align-album.sh", ["in", "out", "1;reboot"]),
         ("minus-one.sh", ["in", "out", "-f"]),
+        ("encode-parallel.sh", ["in", "out", "none"]),
     ],
 )
 def test_wrong_values_are_answered_by_the_usage(script, name, arguments):
@@ -181,6 +185,51 @@ def test_stems_of_odd_names_from_lats_and_files_that_fail(script):
     for name in ODD:
         np.testing.assert_allclose(read_lat(f"./-o/stems/{name}.lat").data, wholes[name] - parts[name], atol=6e-3)
     assert not Path("gone").exists()
+
+
+def encoded_whole(names=("a", "b", "c d", "album/e")):
+    """Folder `in` with audio, and `whole` with what one run makes of it."""
+    for i, name in enumerate(names):
+        audio(f"in/{name}.wav", i)
+    subprocess.run([sys.executable, "-m", "lincae_cli", "encode", "in", "-o", "whole"], check=True)
+    return contents("whole")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("parallel") is None, reason="there is no GNU parallel")
+def test_a_folder_is_encoded_by_parallel(script):
+    wanted = encoded_whole()
+    code, out, err = script("encode-parallel.sh", "in/", "out", "3")
+    assert (code, out) == (0, "")
+    assert len([line for line in err.splitlines() if ": note: shard " in line]) == 3
+    assert contents("out") == wanted
+    Path("in/bad.wav").write_bytes(b"no audio")
+    (Path("out") / "a.lat").unlink()
+    code, _, err = script("encode-parallel.sh", "in", "out", "2")
+    assert code == 1
+    assert "in/bad.wav is not audio" in err
+    assert contents("out") == wanted
+
+
+@pytest.mark.slow
+def test_a_folder_is_encoded_by_a_slurm_array(script, program, monkeypatch):
+    """The script of the array, with srun stood in for: Slurm itself is not here."""
+    wanted = encoded_whole()
+    (program / "srun").write_text('#!/bin/sh\nexec "$@"\n')
+    (program / "srun").chmod(0o755)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "formats")])
+    slurm = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_CPUS_PER_TASK": "1"}
+    env = {**os.environ, **slurm, "PYTHONPATH": path, "PATH": f"{program}:{os.environ['PATH']}"}
+    array = EXAMPLES / "encode-array.sbatch"
+    assert "#SBATCH --array=1-16\n" in array.read_text()
+    for task in ("2", "1", "1"):
+        subprocess.run(["bash", array, "in", "out"], env={**env, "SLURM_ARRAY_TASK_ID": task}, check=True)
+    assert contents("out") == wanted
+    env |= {"PARTS": "4", "SLURM_ARRAY_TASK_ID": "3"}
+    done = subprocess.run(["bash", array, "in", "more"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents("more").items() <= wanted.items()
+    assert subprocess.run(["bash", array, "in"], env=env, capture_output=True).returncode == 2
 
 
 @pytest.mark.slow
