@@ -74,7 +74,7 @@ def encode(
     models = ModelCache(device)
     info = models.info(model)
     storage = _storage(info, quality, dtype)
-    jobs = plan(inputs, output, new_suffix=".lat", force=batch.force, keep_extension=keep_extension)
+    jobs = plan(inputs, output, new_suffix=".lat", force=batch.force, keep_extension=keep_extension, shard=batch.shard)
 
     def do(job: Job, overwrite: bool) -> Report:
         loaded = models.load(info, to_encode=True)
@@ -92,6 +92,10 @@ def encode(
 
 def _together(batch: BatchOptions, device: str) -> BatchOptions:
     """On a GPU several files at once by default: they share batches."""
+    if batch.engine == "ray":
+        if device.startswith("cuda:"):
+            raise usage_error(f"--device {device} is a GPU of this machine", "with --engine ray write --device cuda")
+        return replace(batch, gpu_jobs=0 if device == "cpu" else GPU_JOBS)
     default = click.get_current_context().get_parameter_source("jobs") is click.core.ParameterSource.DEFAULT
     return replace(batch, jobs=GPU_JOBS) if device.startswith("cuda") and default else batch
 
@@ -181,7 +185,7 @@ def decode(
     models = ModelCache(device)
     if model is not None:
         models.info(model)
-    jobs = plan(inputs, output, new_suffix=suffix, force=batch.force, suffixes=WRITE_EXTENSIONS)
+    jobs = plan(inputs, output, new_suffix=suffix, force=batch.force, suffixes=WRITE_EXTENSIONS, shard=batch.shard)
     for job in jobs:
         suffix = Path(job.target).suffix.lower()
         if format is not None or job.target.startswith(("/dev/", STDIO)) or suffix in WRITE_EXTENSIONS:
