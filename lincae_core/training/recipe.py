@@ -299,6 +299,9 @@ def _override(document: Document, key: str, value: str) -> None:
     """Puts a value of `--set` into a recipe."""
     name, path, node = f"{document.name}: --set {key}", key.split("."), document.values
     parsed = Document(value, f"{name}={value}", "write a YAML value").values
+    if isinstance(parsed, str):
+        with suppress(ValueError):
+            parsed = float(parsed)  # YAML reads 1e5 as text
     for depth, part in enumerate(path, 1):
         last = depth == len(path)
         if isinstance(node, list) and part.isdecimal() and int(part) < len(node):

@@ -236,14 +236,14 @@ def test_overrides(recipe):
         "data.folders.0.path": "/other",
         "linearity.shrink_gains": "true",
         "name": "b",
-        "budget.steps": "7",
+        "budget.steps": "1e2",
     }
     loaded = load_recipe(recipe(), overrides)
     assert loaded.model.width == 64
     assert loaded.optimiser.learning_rate == 3e-4
     assert loaded.data.folders[0].path == Path("/other")
     assert loaded.linearity.shrink_gains is True
-    assert (loaded.name, loaded.budget.steps) == ("b", 7)
+    assert (loaded.name, loaded.budget.steps) == ("b", 100)
 
 
 @pytest.mark.parametrize(
