@@ -1,7 +1,7 @@
 """Audio files to float32 blocks `[channels, samples]` and back, and resampling of streams."""
 
 from .read import AUDIO_EXTENSIONS, SNDFILE_EXTENSIONS, AudioReader, Found, find_audio, printable, read_audio
-from .resample import ResampleContext, StreamResampler, resample_context, resampled_length
+from .resample import ResampleContext, StreamResampler, resample_context, resampled_length, stream_resampler
 from .write import WRITE_EXTENSIONS, AudioWriter, find_format, output_rate
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "read_audio",
     "resample_context",
     "resampled_length",
+    "stream_resampler",
 ]

@@ -1,16 +1,24 @@
-"""Resampling of streams by soxr: exact lengths, no delay, the same result whatever the blocks."""
+"""Resampling of streams, by soxr or on a GPU by torchaudio: exact lengths, no delay, the same whatever the blocks."""
+
+from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import soxr
 
 from lincae_formats.errors import LincaeError
 
+if TYPE_CHECKING:
+    import torch
+
 _QUALITY = "VHQ"  # double precision inside: two ways to the same sample agree to float32 rounding
 _REACH = 256  # samples at the lower of the two rates; measured to suffice for _QUALITY
 _PIECE = 1 << 16  # samples given to soxr at once, which bounds the memory of one call
+# A windowed sinc whose passband is soxr's: flat to 0.913 of half the lower rate, -6 dB between there and 1.
+_SINC = {"resampling_method": "sinc_interp_kaiser", "lowpass_filter_width": 64, "rolloff": 0.957, "beta": 10.0}
+_LARGEST_KERNEL = 1 << 24  # numbers; rates such as 44101 and 44100 Hz, which meet once a second, are left to soxr
 
 
 def resampled_length(n: int, in_rate: int, out_rate: int) -> int:
@@ -119,6 +127,68 @@ class StreamResampler:
         missing = resampled_length(self._received, self.in_rate, self.out_rate) - self._returned - pending
         out = out[:missing]
         return np.pad(out, ((0, missing - len(out)), (0, 0)))
+
+
+class DeviceResampler:
+    """`StreamResampler` by torchaudio on a GPU: within 1e-3 of it below 0.9 of half the lower rate.
+
+    Args:
+        in_rate: Hz.
+        out_rate: Hz.
+        channels: Channels of every block.
+        device: Where to compute.
+
+    Raises:
+        ImportError: torchaudio is not installed, or is one for another torch.
+    """
+
+    def __init__(self, in_rate: int, out_rate: int, channels: int, device: torch.device) -> None:
+        """Prepares the filter."""
+        from torchaudio.transforms import Resample
+
+        self.in_rate, self.out_rate, self.channels = in_rate, out_rate, channels
+        self._context, self._device = resample_context(in_rate, out_rate), device
+        self._filter: Any = Resample(in_rate, out_rate, **_SINC).to(device)
+        self._held = np.zeros((channels, 0), np.float32)  # from input sample `at` on
+        self._at = self._received = self._returned = 0
+
+    def process(self, block: np.ndarray, last: bool = False) -> np.ndarray:
+        """As `StreamResampler.process`."""
+        import torch
+
+        self._held = np.concatenate([self._held, block], axis=1, dtype=np.float32)
+        self._received += block.shape[1]
+        context, start = self._context, self._returned
+        ready = max(0, self._received - context.samples) // context.in_grid * context.out_grid
+        stop = resampled_length(self._received, self.in_rate, self.out_rate) if last else max(ready, start)
+        if stop == start:
+            return np.zeros((self.channels, 0), np.float32)
+        low, high, skip = context.span(start, stop)
+        piece = np.ascontiguousarray(self._held[:, low - self._at : min(high, self._received) - self._at])
+        with torch.inference_mode():
+            out = self._filter(torch.from_numpy(piece).to(self._device))[:, skip : skip + stop - start].cpu().numpy()
+        self._returned = stop
+        following = min(context.span(stop, stop + 1)[0], self._received)
+        self._held, self._at = self._held[:, following - self._at :], following
+        return np.ascontiguousarray(out)
+
+
+def stream_resampler(
+    in_rate: int, out_rate: int, channels: int, device: torch.device | None = None
+) -> StreamResampler | DeviceResampler:
+    """A resampler for a stream: torchaudio's where the device is a GPU and it is installed (extra `gpu`), else soxr's.
+
+    Raises:
+        LincaeError: rates that are not positive, or too far apart for soxr.
+    """
+    if device is not None and device.type != "cpu" and in_rate != out_rate:
+        context = resample_context(in_rate, out_rate)
+        if context.out_grid * (context.in_grid + 2 * context.samples) <= _LARGEST_KERNEL:
+            try:
+                return DeviceResampler(in_rate, out_rate, channels, device)
+            except (ImportError, OSError, RuntimeError):  # not installed, or made for another torch
+                pass
+    return StreamResampler(in_rate, out_rate, channels)
 
 
 def _check_rates(in_rate: int, out_rate: int) -> None:

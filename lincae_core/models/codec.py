@@ -21,10 +21,10 @@ import numpy as np
 from lincae_core.audio import (
     AudioReader,
     AudioWriter,
-    StreamResampler,
     output_rate,
     resample_context,
     resampled_length,
+    stream_resampler,
 )
 from lincae_core.audio.write import INTEGER_SUBTYPES
 from lincae_core.models import DEFAULT_QUALITY, QUALITIES, filterbank, frame_groups
@@ -669,9 +669,11 @@ class ResampledAudio:
         return resampled(self._audio.blocks(), self._audio.sample_rate, self.sample_rate, self.channels)
 
 
-def resampled(blocks: Iterator[np.ndarray], source: int, target: int, channels: int) -> Iterator[np.ndarray]:
-    """Yields blocks ``[C, n]`` at `source` Hz as blocks ``[C, m]`` at `target` Hz."""
-    resampler = StreamResampler(source, target, channels)
+def resampled(
+    blocks: Iterator[np.ndarray], source: int, target: int, channels: int, device: torch.device | None = None
+) -> Iterator[np.ndarray]:
+    """Yields blocks ``[C, n]`` at `source` Hz as blocks ``[C, m]`` at `target` Hz; see `stream_resampler`."""
+    resampler = stream_resampler(source, target, channels, device)
     for block in blocks:
         yield resampler.process(block)
     yield resampler.process(np.zeros((channels, 0), np.float32), last=True)
@@ -779,7 +781,8 @@ def encoded_blocks(
     """
     scales = signal_scales(model, source.blocks(), source.channels)
     length = resampled_length(source.num_samples, source.sample_rate, model.sample_rate)
-    blocks = resampled(source.blocks(), source.sample_rate, model.sample_rate, source.channels)
+    device = getattr(model, "device", None)
+    blocks = resampled(source.blocks(), source.sample_rate, model.sample_rate, source.channels, device)
     return encode_blocks(model, blocks, scales, length, quality=quality or DEFAULT_QUALITY)
 
 
@@ -808,7 +811,7 @@ def decoded_blocks(
         levels=source.levels if model.deterministic else None, steps=steps, seed=seed,
     )  # fmt: skip
     left = span.num_samples
-    for block in resampled(blocks, model.sample_rate, span.rate, header.channels):
+    for block in resampled(blocks, model.sample_rate, span.rate, header.channels, model.device):
         drop = min(skip, block.shape[1])
         skip -= drop
         part = block[:, drop : drop + left]

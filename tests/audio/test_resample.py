@@ -1,15 +1,20 @@
 """StreamResampler against the analytic signal, against soxr on the whole, and in excerpts."""
 
 import math
+import subprocess
+import sys
+import types
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import soxr
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lincae_core.audio import StreamResampler, resample_context, resampled_length
+from lincae_core.audio import StreamResampler, resample_context, resampled_length, stream_resampler
+from lincae_core.audio.resample import DeviceResampler
 from lincae_formats.errors import LincaeError
 
 RATES = [8000, 22050, 48000, 96000]
@@ -117,3 +122,84 @@ def test_misuse():
     stream.process(noise(10, 2), last=True)
     with pytest.raises(ValueError, match="after the last"):
         stream.process(noise(10, 2))
+
+
+class SincOfTorchaudio:
+    """`torchaudio.transforms.Resample`, by its formula: it cannot be imported beside a torch for CPUs."""
+
+    def __init__(self, orig, new, resampling_method, lowpass_filter_width, rolloff, beta):
+        assert resampling_method == "sinc_interp_kaiser"
+        self.orig, self.new = (rate // math.gcd(orig, new) for rate in (orig, new))
+        base = min(self.orig, self.new) * rolloff
+        self.width = math.ceil(lowpass_filter_width * self.orig / base)
+        at = np.arange(-self.width, self.width + self.orig) / self.orig - np.arange(self.new)[:, None] / self.new
+        t = np.clip(at * base, -lowpass_filter_width, lowpass_filter_width)
+        window = np.i0(beta * np.sqrt(1 - (t / lowpass_filter_width) ** 2)) / np.i0(beta)
+        self.kernel = torch.tensor(np.sinc(t) * window * base / self.orig, dtype=torch.float32)[:, None]
+
+    def to(self, device):
+        return self
+
+    def __call__(self, x):
+        padded = torch.nn.functional.pad(x, (self.width, self.width + self.orig))[:, None]
+        y = torch.nn.functional.conv1d(padded, self.kernel, stride=self.orig).transpose(1, 2).flatten(1)
+        return y[:, : -(-self.new * x.shape[1] // self.orig)]
+
+
+@pytest.fixture(params=["formula", "torchaudio"])
+def on_gpu(request, monkeypatch):
+    """The device for which resamplers are torchaudio's; the CPU if there is no GPU."""
+    if request.param == "formula":
+        transforms = types.SimpleNamespace(Resample=SincOfTorchaudio)
+        monkeypatch.setitem(sys.modules, "torchaudio", types.SimpleNamespace(transforms=transforms))
+        monkeypatch.setitem(sys.modules, "torchaudio.transforms", transforms)
+    else:
+        try:
+            import torchaudio.transforms  # noqa: F401
+        except (ImportError, OSError, RuntimeError):
+            pytest.skip("torchaudio cannot be imported beside this torch")
+    return torch.device("cuda" if torch.cuda.is_available() and request.param == "torchaudio" else "cpu")
+
+
+def by_device(x, in_rate, out_rate, device, cuts=()):
+    stream = DeviceResampler(in_rate, out_rate, len(x), device)
+    blocks = np.split(x, list(cuts), axis=1)
+    return np.concatenate([stream.process(b, last=k == len(blocks) - 1) for k, b in enumerate(blocks)], axis=1)
+
+
+@pytest.mark.parametrize(("in_rate", "out_rate"), [(48000, 44100), (22050, 44100), (96000, 44100), (44100, 48000)])
+def test_a_device_resamples_as_soxr_does(on_gpu, in_rate, out_rate):
+    n = in_rate // 2 + 3
+    spectrum = np.fft.rfft(noise(n, 2, seed=1) * np.hanning(n))
+    spectrum[:, np.fft.rfftfreq(n, 1 / in_rate) > 0.45 * min(in_rate, out_rate)] = 0
+    x = np.fft.irfft(spectrum, n).astype(np.float32)
+    x /= np.abs(x).max()
+    wanted = resample(x, in_rate, out_rate)
+    whole = by_device(x, in_rate, out_rate, on_gpu)
+    assert whole.shape == wanted.shape
+    assert np.abs(whole - wanted).max() < 1e-3
+    for cuts in ([1], [1000, 1001, 9000], range(0, n, 700)):
+        assert np.abs(by_device(x, in_rate, out_rate, on_gpu, cuts) - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("n", [1, 2, 511, 4097])
+def test_a_devices_length_is_exact(on_gpu, n):
+    for rates in ((48000, 44100), (44100, 8000), (8000, 44100)):
+        y = by_device(noise(n, 2), *rates, on_gpu, [n // 2])
+        assert (y.shape, y.dtype) == ((2, resampled_length(n, *rates)), np.float32)
+
+
+def test_soxr_serves_where_torchaudio_cannot(monkeypatch):
+    gpu = types.SimpleNamespace(type="cuda")
+    program = "import sys, lincae_core.audio, lincae_core.models.codec; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "torchaudio"}.isdisjoint(loaded)
+    monkeypatch.setitem(sys.modules, "torchaudio.transforms", None)
+    assert type(stream_resampler(48000, 44100, 2, gpu)) is StreamResampler
+    transforms = types.SimpleNamespace(Resample=SincOfTorchaudio)
+    monkeypatch.setitem(sys.modules, "torchaudio", types.SimpleNamespace(transforms=transforms))
+    monkeypatch.setitem(sys.modules, "torchaudio.transforms", transforms)
+    assert type(stream_resampler(48000, 44100, 2, gpu)) is DeviceResampler
+    assert type(stream_resampler(48000, 44100, 2, torch.device("cpu"))) is StreamResampler
+    assert type(stream_resampler(44100, 44100, 2, gpu)) is StreamResampler
+    assert type(stream_resampler(44101, 44100, 2, gpu)) is StreamResampler
