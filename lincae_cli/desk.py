@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .batch import open_files
+from .batch import open_files, opened
 from .messages import failure, say, usage_error
-from .options import Whole, argument, command, device, force, model, output
-from .paths import ModelCache, check_targets, nearest
+from .options import STDIO, Whole, argument, command, device, force, model, output
+from .paths import ModelCache, check_targets, gather
+from .render import load_arrangement
 
 if TYPE_CHECKING:
     from lincae_core.arrangement.load import Loaded
@@ -59,8 +60,9 @@ def desk(
     except ImportError:
         raise failure("lincae desk needs starlette and uvicorn", "pip install 'lincae[desk]'") from None
 
-    loaded, folder, target = _load(inputs, output)
-    if not read_only and (output is not None or not _is_arrangement(inputs)):
+    stems = not inputs[0].lower().endswith((".yaml", ".yml"))
+    loaded, folder, target = _stems(inputs, output) if stems else _arrangement(inputs, output)
+    if not read_only and (output is not None or stems):
         check_targets([str(target)], [], force)
 
     import torch
@@ -70,18 +72,25 @@ def desk(
     from lincae_core.desk.state import Desk
     from lincae_formats import Pool
 
-    outside = allow_outside or not _is_arrangement(inputs)
+    outside = allow_outside or stems
     files = open_files(len(loaded.song.tracks) * 2)
     with Pool(files) as pool:
         header = Song(loaded, folder, pool, outside).header
     models = ModelCache(device)
-    loaded_model = models.load(models.matching(header, inputs[0], model))
+    info = models.matching(header, inputs[0], model)
+    if info.family != "frame":
+        raise failure(
+            f"lincae desk cannot play {header.model}: it decodes too slowly, and not a part at a time",
+            "encode the audio again, without --model; to mix these: lincae render song.yaml -o song.wav",
+        )
+    loaded_model = models.load(info)
     torch.set_num_threads(1)  # a few frames at a time: threads that wait for each other cost more than they do
     state = Desk(loaded, folder, target, outside)
     server = Server(state, loaded_model, read_only=read_only, open_files=files)
 
     def ready(address: str) -> None:
         click.echo(address)
+        say("note", f"{'open this address in a browser' if no_browser else 'a browser opens'}; Ctrl+C ends the desk")
         if not no_browser:
             import webbrowser
 
@@ -94,33 +103,42 @@ def desk(
             say("note", "there were changes that were not saved")
 
 
-def _is_arrangement(inputs: tuple[str, ...]) -> bool:
-    return inputs[0].lower().endswith((".yaml", ".yml"))
+def _arrangement(inputs: tuple[str, ...], output: str | None) -> tuple[Loaded, Path, Path]:
+    """The arrangement named, the folder its file names are relative to, and where it is saved."""
+    if len(inputs) > 1:
+        raise usage_error("lincae desk opens one arrangement", f"lincae desk {inputs[0]}")
+    loaded, folder = load_arrangement(inputs[0])
+    target = Path(_yaml(output) if output else inputs[0])
+    if target.resolve().parent != folder.resolve():
+        raise usage_error(
+            f"-o {output} lies in another folder than {inputs[0]}, whose files are named from there",
+            f"write -o {folder / target.name}",
+        )
+    return loaded, folder, target
 
 
-def _load(inputs: tuple[str, ...], output: str | None) -> tuple[Loaded, Path, Path]:
-    """The arrangement, the folder its file names are relative to, and where it is saved."""
+def _stems(inputs: tuple[str, ...], output: str | None) -> tuple[Loaded, Path, Path]:
+    """An arrangement of stems, the folder its file names are relative to, and where it is saved."""
     from lincae_core.arrangement.load import load
     from lincae_core.desk.state import arrangement
 
-    if output is not None and not output.lower().endswith((".yaml", ".yml")):
-        raise usage_error(f"-o {output} is not an arrangement", "write -o song.yaml")
-    for path in inputs:
-        if not os.path.exists(path):
-            raise failure(f"{path}: no such file", nearest(path))
-    if _is_arrangement(inputs):
-        if len(inputs) > 1:
-            raise usage_error("lincae desk opens one arrangement", f"lincae desk {inputs[0]}")
-        source, target = Path(inputs[0]), Path(output or inputs[0])
-        if target.resolve().parent != source.resolve().parent:
-            raise usage_error(
-                f"-o {output} lies in another folder than {inputs[0]}, whose files are named from there",
-                f"write -o {source.parent / target.name}",
-            )
-        return load(source), source.parent, target
-    target = Path(output or "desk.yaml")
+    target = Path(_yaml(output) if output else "desk.yaml")
     folder = target.resolve().parent
-    names = [os.path.relpath(os.path.realpath(path), folder) for path in inputs]
+    paths = [f.path for f in gather(inputs, suffixes={".lat"}, kind=".lat", missing="lincae desk: YAML|LAT").found]
+    if STDIO in paths:
+        raise usage_error("lincae desk reads files again and again, and stdin (-) only once", "name files")
+    with opened(paths) as files:
+        rates = [file.header.sample_rate for file in files]
+    if len(set(rates)) > 1:
+        say("note", f"the stems' sample rates differ; the mix is saved and exported at {rates[0]} Hz")
+    names = [os.path.relpath(os.path.realpath(path), folder) for path in paths]
     if any(name.startswith("..") for name in names):
         say("note", f"some stems lie outside the folder of {target}: render it with --allow-outside")
-    return load(arrangement(names), target.name), folder, target
+    text = arrangement(names, rates[0] if len(set(rates)) > 1 else None)
+    return load(text, target.name), folder, target
+
+
+def _yaml(output: str) -> str:
+    if not output.lower().endswith((".yaml", ".yml")):
+        raise usage_error(f"-o {output} is not an arrangement", "write -o song.yaml")
+    return output

@@ -56,7 +56,7 @@ def faders(
     missing tracks) relative to the mix. Nothing is decoded. Delays are whole latent frames (93 ms); gains are straight
     lines between points one window apart, so a sudden step comes out as a slope of one window: a smaller --window
     follows it more closely. A mix of latents gives its gains within 0.05 dB where a stem sounds; a mix of
-    audio that was encoded apart within 0.1 dB (--quality exact), 0.2 dB (high) or 0.6 dB (medium). A compressor on the
+    audio that was encoded apart within 0.2 dB (--quality exact or high) or 0.3 dB (medium). A compressor on the
     mix shows as gains that move together and as a large residual.
     """
     if output is not None and not output.lower().endswith((".yaml", ".yml")):
@@ -147,7 +147,7 @@ def _decibels(gain: float) -> str:
 def _power(ratio: float) -> str:
     if math.isnan(ratio):
         return "silent"
-    return f"{10 * math.log10(ratio):.1f}" if ratio > 1e-10 else "-100"
+    return f"{round(10 * math.log10(ratio), 1) + 0.0:.1f}" if ratio > 1e-10 else "-100"
 
 
 def _table(found: Faders, stems: tuple[str, ...], frame: float) -> str:

@@ -88,7 +88,7 @@ def render(
     from lincae_core.arrangement.song import Song
     from lincae_formats import Pool
 
-    loaded, folder = _load(arrangement)
+    loaded, folder = load_arrangement(arrangement)
     results = _results(loaded, output, chosen, format)
     if subtype is not None and not any(r.audio for r in results):
         raise usage_error("--subtype is for audio, and no audio is written", "name an audio file: -o song.wav")
@@ -117,8 +117,12 @@ def render(
                 _decode(decoded, models.load(info), subtype, force)
 
 
-def _load(arrangement: str) -> tuple[Loaded, Path]:
-    """The arrangement, and the folder that its files are relative to."""
+def load_arrangement(arrangement: str) -> tuple[Loaded, Path]:
+    """An arrangement, and the folder that its files are relative to.
+
+    Raises:
+        LincaeError: there is none, or it is wrong.
+    """
     from lincae_core.arrangement.load import load
 
     if arrangement == STDIO:

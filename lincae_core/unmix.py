@@ -78,7 +78,7 @@ def faders(
 
     Args:
         mix: The mix.
-        stems: Its stems; mono ones are on every channel.
+        stems: Its stems; mono ones are on every channel, and a mono mix is of the means of their channels.
         window: Time between the knots of the gains, s.
         max_delay: How far a stem may begin before or after the mix, s; whole frames are searched.
         ridge: Weight of the smoothness of gains, relative to the stems' power; more where stems are alike.
@@ -95,6 +95,7 @@ def faders(
     headers = [mix.header, *(s.header for s in stems)]
     check_compatible(headers, [mix.name, *(s.name for s in stems)], sample_rate=mix.header.sample_rate)
     frame = mix.header.samples_per_frame / mix.header.model_sample_rate
+    window = min(window, mix.header.frames * frame)
     delays = np.zeros(len(stems), int)
     if max_delay:
         reference = projected(mix)
@@ -130,10 +131,14 @@ def _blocks(
             first, last = max(start - delay, 0), min(stop - delay, signal.header.frames)
             if first < last:
                 part = slice(first + delay - start, last + delay - start)
-                block = signal.block(first, last).spread(header.channels)
-                row[:, part] = block.values(header.groups).reshape(-1, last - first)
+                block = signal.block(first, last)
+                count = len(block.data) if header.channels == 1 else 1  # channels that are one in a mono mix
+                block = block if header.channels == 1 else block.spread(header.channels)
+                numbers = block.values(header.groups)
+                row[:, part] = (numbers.mean(axis=0) if count > 1 else numbers).reshape(-1, last - first)
                 if block.steps is not None and block.scale is not None:
-                    step[:, part] = np.square(STEPS.take(block.steps) * block.scale[:, None]).sum(axis=0)
+                    squares = np.square(STEPS.take(block.steps) * block.scale[:, None])
+                    step[:, part] = squares.sum(axis=0) / count**2
         yield start, stop, rows, steps
 
 
@@ -289,7 +294,7 @@ def _explained(
     times, end = np.arange(knots) * window, mix.header.duration
     if knots > 2 and times[-2] >= end:  # the last latent frame reaches beyond the audio
         times, gains, residual, sounding = times[:-1], gains[:-1], residual[:-1], sounding[:, :-1]
-    elif knots > 2 and end < times[-1]:  # along its line
+    elif end < times[-1]:  # along its line
         gains[-1] = gains[-2] + (end - times[-2]) / window * (gains[-1] - gains[-2])
         times[-1] = end
     return Faders(times, gains.T, delays, residual, float(rest.sum()) / whole, shares, sounding)

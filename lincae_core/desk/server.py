@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import os
 import secrets
 import shutil
 import struct
@@ -503,7 +504,8 @@ def serve(server: Server, host: str, port: int, ready: Callable[[str], None]) ->
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family)
     except OSError as e:
-        raise LincaeError(f"cannot listen at {host}:{port} ({e.strerror or e})", "choose another --port") from None
+        why, hint = os.strerror(e.errno) if e.errno and e.errno > 0 else str(e), "choose another --port or --host"
+        raise LincaeError(f"cannot listen at {host}:{port} ({why})", hint) from None
     with listening:
         found = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host

@@ -312,10 +312,11 @@ class Desk:
         self.revision += 1
 
 
-def arrangement(files: list[str]) -> str:
-    """An arrangement of stems as YAML: a track for each file."""
+def arrangement(files: list[str], sample_rate: int | None = None) -> str:
+    """An arrangement of stems as YAML: a track for each file; with a sample rate where theirs differ."""
     tracks = {name: {"file": file} for name, file in zip(track_names(files), files, strict=True)}
-    return yaml.safe_dump({"tracks": tracks}, sort_keys=False, allow_unicode=True, width=110)
+    song = {**({} if sample_rate is None else {"sample_rate": sample_rate}), "tracks": tracks}
+    return yaml.safe_dump(song, sort_keys=False, allow_unicode=True, width=110)
 
 
 def dumped(song: Arrangement) -> str:

@@ -2,12 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from cli_helpers import make_lat
+from cli_helpers import FINGERPRINT, make_lat
 
-from lincae_formats import read_lat
+from lincae_formats import Header, Latents, read_lat, write_lat
 
 FRAME = 4096 / 44100  # s
 
@@ -122,6 +123,47 @@ def test_a_silent_stem_is_no_stranger(cli, song):
     cli.ok("gain", "a.lat", "--factor", "0", "-o", "silent.lat")
     code, _, err = cli.run("faders", "mix.lat", "a.lat", "b.lat", "c.lat", "silent.lat", "--check")
     assert (code, err) == (0, "")
+
+
+def test_mono_and_stereo(cli):
+    """A mono mix is of the means of its stems' channels; a mono stem is on both channels of a stereo mix."""
+    wide = make_lat(cli.folder / "wide.lat", 1, 2, 44100 * 10)
+    make_lat(cli.folder / "mono.lat", 2, 1, 44100 * 10)
+    cli.ok("mix", "wide.lat", "mono.lat:0.5", "-o", "stereo.lat")
+    _, mono = json.loads(cli.ok("faders", "stereo.lat", "wide.lat", "mono.lat", "--json"))["stems"]
+    assert mono["typical_gain"] == pytest.approx(0.5, rel=1e-3)
+    with_mean = Latents(0.7 * wide.data.mean(axis=0, keepdims=True), replace(wide.header, channels=1))
+    write_lat(with_mean, cli.folder / "mean.lat")
+    facts = json.loads(cli.ok("faders", "mean.lat", "wide.lat", "--json"))
+    assert facts["stems"][0]["typical_gain"] == pytest.approx(0.7, rel=1e-3)
+    assert "mean.lat" in cli.ok("find", "wide.lat", ".")
+
+
+def test_a_window_longer_than_the_mix(cli, song):
+    facts = json.loads(cli.ok("faders", "mix.lat", "b.lat", "--window", "100", "--json"))
+    assert facts["times"] == [0.0, pytest.approx(40.0)]
+    assert np.isfinite(facts["residual_db"]).all()
+
+
+def test_rounding_of_stems_does_not_lower_gains(cli):
+    """The shipped model's groups at `medium`: audio mixed and encoded apart, as against a mix of latents."""
+    from lincae_core.models import frame_groups
+
+    groups, rng = frame_groups("medium"), np.random.default_rng(0)
+    header = Header(sample_rate=44100, num_samples=44100 * 20, model="m", model_fingerprint=FINGERPRINT,
+                    channels=1, latent_dim=512, groups=groups)  # fmt: skip
+    plain = [rng.standard_normal(header.shape).astype(np.float32) for _ in range(2)]
+    levels = np.ones((1, header.level_count, header.frames), np.float32)
+    for name, data in (("a", plain[0]), ("b", plain[1]), ("audio", 0.5 * plain[0] - plain[1])):
+        write_lat(Latents(data, header, dtype="int8", band_levels=levels), cli.folder / f"{name}.lat")
+    cli.ok("mix", "a.lat:0.5", "b.lat:-1", "-o", "latents.lat")
+    for mix in ("audio", "latents"):
+        facts = json.loads(cli.ok("faders", f"{mix}.lat", "a.lat", "b.lat", "--json"))
+        gains = np.abs([stem["gains"] for stem in facts["stems"]])
+        errors = 20 * np.log10(gains[:, :20] / [[0.5], [1.0]])
+        assert np.abs(errors.mean(axis=1)).max() < 0.03, mix
+    alike = json.loads(cli.ok("faders", "audio.lat", "a.lat", "a.lat", "b.lat", "--json"))["stems"]
+    assert alike[0]["typical_gain"] == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.slow

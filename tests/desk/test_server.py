@@ -188,6 +188,50 @@ def test_a_move_changes_what_was_not_played_yet(client):
         assert took < 5  # in truth 0.1 s; bench/desk.py measures it
 
 
+def test_files_that_are_damaged_or_gone_are_named(client, song):
+    bass = song.parent / "bass.lat"
+    data = bass.read_bytes()
+    bass.unlink()  # a link to what other tests read
+    bass.write_bytes(data)
+    with page(client) as socket:
+        open_page = Page(socket)
+        with open(bass, "r+b") as file:
+            file.truncate(3000)
+        open_page.say("play", at=0.0, generation=1)
+        error = open_page.until("error")
+        assert error["stop"]
+        assert "bass.lat" in error["text"]
+        bass.unlink()
+        with page(client) as other:
+            error = json.loads(other.receive_text())
+            assert error["final"]
+            assert "there is no file 'bass.lat'" in error["text"]
+            assert ended(other) == 1011
+        open_page.say("move", id=1, name="drums", key="mute", value=True)  # the first page lives on
+        assert open_page.until("settings")["members"]["drums"]["mute"]
+        found = client.get("/token/export/wav")
+        assert found.status_code == 409
+        while "nothing was exported" not in open_page.until("error")["text"]:
+            pass
+
+
+def test_what_is_recorded_ends_where_record_is_switched_off(client, server):
+    with page(client) as socket:
+        open_page = Page(socket)
+        open_page.say("record", on=True)
+        open_page.say("play", at=0.0, generation=1)
+        open_page.until("sound")
+        open_page.say("move", id=1, name="bass", key="level", value=-20.0)
+        while "bass" not in open_page.until("settings")["recording"]:
+            pass
+        open_page.say("record", on=False)
+        while open_page.until("settings")["recording"]:
+            pass
+        curve = server.desk.song.tracks["bass"].curve
+        assert min(gain for _, gain in curve) == pytest.approx(0.1)
+        assert curve[-1] == (4.0, 1.0)  # what was there before goes on
+
+
 def test_for_listening_only(desk, model, song):
     text = song.read_text()
     with TestClient(Server(desk, model, read_only=True, token="token").app(port=8000), base_url=BASE) as client:

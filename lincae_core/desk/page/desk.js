@@ -192,6 +192,7 @@ async function play(from = now()) {
   stream = { samples: 0, time: audio.currentTime };
   sentAt.clear();
   playing = true;
+  if ($("status").classList.contains("bad")) say("");
   node.port.postMessage({ type: "reset", generation });
   send({ do: "play", at: from, generation });
   $("play").setAttribute("aria-pressed", "true");
@@ -638,7 +639,7 @@ const act = {
   redo: () => send({ do: "redo" }),
   save: () => !song.readOnly && send({ do: "save" }),
 };
-for (const [id, run] of Object.entries(act)) $(id).onclick = run;
+for (const [id, run] of Object.entries(act)) $(id).onclick = () => song && run();
 $("export").onclick = (e) => {
   if (e.target.tagName !== "A") return;
   say("rendering; the download begins when it is done");
