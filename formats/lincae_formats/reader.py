@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 import os
+import re
 import stat
 import zlib
 from collections import OrderedDict
@@ -264,18 +265,17 @@ class LatReader(Signal):
         self.tags = self._read_tags(root)
 
     def _check_version(self, root: h5g.GroupID) -> None:
-        try:
+        found = None
+        with contextlib.suppress(HeaderError):
             found = _read_attribute(root, "format", self.name, str)
-        except HeaderError:
-            found = None
         if found != headers.FORMAT:
             what = "has no format attribute" if found is None else f"says its format is {found!r}"
             raise WrongFormatError(f"{self.name}: an HDF5 file, but {what}, not {headers.FORMAT!r}")
         version = _read_attribute(root, "format_version", self.name, str)
-        parts = version.split(".")
-        if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) <= 6 for p in parts):
+        match = re.fullmatch(r"(\d{1,6})\.\d{1,6}", version, re.ASCII)
+        if match is None:
             raise HeaderError(f"{self.name}: format_version is {version!r}, must be MAJOR.MINOR")
-        if int(parts[0]) != headers.MAJOR:
+        if int(match[1]) != headers.MAJOR:
             what = f".lat version {version}, this program reads {headers.MAJOR}.x"
             raise UnsupportedVersionError(f"{self.name}: {what}", "pip install --upgrade lincae")
 
@@ -452,7 +452,8 @@ def _open_hdf5(source: Source, name: str) -> Iterator[tuple[h5f.FileID, int]]:
             raise TruncatedError(f"{name}: cut short: {size} of {declared} bytes are there", COPY_HINT)
         with named_errors(name):
             file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, _reading())
-        stack.callback(release, file)
+        # `file.close()` also visits every object of every other open file.
+        stack.callback(_quietly, h5i.dec_ref, file)
         yield file, size
 
 
@@ -479,8 +480,7 @@ def _copied(stream: BinaryIO, head: bytes, size: int, name: str, stack: contextl
     left = size - len(head)
     try:
         temp = tempfile.NamedTemporaryFile(prefix="lincae-", suffix=".lat")  # noqa: SIM115
-        stack.enter_context(contextlib.suppress(OSError))  # on a full disk closing fails again
-        stack.callback(temp.close)
+        stack.callback(_quietly, temp.close)  # on a full disk closing fails again
         temp.write(head)
         while left > 0 and (block := _read(stream, min(left, 1 << 20), name)):
             temp.write(block)
@@ -509,6 +509,11 @@ def _unreadable(name: str, error: Exception) -> LatError:
     return LatError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}", "check the path")
 
 
+def _quietly(function: Any, *arguments: Any) -> None:
+    with contextlib.suppress(Exception):
+        function(*arguments)
+
+
 def _identity(descriptor: int) -> tuple[int, ...]:
     """What tells a file from another, or a later one, of the same name."""
     found = os.fstat(descriptor)
@@ -516,12 +521,6 @@ def _identity(descriptor: int) -> tuple[int, ...]:
 
 
 # --- HDF5
-
-
-def release(file: h5f.FileID) -> None:
-    """Closes a file and all that is open in it. `file.close()` also visits every object of every other open file."""
-    if file.valid:
-        h5i.dec_ref(file)
 
 
 @functools.cache

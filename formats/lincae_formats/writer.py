@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Self, TypeVar
 
 import numpy as np
-from h5py import h5a, h5d, h5f, h5fd, h5g, h5o, h5p, h5s, h5t
+from h5py import h5a, h5d, h5f, h5fd, h5g, h5i, h5o, h5p, h5s, h5t
 
 from . import __version__
 from . import header as headers
 from .errors import DTypeError, LatError, NonFiniteError, ShapeError
 from .files import atomic_path
 from .header import Entry, Header
-from .reader import TYPES, Chunks, LatReader, display_name, fletcher32, release, row_chunk, text_type
+from .reader import TYPES, Chunks, LatReader, display_name, fletcher32, row_chunk, text_type
 from .signal import (
     DTYPES,
     SCALE_MAX,
@@ -279,7 +279,8 @@ class LatWriter:
     def _close(self) -> None:
         """Closes the HDF5 file, if it is open."""
         self._datasets.clear()
-        release(self._file)
+        if self._file.valid:
+            h5i.dec_ref(self._file)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
