@@ -90,8 +90,9 @@ def between(
         update: dict[str, Any] = {"gain": abs(factor), "invert": factor < 0, "curve": None}
         if isinstance(v, (Track, Bus)):
             update["mute"] = False
-        if isinstance(u, Track) and isinstance(v, Track) and None not in (u.pan, v.pan):
-            update["pan"] = u.pan + part * (v.pan - u.pan)  # type: ignore[operator]
+        if isinstance(u, Track) and isinstance(v, Track) and u.pan != v.pan:
+            left, right = u.pan or 0.0, v.pan or 0.0
+            update["pan"] = left + part * (right - left)
         return v.model_copy(update=update)
 
     return b.model_copy(
@@ -110,10 +111,11 @@ class Settled:
     Args:
         song: The song.
         settings: The arrangement it was made from.
+        channels: Channels to read: those of a song do not change while it plays, even where its last pan is removed.
     """
 
-    def __init__(self, song: Song, settings: Arrangement) -> None:
-        self.song, self.settings, self.header = song, settings, song.header
+    def __init__(self, song: Song, settings: Arrangement, channels: int) -> None:
+        self.song, self.settings, self.header = song, settings, replace(song.header, channels=channels)
         try:
             self._signal: Signal | None = song.variant(SOLO if SOLO in settings.variants else None)[0]
         except LincaeError:
@@ -132,7 +134,7 @@ class Settled:
         if self._signal is None:
             shape = (header.channels, header.latent_dim, stop - start)
             return np.zeros(shape, np.float32), np.zeros((shape[0], header.level_count, shape[2]), np.float32)
-        groups, block = self._signal.header.groups, self._signal.block(start, stop)
+        groups, block = self._signal.header.groups, self._signal.block(start, stop).spread(self.header.channels)
         if block.steps is None:
             block = as_stored(block, self._signal.dtype, groups)
             block = replace(block, known=block.known and not self._uncertain)
@@ -188,8 +190,9 @@ class Player:
             raise LincaeError(f"the model {model.name} does not decode fast enough for a desk", "use the model frame")
         self._model, self._loaded, self._folder, self._outside = model, loaded, folder, allow_outside
         self._pool = Pool(open_files)
-        self._now = self._settled(loaded.song)
-        self.header = header = self._now.header
+        song = Song(loaded, folder, self._pool, allow_outside)
+        self.header = header = song.header
+        self._now = Settled(song, loaded.song, header.channels)
         self._size = model.samples_per_frame
         self.total = min(
             resampled_length(header.num_samples, header.sample_rate, model.sample_rate), header.frames * self._size
@@ -283,7 +286,8 @@ class Player:
 
     def _settled(self, settings: Arrangement) -> Settled:
         loaded = replace(self._loaded, song=settings)
-        return Settled(Song(loaded, self._folder, self._pool, self._outside), settings)
+        song = Song(loaded, self._folder, self._pool, self._outside)
+        return Settled(song, settings, self.header.channels)
 
     def _settle(self) -> None:
         """The settings are those of now everywhere, as if they had never moved."""

@@ -179,6 +179,8 @@ class Desk:
         else:
             if not isinstance(old, Track):
                 raise LincaeError("only tracks have a pan")
+            if header.channels != 2:
+                raise LincaeError("there is no pan in a song of one channel")
             if isinstance(value, bool) or (value is not None and not -1 <= value <= 1):
                 raise LincaeError("a pan is a number from -1 to 1")
             new = old.model_copy(update={"pan": value})

@@ -1,11 +1,15 @@
 """A desk plays what `lincae render` gives; moves begin at a frame, without clicks; curves are what was heard."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lincae_core.arrangement.load import load
 from lincae_core.desk.engine import AHEAD, RAMP, Player, between
-from lincae_core.desk.state import Move, dumped
+from lincae_core.desk.state import Desk, Move, dumped
+from lincae_formats import LincaeError, read_lat, write_lat
+from lincae_formats.channels import remix
 
 FRAME = 4096
 
@@ -157,6 +161,24 @@ def test_a_meter_shows_the_level_of_its_track(player, desk):
     loud = levels[0] > -80
     np.testing.assert_allclose((levels - lower)[0][loud], 6.0, atol=0.05)
     np.testing.assert_allclose(levels[1:3], lower[1:3])
+
+
+def test_mono_tracks_with_one_pan_of_which_nothing_is_left(model, stems, tmp_path):
+    z = read_lat(stems / "bass.lat")
+    write_lat(remix(z, [[1, 0]]), tmp_path / "mono.lat")
+    text = "tracks:\n  a: {file: mono.lat, pan: 0.5}\n  b: {file: mono.lat, gain: 0.5}\n"
+    desk = Desk(load(text, "song.yaml"), tmp_path, tmp_path / "song.yaml", False)
+    player = Player(model, desk.now, tmp_path)
+    first = player.next(4).audio
+    assert np.abs(first[1]).max() > 1.5 * np.abs(first[0]).max()
+    frame = player.moment(0)
+    move(desk, player, "a", "pan", None)
+    player.change(desk.song, frame)
+    sound = rest(player)
+    np.testing.assert_array_equal(sound[0, 9 * FRAME :], sound[1, 9 * FRAME :])
+    player.close()
+    with pytest.raises(LincaeError, match="one channel"):
+        desk.move(Move(do="move", id=1, name="a", key="pan", value=0.5), replace(player.header, channels=1))
 
 
 def test_moves_lie_between_the_settings(desk, player):

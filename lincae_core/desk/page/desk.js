@@ -254,7 +254,7 @@ class Strip {
     this.root.classList.add(member.kind);
     this.root.setAttribute("aria-label", member.kind === "bus" ? `Bus ${name}` : title);
     find("h2").textContent = title;
-    find("h2").title = member.file ?? title;
+    find("h2").title = member.file ? `${title}: ${member.file}` : title;
     [this.fader, this.cap, this.field] = [find(".fader"), find(".cap"), find(".level")];
     this.fader.setAttribute("aria-label", `${title} level`);
     this.fader.setAttribute("aria-valuemin", song.least);
@@ -412,14 +412,24 @@ const picture = { columns: new Map(), analyser: null, last: 0 };
 const hue = (i, n) => `hsl(${Math.round((205 + (i * 360) / Math.max(n, 7)) % 360)} 58% `;
 let lane = 30;
 
+function shortener(names) {
+  // Without what all begin with ("Song - "), which leaves no room for the rest.
+  let same = names[0].length;
+  for (const name of names) while (!name.startsWith(names[0].slice(0, same))) same--;
+  const cut = names.length > 1 ? (names[0].slice(0, same).match(/^.*[\s_.-]/)?.[0].length ?? 0) : 0;
+  return (name) => (names.includes(name) && name.slice(cut)) || name;
+}
+
 function build() {
   document.title = `${song.name} · lincae desk`;
   $("name").textContent = song.name;
   $("name").title = song.file;
   const names = Object.keys(members), tracks = names.filter((n) => members[n].kind === "track");
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  const short = shortener(tracks);
   for (const name of names) {
     const strip = (strips[name] = new Strip(name, members[name]));
+    if (members[name].kind !== "master") strip.root.querySelector("h2").textContent = short(name);
     const i = tracks.indexOf(name);
     if (i >= 0) strip.root.style.setProperty("--hue", `${hue(i, tracks.length)}${dark.matches ? 60 : 45}%)`);
     if (members[name].kind === "bus" && !document.querySelector(".strip.bus")) strip.root.classList.add("first");
@@ -427,7 +437,8 @@ function build() {
   }
   for (const name of [...tracks, "master"]) {
     const label = document.createElement("div"), text = document.createElement("span"), dot = document.createElement("i");
-    text.textContent = name === "master" ? "Master" : name;
+    text.textContent = name === "master" ? "Master" : short(name);
+    text.title = name;
     dot.style.setProperty("--hue", strips[name].root.style.getPropertyValue("--hue") || "var(--accent)");
     label.append(dot, text);
     $("labels").append(label);
