@@ -1,6 +1,8 @@
 """How a desk keeps up: time from the message of a fader to its first changed sound, reserve and memory.
 
-Pretends to be the page: opens the socket of `lincae desk`, plays in real time, and moves faders.
+Pretends to be the page: opens the socket of `lincae desk`, plays in real time, and moves faders. `move_ms`: until the
+changed sound is there, for the worklet; `heard_ms`: until the first frame that it changes is played. A recorded move
+begins one latent frame later.
 
 python bench/desk.py
 """
@@ -19,7 +21,8 @@ from common import Figures, parser, random_lat, scratch, show
 
 HEADER = struct.Struct("<IIQQIIII")
 RATE = 44100
-SETUPS = [(4, 600), (32, 600), (32, 3600)]  # stereo tracks, s
+FRAME = 4096
+SETUPS = [(4, 600, False), (4, 600, True), (32, 600, False), (32, 3600, False)]  # stereo tracks, s, recording
 
 
 def resident(pid: int) -> float:
@@ -30,16 +33,18 @@ def resident(pid: int) -> float:
     return float("nan")
 
 
-async def listen(address: str, moves: int) -> Figures:
+async def listen(address: str, moves: int, record: bool) -> Figures:
     """Plays and moves a fader every 0.7 s."""
     from websockets.asyncio.client import connect
 
     origin = "/".join(address.split("/")[:3])
     delays: list[float] = []
+    heard: list[float] = []
     gaps, reserve, first = 0, [], 0.0
     async with connect(address.replace("http", "ws", 1) + "socket", origin=origin, max_size=2**24) as socket:
         welcome = json.loads(await socket.recv())
         names = [name for name, member in welcome["members"].items() if member["kind"] == "track"]
+        await socket.send(json.dumps({"do": "record", "on": record}))
         began = time.perf_counter()
         await socket.send(json.dumps({"do": "play", "at": 20.0, "generation": 1}))
         start, end, sent, told, asked = 0.0, 0, 0, 0.0, 0.0
@@ -72,9 +77,11 @@ async def listen(address: str, moves: int) -> Figures:
                 start, first = time.perf_counter(), time.perf_counter() - began
             if move_id > len(delays):
                 delays.append(time.perf_counter() - asked)
+                heard.append((stream + FRAME * record) / RATE + start - asked)
     return {
         "first_sound_ms": round(1000 * first),
         "move_ms": {"median": round(1000 * statistics.median(delays)), "most": round(1000 * max(delays))},
+        "heard_ms": {"median": round(1000 * statistics.median(heard)), "most": round(1000 * max(heard))},
         "moves": len(delays),
         "reserve": round(statistics.median(reserve), 1) if reserve else None,
         "gaps": gaps,
@@ -86,7 +93,7 @@ def main() -> None:
     a = options.parse_args()
     figures: Figures = {}
     with scratch() as (folder, environment):
-        for tracks, seconds in SETUPS[:1] if a.quick else SETUPS:
+        for tracks, seconds, record in SETUPS[:2] if a.quick else SETUPS:
             lat = folder / f"{seconds}.lat"
             if not lat.exists():
                 random_lat(lat, 30 if a.quick else seconds, a.model, channels=2)
@@ -99,12 +106,12 @@ def main() -> None:
             try:
                 assert process.stdout is not None
                 address = process.stdout.readline().strip()
-                found = asyncio.run(listen(address, 3 if a.quick else 20))
+                found = asyncio.run(listen(address, 3 if a.quick else 20, record))
                 found["peak_mb"] = round(resident(process.pid))
             finally:
                 process.terminate()
                 process.wait(timeout=20)
-            figures[f"{tracks} stereo tracks of {seconds} s"] = found
+            figures[f"{tracks} stereo tracks of {seconds} s{', recording' if record else ''}"] = found
     show(figures, a)
 
 
