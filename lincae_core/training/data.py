@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,7 @@ def load_clips(
     Raises:
         LincaeError: no usable audio in a folder.
     """
-    parts: list[np.ndarray] = []
-    gains: list[float] = []
+    parts: list[tuple[np.ndarray, float]] = []  # samples, and the factor to the loudness they are trained at
     chances: list[float] = []
     names: list[str] = []
     validation: list[Path] = []
@@ -103,37 +103,27 @@ def load_clips(
                 f"{folder}: every one of its {len(files)} audio files is held out for validation",
                 "use --set data.held_out=0, or more files",
             )
-        lengths: list[int] = []
-        reasons: Counter[str] = Counter()
         with ThreadPoolExecutor(2) as pool:
-            for path, audio in zip(kept, pool.map(_read_or_reason, kept), strict=True):
-                if isinstance(audio, str):
-                    log.warning("left out: %s", audio)
-                    reasons["unreadable"] += 1
-                    continue
-                level = rms(audio)
-                if len(audio) < shortest or level < QUIETEST:
-                    reasons["too short" if len(audio) < shortest else "silent"] += 1
-                    continue
-                scale = 32767 / max(float(np.abs(audio).max()), 1e-9)
-                parts.append(np.round(audio * scale).astype(np.int16))
-                gains.append((reference_rms / level if reference_rms else 1.0) / scale)
-                lengths.append(len(audio))
-                names.append(str(path))
+            read = list(pool.map(partial(_read_clip, shortest=shortest, reference_rms=reference_rms), kept))
+        usable = [(str(path), clip) for path, clip in zip(kept, read, strict=True) if not isinstance(clip, str)]
+        reasons = Counter(reason for reason in read if isinstance(reason, str))
         counts = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-        if not lengths:
+        if not usable:
             raise LincaeError(
                 f"{folder}: no usable audio ({counts})",
                 f"a file must have at least {shortest / RATE:.1f} s of audio, and not be silent",
             )
         if counts:
             log.warning("%s: %d files left out (%s)", printable(folder), reasons.total(), counts)
-        chances += [fraction * n / sum(lengths) for n in lengths]
-    length = torch.tensor([len(p) for p in parts])
-    return Clips(
-        torch.from_numpy(np.concatenate(parts)), length.cumsum(0) - length, length,
-        torch.tensor(gains), torch.tensor(chances), tuple(names),
-    ), validation  # fmt: skip
+        names += [name for name, _ in usable]
+        parts += [clip for _, clip in usable]
+        total = sum(len(samples) for _, (samples, _) in usable)
+        chances += [fraction * len(samples) / total for _, (samples, _) in usable]
+    samples, gains = zip(*parts, strict=True)
+    length = torch.tensor([len(s) for s in samples])
+    audio = torch.from_numpy(np.concatenate(samples))
+    start, gain = length.cumsum(0) - length, torch.tensor(gains)
+    return Clips(audio, start, length, gain, torch.tensor(chances), tuple(names)), validation
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -167,13 +157,19 @@ def read_mono(path: Path) -> np.ndarray:
     return read_audio(path, RATE, mono=True)[0]
 
 
-def _read_or_reason(path: Path) -> np.ndarray | str:
+def _read_clip(path: Path, shortest: int, reference_rms: float | None) -> tuple[np.ndarray, float] | str:
+    """int16 samples of a file and the factor to the loudness it is trained at; or why it is left out."""
     try:
-        return read_mono(path)
-    except LincaeError as e:
-        return e.message
-    except (MemoryError, ValueError, OverflowError) as e:  # a header that promises more than there is memory
-        return one_line(f"{path}: {type(e).__name__} {e}")
+        audio = read_mono(path)
+    except (LincaeError, MemoryError, ValueError, OverflowError) as e:  # a header may promise more than the memory
+        reason = e.message if isinstance(e, LincaeError) else one_line(f"{path}: {type(e).__name__} {e}")
+        log.warning("left out: %s", reason)
+        return "unreadable"
+    level = rms(audio)
+    if len(audio) < shortest or level < QUIETEST:
+        return "too short" if len(audio) < shortest else "silent"
+    scale = 32767 / max(float(np.abs(audio).max()), 1e-9)
+    return np.round(audio * scale).astype(np.int16), (reference_rms / level if reference_rms else 1.0) / scale
 
 
 def equalise(x: Tensor, decibels: float, low_pass: float, generator: Generator) -> Tensor:

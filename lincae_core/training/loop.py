@@ -10,8 +10,9 @@ import json
 import logging
 import math
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,54 +63,37 @@ def train(
         LincaeError: wrong recipe, no audio, another training in `out`, a damaged checkpoint or one of another recipe,
             a full disk, a loss that is not a number.
     """
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, overrides, budget)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, budget)
     out = Path(out) if out else Path("runs") / recipe.name
     with joined(device) as processes, locked(out) if processes.rank == 0 else nullcontext():
-        return _train(recipe, out, resume, processes, report)
-
-
-def _train(recipe: Recipe, out: Path, resume: bool, processes: Processes, report: Report | None) -> Path:
-    """`train` in a folder that is locked; the first of several processes writes all files."""
-    shortest = math.ceil(step_for(recipe).crop_samples * recipe.augment.speed)
-    folders = [(f.path, f.fraction) for f in recipe.data.folders]
-    clips, held_out = load_clips(folders, recipe.reference_rms, shortest, recipe.data.held_out)
-    files = (f"{n} file{'s'[: n != 1]}" for n in (len(clips.names), len(held_out)))
-    log.info("%s of audio in %s; %s held out", clock(round(clips.seconds)), *files)
-    trainer = Trainer(recipe, clips, out, processes)
-    if resume and trainer.checkpoint.exists():
-        trainer.resume()
-        log.info("resumed at step %d (%.0f %%)", trainer.state.step, 100 * trainer.done)
-    if processes.rank == 0:
-        (out / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
-        for name in ("metrics.csv", "validation.csv"):
-            drop_rows_after(out / name, trainer.state.step)
-
-    def measure() -> None:
-        step = trainer.state.step
+        shortest = math.ceil(step_for(recipe).crop_samples * recipe.augment.speed)
+        folders = [(f.path, f.fraction) for f in recipe.data.folders]
+        clips, held_out = load_clips(folders, recipe.reference_rms, shortest, recipe.data.held_out)
+        files = (f"{n} file{'s'[: n != 1]}" for n in (len(clips.names), len(held_out)))
+        log.info("%s of audio in %s; %s held out", clock(round(clips.seconds)), *files)
+        trainer = Trainer(recipe, clips, out, processes)
+        if resume and trainer.checkpoint.exists():
+            trainer.resume()
+            log.info("resumed at step %d (%.0f %%)", trainer.state.step, 100 * trainer.done)
+        if processes.rank == 0:
+            (out / "recipe.yaml").write_text(as_yaml(recipe), encoding="utf-8")
+            for name in ("metrics.csv", "validation.csv"):
+                drop_rows_after(out / name, trainer.state.step)
         try:
-            figures, heard = validate(recipe, trainer.averaged(), held_out)
-            append_row(out / "validation.csv", {"step": step, "progress": round(trainer.done, 4), **figures})
-            write_sounds(heard, out, f"{recipe.name}, step {step}, MSS {figures['recon']:.2f}")
-        except Exception as e:  # hours of training must not be lost to a picture
-            log.warning("validation failed, training goes on: %s: %s", type(e).__name__, e)
-            return
-        log.info("validation at step %d: %s", step, ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
-
-    try:
-        return trainer.run(measure if held_out else None, report)
-    except (KeyboardInterrupt, SystemExit):
-        if trainer.consistent and trainer.state.step and processes.rank == 0:
-            trainer.save()
-            log.info("stopped at step %d; run the same command to go on", trainer.state.step)
-        raise
-    except OSError as e:
-        raise LincaeError(f"cannot write {out}: {e.strerror}", "free some space, and run it again to go on") from None
-    except FloatingPointError as e:
-        raise LincaeError(
-            f"{out}: training failed at step {trainer.state.step}: {e}",
-            f"lower the learning rate: --set optimiser.learning_rate={recipe.optimiser.learning_rate / 3:.2g}",
-        ) from None
+            return trainer.run(held_out, report)
+        except (KeyboardInterrupt, SystemExit):
+            if trainer.consistent and trainer.state.step and processes.rank == 0:
+                trainer.save()
+                log.info("stopped at step %d; run the same command to go on", trainer.state.step)
+            raise
+        except OSError as e:
+            hint = "free some space, and run it again to go on"
+            raise LincaeError(f"cannot write {out}: {e.strerror}", hint) from None
+        except FloatingPointError as e:
+            raise LincaeError(
+                f"{out}: training failed at step {trainer.state.step}: {e}",
+                f"lower the learning rate: --set optimiser.learning_rate={recipe.optimiser.learning_rate / 3:.2g}",
+            ) from None
 
 
 @contextmanager
@@ -176,7 +160,7 @@ class Trainer:
         self.clips = clips.to(device) if device.type == "cuda" else clips
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.optimiser = make_optimiser(self.model, recipe.optimiser)
-        self.state = State()
+        self.state, self.recipe_text = State(), recipe.model_dump_json(exclude={"report"})
         self.consistent = True  # False while a step changes weights: then an interrupted training must not be saved
         half = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
         self.autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
@@ -271,9 +255,9 @@ class Trainer:
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser/{key}/{name}"] = value
         cpu = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        metadata = {"progress": json.dumps(vars(self.state)), "recipe": self._recipe_text()}
+        metadata = {"progress": json.dumps(vars(self.state)), "recipe": self.recipe_text}
         with atomic_path(self.checkpoint, overwrite=True) as temporary:
-            Path(temporary).write_bytes(save(cpu, metadata))
+            temporary.write_bytes(save(cpu, metadata))
 
     def resume(self) -> None:
         """Restores what `save` wrote.
@@ -286,7 +270,7 @@ class Trainer:
             with safe_open(str(path), "pt") as file:
                 metadata = file.metadata() or {}
                 state = State(**json.loads(metadata["progress"]))
-                if metadata["recipe"] != self._recipe_text():
+                if metadata["recipe"] != self.recipe_text:
                     hint = "use another -o, or start anew: --no-resume"
                     raise LincaeError(f"{path}: belongs to another recipe", hint)
                 self.model.load_state_dict({k: file.get_tensor(f"model/{k}") for k in self.model.state_dict()})
@@ -302,20 +286,17 @@ class Trainer:
             raise LincaeError(f"{path}: damaged checkpoint ({type(e).__name__})", "start anew: --no-resume") from None
         self.state = state
 
-    def _recipe_text(self) -> str:
-        return self.recipe.model_dump_json(exclude={"report"})
-
     def export(self) -> None:
         """Writes the averaged weights."""
         recipe = self.recipe
         config = {**self.model.config.to_dict(), **self.how.measured(self.averaged(), self.clips)}
         save_weights(self.ema, config, self.exported, name=recipe.name, version=recipe.version, license=recipe.license)
 
-    def run(self, measure: Callable[[], None] | None = None, report: Report | None = None) -> Path:
+    def run(self, held_out: Sequence[Path], report: Report | None = None) -> Path:
         """Trains until the budget is spent, then exports the weights and returns their file.
 
         Args:
-            measure: called `report.validate_times` times during the training and once at its end.
+            held_out: files to validate on, `report.validate_times` times during the training and once at its end.
             report: called about once a second with progress and the latest figures.
 
         Raises:
@@ -324,37 +305,48 @@ class Trainer:
         every = parse_duration(self.recipe.report.checkpoint_every)
         times = self.recipe.report.validate_times
         last = saved = reported = time.monotonic()
-        sums: dict[str, float] = {}
-        count, first = 0, self.processes.rank == 0
+        first = self.processes.rank == 0
+        recent: list[dict[str, float]] = []  # figures since the last report
         while self.done < 1:
-            figures = self.step()
-            now = time.monotonic()
-            figures = self._agree(figures, now - last)
+            figures, now = self.step(), time.monotonic()
+            recent.append(self._agree(figures, now - last))
             last = now
-            if math.isnan(figures["loss"]):
+            if math.isnan(recent[-1]["loss"]):
                 raise FloatingPointError("the loss is not a number")
-            sums, count = {k: sums.get(k, 0.0) + v for k, v in figures.items()}, count + 1
             if now - reported >= 1 or self.done >= 1:
                 if first:
-                    row = self._row({k: v / count for k, v in sums.items()}, count, now - reported)
+                    row = self._row(recent, now - reported)
                     append_row(self.out / "metrics.csv", row)
                     if report:
                         report(self.done, row)
-                reported, sums, count = now, {}, 0
+                reported, recent = now, []
             if first and now - saved >= every:
                 self.save()
                 saved = last = time.monotonic()
             if times and self.done < 1 and self.done * times >= self.state.validations + 1:
                 self.state.validations += 1
-                if measure and first:
-                    measure()
+                if first:
+                    self.validate(held_out)
                 reported = last = time.monotonic()
         if first:
             self.save()
             self.export()
-            if measure:
-                measure()
+            self.validate(held_out)
         return self.exported
+
+    def validate(self, files: Sequence[Path]) -> None:
+        """Measures the averaged model on files, if there are any; writes figures, samples and a picture."""
+        if not files:
+            return
+        step = self.state.step
+        try:
+            figures, heard = validate(self.recipe, self.averaged(), files)
+            append_row(self.out / "validation.csv", {"step": step, "progress": round(self.done, 4), **figures})
+            write_sounds(heard, self.out, f"{self.recipe.name}, step {step}, MSS {figures['recon']:.2f}")
+        except Exception as e:  # hours of training must not be lost to a picture
+            log.warning("validation failed, training goes on: %s: %s", type(e).__name__, e)
+        else:
+            log.info("validation at step %d: %s", step, ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
 
     def _agree(self, figures: dict[str, float], seconds: float) -> dict[str, float]:
         """Means over the processes; the time that a step took is the first's, and counts as spent for all."""
@@ -363,12 +355,13 @@ class Trainer:
         self.state.elapsed += elapsed
         return {k: total / processes.count for k, total in zip(figures, totals, strict=True)}
 
-    def _row(self, means: dict[str, float], steps: int, seconds: float) -> dict[str, float]:
-        """A row of metrics.csv."""
-        audio = steps * self.batch * self.how.crop_samples / RATE
+    def _row(self, recent: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:
+        """A row of metrics.csv: means over the steps of so many seconds."""
+        audio = len(recent) * self.batch * self.how.crop_samples / RATE
         return {
             "step": self.state.step, "elapsed_s": round(self.state.elapsed, 2), "progress": round(self.done, 5),
-            **means, "learning_rate": self.optimiser.param_groups[0]["lr"],
+            **{key: statistics.fmean(figures[key] for figures in recent) for key in recent[0]},
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
             "audio_s_per_s": round(audio / max(seconds, 1e-9), 2),
         }  # fmt: skip
 
@@ -409,15 +402,11 @@ def drop_rows_after(path: Path, step: int) -> None:
     """Removes from a CSV file, if there is one, incomplete rows and those after a step: of a run that was killed."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    columns = lines[0].split(",") if lines else []
-    if "step" not in columns:
-        return
-    at = columns.index("step")
-    rows = [line.split(",") for line in lines[1:]]
-    kept = [r for r in rows if len(r) == len(columns) and r[at].isdigit() and int(r[at]) <= step]
+    header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
+    whole = [row for row in rows if row.count(",") == header.count(",")]
+    kept = [row for row in whole if row.partition(",")[0].isdigit() and int(row.partition(",")[0]) <= step]
     with atomic_path(path, overwrite=True) as temporary:
-        Path(temporary).write_text("\n".join(",".join(r) for r in [columns, *kept]) + "\n", encoding="utf-8")
+        temporary.write_text("\n".join([header, *kept]) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def validate(recipe: Recipe, network: Any, files: Sequence[Path]) -> tuple[dict[
     clips = load_validation(files, report.validation_files, report.validation_seconds, recipe.reference_rms)
     info = {"name": recipe.name, "version": recipe.version, "fingerprint": "sha256:" + "0" * 64}
     model = Model(Autoencoder(network, info, device))
-    system = LincaeModel(lambda: model, model.name, model.name, model.version, model.fingerprint, None)
+    system = LincaeModel(lambda: model, model.name, model.name, recipe.version, model.fingerprint, None)
     values: dict[str, list[float]] = {}
     heard: list[Sounds] = []
     for i in range(0, max(len(clips) - 1, 1), 2):
