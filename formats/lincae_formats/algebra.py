@@ -6,7 +6,6 @@ they are written.
 """
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -274,12 +273,10 @@ def concat(signals: Sequence[Signal], *, sample_rate: int | None = None) -> Lazy
     starts = [0, *accumulate(h.frames for h in given)]
 
     def compute(start: int, stop: int) -> Block:
-        found, first = [], min(bisect_right(starts, start), len(parts)) - 1
-        for i in range(first, max(bisect_left(starts, stop), first + 1)):
-            a, b = max(start, starts[i]) - starts[i], min(stop, starts[i + 1]) - starts[i]
-            part = parts[i].block(a, b) if exact else _floats(parts[i], a, b, header)
-            found.append(part.spread(header.channels))
-        return joined(found)
+        spans = [(s, max(start - at, 0), min(stop - at, s.header.frames)) for s, at in zip(parts, starts, strict=False)]
+        spans = [(s, a, b) for s, a, b in spans if a < b] or [(parts[0], 0, 0)]
+        found = [s.block(a, b) if exact else _floats(s, a, b, header) for s, a, b in spans]
+        return joined([block.spread(header.channels) for block in found])
 
     def record() -> Entry:
         return _entry({"op": "concat"}, [source_record(s) for s in parts], sample_rate)

@@ -33,22 +33,15 @@ MAX_TAGS = 64
 MAX_TAG_NAME = 64  # bytes
 MAX_TAG_VALUE = 1024  # bytes
 
-# The root attributes that make a header: type, and value where the attribute is missing.
-ATTRIBUTES: dict[str, tuple[type, Any]] = {
-    "sample_rate": (int, None),
-    "num_samples": (int, None),
-    "samples_per_frame": (int, None),
-    "model": (str, None),
-    "model_fingerprint": (str, None),
-    "model_sample_rate": (int, MODEL_SAMPLE_RATE),
-    "latent_scale": (float, 1.0),
-}
-# Smallest and largest of the integers of a header, and of the numbers of a group.
-_HEADER_RANGES = {
-    "sample_rate": (100, 10_000_000),
-    "num_samples": (1, 2**48),
-    "model_sample_rate": (100, 10_000_000),
-    "samples_per_frame": (1, 2**20),
+# The root attributes that make a header: type, value where the attribute is missing, smallest and largest integer.
+ATTRIBUTES: dict[str, tuple[type, Any, int, int]] = {
+    "sample_rate": (int, None, 100, 10_000_000),
+    "num_samples": (int, None, 1, 2**48),
+    "samples_per_frame": (int, None, 1, 2**20),
+    "model": (str, None, 0, 0),
+    "model_fingerprint": (str, None, 0, 0),
+    "model_sample_rate": (int, MODEL_SAMPLE_RATE, 100, 10_000_000),
+    "latent_scale": (float, 1.0, 0, 0),
 }
 _SHAPE_RANGES = {"channels": (1, MAX_CHANNELS), "latent_dim": (1, MAX_LATENT_DIM)}
 _GROUP_RANGES = {**dict.fromkeys(("count", "size", "slots"), (1, MAX_LATENT_DIM)), "grid": (1, 64)}
@@ -294,8 +287,9 @@ class Header:
             HeaderError: an attribute has the wrong type or is out of range.
             ShapeError: the number of channels or latent dimensions is out of range, or the groups do not add up.
         """
-        for key, (low, high) in _HEADER_RANGES.items():
-            check_integer(name, key, getattr(self, key), low, high)
+        for key, (kind, _, low, high) in ATTRIBUTES.items():
+            if kind is int:
+                check_integer(name, key, getattr(self, key), low, high)
         if self.frame_samples < 1:
             raise HeaderError(f"{name}: a frame covers less than one sample at {self.sample_rate} Hz")
         check_text(name, "model", self.model)
@@ -389,8 +383,7 @@ def dump_history(history: Iterable[Entry], name: str = "history") -> bytes:
     Raises:
         HeaderError: an entry is not a JSON object with a string `op`, or the whole is beyond 256 KiB.
     """
-    entries = list(history)
-    _check_entries(entries, name)
+    entries = _check_entries(list(history), name)
     try:
         text = json.dumps(entries, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (TypeError, ValueError, RecursionError) as e:
@@ -410,8 +403,7 @@ def load_history(data: bytes, name: str) -> tuple[Entry, ...]:
         entries = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as e:
         raise HeaderError(f"{name}: the history is not JSON ({e})") from e
-    _check_entries(entries, name)
-    return tuple(entries)
+    return tuple(_check_entries(entries, name))
 
 
 def bounded(history: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -454,10 +446,10 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _check_entries(entries: object, name: str) -> None:
-    listed = entries if isinstance(entries, list) else [None]
-    if not all(isinstance(entry, dict) and isinstance(entry.get("op"), str) for entry in listed):
-        raise HeaderError(f"{name}: the history is not a JSON list of objects with a string 'op'")
+def _check_entries(entries: Any, name: str) -> list[Entry]:
+    if isinstance(entries, list) and all(isinstance(e, dict) and isinstance(e.get("op"), str) for e in entries):
+        return entries
+    raise HeaderError(f"{name}: the history is not a JSON list of objects with a string 'op'")
 
 
 def _refuse_constant(text: str) -> None:

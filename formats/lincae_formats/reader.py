@@ -234,7 +234,7 @@ class LatReader(Signal):
 
     def _read_all(self, root: h5g.GroupID) -> None:
         self._check_version(root)
-        facts = {key: _read_attribute(root, key, self.name, *kind) for key, kind in headers.ATTRIBUTES.items()}
+        facts = {key: _read_attribute(root, key, self.name, *kind[:2]) for key, kind in headers.ATTRIBUTES.items()}
         self.writer = _read_attribute(root, "writer", self.name, str)
         headers.check_text(self.name, "writer", self.writer)
         Header(**facts).validate(self.name)

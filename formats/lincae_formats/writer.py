@@ -253,7 +253,7 @@ class LatWriter:
     def _write_attributes(self, history: bytes) -> None:
         header = self.header
         attributes: dict[str, Any] = {"format": headers.FORMAT, "format_version": headers.FORMAT_VERSION}
-        given = {key: (getattr(header, key), default) for key, (_, default) in headers.ATTRIBUTES.items()}
+        given = {key: (getattr(header, key), default) for key, (_, default, *_) in headers.ATTRIBUTES.items()}
         attributes |= {key: value for key, (value, default) in given.items() if default is None}
         attributes["writer"] = self._writer
         attributes |= {key: value for key, (value, default) in given.items() if default not in (None, value)}
