@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import gc
 import os
 import platform
 import signal
@@ -59,7 +58,6 @@ COMMANDS = {
 
 # From .lat to .lat nothing needs the threads of numpy's OpenBLAS, and to start them takes as long as half of h5py;
 # `encode` has threads of its own.
-# Garbage collections while numpy and h5py are imported take a tenth of a whole `lincae info`.
 _LIGHT = ("arithmetic", "editing", "inspect", "coding")
 
 # What users of other programs type, and the options of ours that are meant; the first that the command has is named.
@@ -88,7 +86,6 @@ class Root(Group):
         module, _, attribute = COMMANDS[name].partition(":")
         if module in _LIGHT:
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-            gc.set_threshold(50_000)
             # h5py asks for the machine when it is imported, for which Python would run `uname -p`.
             vars(platform.uname())["processor"] = ""
         return getattr(import_module(f".{module}", __package__), attribute)
