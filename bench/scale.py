@@ -25,6 +25,7 @@ import common
 import numpy as np
 import soundfile as sf
 
+from lincae_cli.options import Shard
 from lincae_core.audio import AudioReader, read_audio
 from lincae_core.models.codec import AudioArray, decode_file, encode_file, encoded_blocks, encoded_header, resampled
 from lincae_core.models.store import load, load_encoder, resolve
@@ -177,7 +178,7 @@ def on_gpu(a: argparse.Namespace) -> dict[str, object] | None:
 
 
 def scaling(a: argparse.Namespace, path: Path, folder: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Seconds of one process over a folder, and of two that share it; and what the costs of the files predict."""
+    """Seconds of one process over a folder, and of two that shard it; and what the costs of the files predict."""
     library = folder / "library"
     library.mkdir()
     music = read_audio(path, 44100)
@@ -185,32 +186,30 @@ def scaling(a: argparse.Namespace, path: Path, folder: Path, environment: dict[s
     lengths = np.maximum(44100, lengths / lengths.max() * music.shape[1]).astype(int)
     for i, n in enumerate(lengths.tolist()):
         sf.write(library / f"{i:04}.mp3", music[:, :n].T, 44100)
-    names = [str(p) for p in sorted(library.iterdir())]
-    halves = [folder / "first.txt", folder / "second.txt"]
-    for list_, part in zip(halves, (names[::2], names[1::2]), strict=True):
-        list_.write_text("\n".join(part) + "\n")
-    whole = folder / "all.txt"
-    whole.write_text("\n".join(names) + "\n")
+    names = [path.name for path in sorted(library.iterdir())]
 
-    def encode(lists: list[Path]) -> tuple[float, float]:
-        """Wall-clock and CPU seconds of a process for each list, side by side."""
-        out = folder / f"out{len(lists)}-{time.monotonic_ns()}"
-        command = [*shlex.split(a.lincae), "encode", "--model", a.model, "-o", f"{out}/", "--files-from"]
+    def encode(processes: int) -> tuple[float, float]:
+        """Wall-clock and CPU seconds of processes side by side, each with its shard."""
+        out = folder / f"out{processes}-{time.monotonic_ns()}"
+        command = [*shlex.split(a.lincae), "encode", str(library), "--model", a.model, "-o", f"{out}/", "--shard"]
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        running = [subprocess.Popen([*command, str(x)], env=environment, stderr=subprocess.DEVNULL) for x in lists]
-        for process in running:
-            if process.wait():
-                sys.exit("lincae encode failed")
+        running = [
+            subprocess.Popen([*command, f"{i + 1}/{processes}"], env=environment, stderr=subprocess.DEVNULL)
+            for i in range(processes)
+        ]
+        if any([process.wait() for process in running]):
+            sys.exit("lincae encode failed")
         elapsed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         return elapsed, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    one, two = zip(*[(encode([whole]), encode(halves)) for _ in range(a.runs)], strict=True)
+    one, two = zip(*[(encode(1), encode(2)) for _ in range(a.runs)], strict=True)
     single, double = min(one), min(two)
     startup = child_seconds(
         [*shlex.split(a.lincae), "encode", str(tiny(folder)), "-f", "--model", a.model], environment
     )
-    # The costs of files are as their lengths: the longer of the two lists decides.
-    share = max(lengths[::2].sum(), lengths[1::2].sum()) / lengths.sum()
+    # The costs of files are as their lengths: the shard with more of it decides.
+    first = np.array([Shard(1, 2).holds(name) for name in names])
+    share = max(lengths[first].sum(), lengths[~first].sum()) / lengths.sum()
     return {
         "files": a.files, "one_process_s": round(single[0], 2), "two_processes_s": round(double[0], 2),
         "speedup": round(single[0] / double[0], 2),
@@ -230,7 +229,7 @@ def simulated(workers: int, files: int, shared: bool, seed: int = 0) -> float:
     """
     lengths = np.random.default_rng(seed).lognormal(0.0, 0.8, files)  # 4 minutes in the median; 1 of 1000 above 47
     if not shared:
-        loads = np.bincount(np.arange(files) % workers, lengths, workers)
+        loads = np.bincount(np.random.default_rng(seed + 1).integers(workers, size=files), lengths, workers)
         return float(loads.mean() / loads.max())
     free = [0.0] * workers
     for length in lengths.tolist():
@@ -289,8 +288,8 @@ def tables(
     )
     found = (
         f"Measured on {check['files']} MP3 files of different lengths: one process {check['one_process_s']:.1f} s, two "
-        f"that share the files {check['two_processes_s']:.1f} s: {check['speedup']:.2f} times as fast; the sums of "
-        f"lengths and the time to start predict {check['predicted_speedup']:.2f}. In CPU time "
+        f"with `--shard 1/2` and `2/2` {check['two_processes_s']:.1f} s: {check['speedup']:.2f} times as fast; the "
+        f"sums of lengths and the time to start predict {check['predicted_speedup']:.2f}. In CPU time "
         f"{check['one_process_cpu_s']:.1f} s and {check['two_processes_cpu_s']:.1f} s.\n"
     )
     slowest = max(float(str(r["read_cpu_s"])) + float(str(r["resample_cpu_s"])) for r in rows)

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -266,7 +266,9 @@ class Export:
             found.pop(number, None)
             files = self._shards[number]
             whole = not line["failed"] or all(path in self.failures for path in line["failed"])
-            there = self.to == "zarr" or all(os.path.exists(path) for path in self._paths(number))
+            there = all(os.path.exists(path) for path in self._paths(number))
+            if self.to == "zarr":
+                there = os.path.exists(self.out / _ARRAYS) or os.path.exists(self.out / _PART)
             if whole and there and line["stamps"] == [_stamp(file.path) for file in files]:
                 found[number] = at
         return found
@@ -294,8 +296,8 @@ class Export:
         return [self.out / f"{number:05}.{kind}.npy" for kind in kinds] if self.to == "npy" else []
 
     @contextlib.contextmanager
-    def _sink(self, number: int) -> Iterator[_Sink]:
-        sink: _Sink
+    def _sink(self, number: int) -> Iterator[_Tar | _Arrays | _ZarrSink]:
+        sink: _Tar | _Arrays | _ZarrSink
         if self.to == "zarr":
             sink = self._zarr.sink(number)
             yield sink
@@ -342,19 +344,7 @@ class _Sums:
         self.total += [wide.sum(axis=(0, 2)), np.einsum("cdn,cdn->d", wide, wide)]
 
 
-# --- the formats
-
-
-class _Sink(Protocol):
-    """Where the files of a shard go."""
-
-    name: str
-
-    def add(self, file: Source, facts: dict[str, Any], blocks: Blocks) -> dict[str, Any]:
-        """Writes a file, or nothing of it where reading it fails; returns its place: `start`, in frames."""
-
-    def close(self) -> None:
-        """Ends the shard."""
+# --- the formats: `add` writes a file, or nothing of it where reading it fails, and returns its place in the shard
 
 
 class _Tar:

@@ -41,6 +41,7 @@ LINES = [
     "info a.lat",
     "info a.lat b.lat --json",
     "verify a.lat",
+    "export a.lat b.lat -o out --to npy",
     "--version",
 ]
 
@@ -56,7 +57,8 @@ def test_nothing_heavy_is_imported(tmp_path, line):
     assert done.returncode == 0, done.stderr
     loaded = set(done.stderr.split())
     assert "lincae_cli" in loaded
-    heavy = {"torch"} if line.startswith(("faders", "find")) else set(HEAVY)  # those two solve with scipy
+    core = line.startswith(("faders", "find", "export"))  # two of them solve with scipy
+    heavy = {"torch"} if core else set(HEAVY)
     assert loaded.isdisjoint(heavy), loaded.intersection(heavy)
     if line.endswith("--help") or not line:
         assert loaded.isdisjoint({"numpy", "h5py"})
