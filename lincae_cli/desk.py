@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @command(
     "desk",
     "lincae desk song.yaml",
-    "lincae desk stems/*.lat -o song.yaml",
+    "lincae desk stems/ -o song.yaml",
     "lincae desk song.yaml --read-only --host 0.0.0.0 --port 8000 --no-browser",
 )
-@argument("inputs", "YAML|LAT...", "An arrangement, or stems as .lat files.", required=True)
+@argument("inputs", "YAML|LAT...", "An arrangement, or stems: .lat files or their folder.", required=True)
 @output("Where Save writes. [default: the arrangement itself; desk.yaml for stems]", metavar="YAML")
 @click.option("--port", type=Whole(0, 65535), default="0", help="Port to listen at; 0 is any that is free.")
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen at; by default this machine's.")
@@ -51,8 +51,8 @@ def desk(
     Opens a page with a strip for each track (fader, mute, solo, polarity, pan, meter), the arrangement's buses and the
     master, a time line and a transport. One decoder runs, whatever the number of tracks; a move is heard at the next
     latent frame (93 ms). While Record is on, faders that are moved are written as curves. Save writes an arrangement
-    that lincae render renders to the same audio. Only the files named here can be read. Needs: pip install
-    'lincae[desk]'.
+    that lincae render renders to the same audio. Only the files named here can be read. Ctrl+C ends it. Needs: pip
+    install 'lincae[desk]'.
     """
     try:
         import starlette  # noqa: F401
