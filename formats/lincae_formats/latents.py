@@ -231,18 +231,7 @@ def mix(
     length: str = "longest",
     sample_rate: int | None = None,
 ) -> Latents:
-    """The sum of `gain * operand`, each from its offset on: seconds, rounded to frames.
-
-    Args:
-        operands: One or more.
-        gains: One finite factor each; all 1 by default.
-        offsets: Where each begins in the result, s; all 0 by default.
-        length: `longest`, `shortest` or `first`: the operand whose end is the result's.
-        sample_rate: Rate of the result, Hz, where the operands' rates differ.
-
-    Raises:
-        IncompatibleError, NonFiniteError, LatError: see `algebra.mix`.
-    """
+    """The sum of `gain * operand`, each from its offset on: seconds, rounded to frames; see `algebra.mix`."""
     frames = None
     if offsets is not None:
         frames = [_frames(z, s) for z, s in zip(operands, offsets, strict=False)]

@@ -145,13 +145,9 @@ class Block:
         """The levels `[C, GL, n]`, see `signed`: step * scale / relative step, or as stored."""
         if self.steps is None or self.scale is None:
             return unknown_levels(len(self.data), 0, self.frames) if self.levels is None else signed(self.levels)
-        having, at = [np.empty((len(self.data), 0, self.frames), np.float32)], 0
-        for run in groups:
-            if run.level:
-                having.append((STEPS / np.float32(run.relative_step)).take(self.steps[:, at : at + run.count]))
-            at += run.count
-        levels = having[-1] if len(having) == 2 else np.concatenate(having, axis=1)
+        lay = layout(groups)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            levels = STEPS.take(self.steps[:, lay.level]) / lay.relative[lay.level, None].astype(np.float32)
             levels *= self.scale[:, None, :]
         if self.known:
             return levels
@@ -237,21 +233,16 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     if len(values) > 1:  # one channel at a time stays in the cache
         return joined([quantised(values[[c]], levels[[c]], groups) for c in range(len(values))], axis=0)
     z = values.astype(np.float64, order="C")
-    known = not np.iscomplexobj(levels)
     target, least = np.zeros((2, 1, len(lay.sizes), z.shape[2]))  # RMS and peak, then steps, [1, G, n] each
-    band = 0
     for run, numbers, own in runs(groups, z):
-        if not (run.level and known):
+        if not run.level or np.iscomplexobj(levels):  # known levels need neither
             peak = np.abs(numbers[:, :, 0]) if run.size == 1 else np.maximum(numbers.max(2), -numbers.min(2))
             target[:, own] = peak if run.size == 1 else np.sqrt(np.square(numbers).sum(axis=2) / run.size)
             least[:, own] = peak / LARGEST
-        if run.level:
-            mine = levels[:, band : band + run.count]
-            band += run.count
-            size = np.abs(mine)
-            np.copyto(target[:, own], size, where=known or ~np.isnan(size))
-            # A known level tells the step: numbers beyond 127 steps are clipped.
-            np.copyto(least[:, own], 0.0, where=known or (~np.isnan(size) & (mine.imag == 0)))
+    size, band = np.abs(levels), np.flatnonzero(lay.level)
+    known = ~np.isnan(size) & (levels.imag == 0)
+    target[:, band] = np.where(np.isnan(size), target[:, band], size)
+    least[:, band] = np.where(known, 0.0, least[:, band])  # numbers beyond 127 steps are clipped
     plain = ~lay.level
     if plain.any():
         rms, sizes = target[:, plain], lay.sizes[plain, None]
@@ -271,13 +262,13 @@ def quantised(values: np.ndarray, levels: np.ndarray | None, groups: tuple[Group
     for run, numbers, own in runs(groups, integers):
         if not run.level:
             steps[:, own] *= numbers.any(axis=2)
-    side = levels if known else levels.real + levels.imag
+    side = levels.real + levels.imag
     below = side < 0
     if below.any():
         flipped = below.any(axis=1) & ~np.any(side > 0, axis=1)  # [1, n]
         scale = np.where(flipped, -scale, scale)
         integers = np.where(flipped[:, None, :], -integers, integers)
-    return Block(integers, steps, scale, known=known or bool((~np.isnan(levels) & (levels.imag == 0)).all()))
+    return Block(integers, steps, scale, known=bool(known.all()))
 
 
 def _codes(target: np.ndarray, least: np.ndarray, lay: Layout) -> tuple[np.ndarray, np.ndarray]:
