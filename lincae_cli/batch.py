@@ -370,8 +370,10 @@ def _on_ray(jobs: Sequence[Job], attempt: Callable[[Job], Any], options: BatchOp
         from .ray_engine import in_actors
     except ImportError:
         raise failure("--engine ray needs ray", "pip install 'lincae[scale]'") from None
-    where = {"address": options.address, "workers": options.jobs, "gpu_jobs": options.gpu_jobs}
-    return in_actors(jobs, attempt, **where, together=together, lost=_remove_leftovers, quiet=options.log_json)
+    return in_actors(
+        jobs, attempt, address=options.address, workers=options.jobs, gpu_jobs=options.gpu_jobs, together=together,
+        lost=_remove_leftovers, quiet=options.log_json,
+    )  # fmt: skip
 
 
 def _remove_leftovers(jobs: Sequence[Job]) -> None:

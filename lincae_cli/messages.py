@@ -215,6 +215,9 @@ class Progress:
         self._whole: _Whole | None = None
         self._tasks: dict[str, Any] = {}
 
+    def __reduce__(self) -> Any:
+        return Progress, ()  # nothing is drawn by another process
+
     def __enter__(self) -> Self:
         """Begins to draw."""
         if not self._quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":

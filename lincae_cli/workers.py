@@ -217,10 +217,11 @@ def _work(items: list[Any]) -> list[Any]:
     with synced_once(), ThreadPoolExecutor(min(_THREADS, len(items))) as _worker.threads:
         if _worker.leaving.is_set():
             threading.Event().wait()
-        return [_picklable(result) for result in _worker.threads.map(_worker.work, items)]
+        return [picklable(result) for result in _worker.threads.map(_worker.work, items)]
 
 
-def _picklable(result: Any) -> Any:
+def picklable(result: Any) -> Any:
+    """The result, or for an exception that cannot be pickled one with its message."""
     if isinstance(result, Exception):
         try:
             pickle.loads(pickle.dumps(result))
