@@ -342,15 +342,10 @@ class Page:
             self._loop(said)
         elif isinstance(said, state.Move):
             self._desk.member(said.name)
-            self._moves.append(said)
-            if not self.playing:
-                self._apply(0)
+            self._wait(said)
         elif isinstance(said, state.Record):
-            self._moves.append(said)
-            if not self.playing:
-                self._apply(0)
+            self._wait(said)
         elif said.do == "save":
-            self._punch_out()
             self._desk.save()
             self._server.changed()
             self.tell({"type": "note", "text": f"saved {self._desk.target.name}"})
@@ -358,6 +353,12 @@ class Page:
             self._server.changed()
         for page in self._server.pages:  # another page's sound may change, too
             page._wake.set()
+
+    def _wait(self, said: state.Move | state.Record) -> None:
+        """Keeps a move until sound is made; carries it out at once where none is."""
+        self._moves.append(said)
+        if not self.playing:
+            self._apply(0)
 
     def _loop(self, said: state.Loop) -> None:
         rate, total = self._server.model.sample_rate, self._player.total
@@ -375,13 +376,13 @@ class Page:
         written: set[str] = set()
         while self._moves:
             move = self._moves.popleft()
+            if isinstance(move, state.Record):
+                if self._recording and not move.on:
+                    written |= desk.punch_out(header, frame)
+                self._recording = move.on
+                continue
+            recording = self._recording and self.playing
             try:
-                if isinstance(move, state.Record):
-                    if self._recording and not move.on:
-                        written |= desk.punch_out(header, frame)
-                    self._recording = move.on
-                    continue
-                recording = self._recording and self.playing
                 desk.move(move, header, frame if recording else None)
                 written |= {move.name} if recording and move.key == "level" else set()
             except LincaeError as e:
