@@ -17,14 +17,22 @@ import numpy as np
 
 from .errors import IncompatibleError, LatError, NonFiniteError
 from .header import MAX_OFFSET, Entry, Group, Header, Position, common_tags, without_gain_tags
-from .signal import UNHEARD, Block, Lazy, Signal, joined, layout, signed, source_record, unknown_levels
+from .signal import DTYPES, UNHEARD, Block, Lazy, Signal, joined, layout, signed, source_record, unknown_levels
 
 LENGTHS = ("longest", "shortest", "first")
 FINER = 4.0  # by this much the steps of a sum are finer than those of its operands
 FINEST = 1 / 16, 1 / 8  # relative steps of a sum are not made finer than this: groups without a level, with a level
 MAX_POINTS = 1000  # of a curve
-SHAPES = ("linear", "sine", "log", "exp", "s-curve")
 _LARGEST = 3.4e38  # of a gain
+
+# Of fades: the factor at a part of their length, both from 0 to 1.
+SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda part: part,
+    "sine": lambda part: np.sin(part * (np.pi / 2)),  # equal power in a crossfade
+    "log": lambda part: 1 - np.where(part < 1, 10.0 ** (-3 * part), 0.0),  # `exp` upside down: fast at first
+    "exp": lambda part: np.where(part > 0, 10.0 ** (3 * (part - 1)), 0.0),  # even in decibels from -60 dB
+    "s-curve": lambda part: 0.5 - 0.5 * np.cos(part * np.pi),
+}
 
 
 # --- gains that change over time
@@ -83,7 +91,7 @@ class Fade:
         duration: Length of what is faded, s.
         fade_in: How long it rises, s; 0 for not at all.
         fade_out: How long it falls, s.
-        shape: One of `SHAPES`; see `shaped`.
+        shape: One of `SHAPES`.
 
     Raises:
         LatError: a negative or endless time, or an unknown shape.
@@ -107,7 +115,7 @@ class Fade:
         for length, since in ((self.fade_in, seconds), (self.fade_out, self.duration - seconds)):
             if length > 0:
                 with np.errstate(over="ignore"):
-                    factors *= shaped(np.clip(since / length, 0.0, 1.0), self.shape)
+                    factors *= SHAPES[self.shape](np.clip(since / length, 0.0, 1.0))
         return factors
 
     def entry(self) -> Entry:
@@ -121,23 +129,6 @@ Gain = Curve | Fade
 def factors(gain: Gain, header: Header, start: int, stop: int) -> np.ndarray:
     """The float32 factors of the frames `[start, stop)`: those in the middle of each."""
     return gain.at((np.arange(start, stop) + 0.5) * float(header.frame_seconds)).astype(np.float32)
-
-
-def shaped(part: np.ndarray, shape: str) -> np.ndarray:
-    """The factor of a fade at a part of its length, both from 0 to 1.
-
-    `linear`; `sine`: a quarter of a sine, equal power in a crossfade; `s-curve`: half a cosine; `exp`: even in decibels
-    from -60 dB; `log`: the same upside down, fast at first.
-    """
-    if shape == "sine":
-        return np.sin(part * (np.pi / 2))
-    if shape == "s-curve":
-        return 0.5 - 0.5 * np.cos(part * np.pi)
-    if shape == "exp":
-        return np.where(part > 0, 10.0 ** (3 * (part - 1)), 0.0)
-    if shape == "log":
-        return 1 - np.where(part < 1, 10.0 ** (-3 * part), 0.0)
-    return part
 
 
 # --- one signal
@@ -439,7 +430,7 @@ def subtract(
     """
     if not parts:
         raise LatError("nothing to subtract", "name at least one part")
-    for part in _signals([whole, *parts]):
+    for part in _checked([whole, *parts], "", sample_rate):
         a, b = part.header.channels, whole.header.channels
         if a > b:
             what = f"{part.label} has {a} channels, {whole.label} has {b}"
@@ -620,21 +611,15 @@ def _entry(given: Entry, operands: list[Entry], sample_rate: int | None) -> Entr
 
 def _dtype(signals: Sequence[Signal]) -> str:
     """int8 if all are, float32 if any is, float16 otherwise."""
-    found = {signal.dtype for signal in signals}
-    return "float32" if "float32" in found else "float16" if "float16" in found else "int8"
-
-
-def _signals(operands: Sequence[Any]) -> list[Signal]:
-    for operand in operands:
-        if not isinstance(operand, Signal):
-            raise LatError(f"{operand!r} is not latents", "give what read_lat() or LatReader() returns")
-    return list(operands)
+    return max((signal.dtype for signal in signals), key=list(DTYPES).index)
 
 
 def _checked(operands: Sequence[Any], nothing: str, sample_rate: int | None) -> list[Signal]:
     """Operands that are signals, at least one, and belong together; else LatError."""
-    parts = _signals(operands)
-    if not parts:
+    if not operands:
         raise LatError(nothing, "name at least one .lat file")
-    check_compatible(parts, sample_rate=sample_rate)
-    return parts
+    for operand in operands:
+        if not isinstance(operand, Signal):
+            raise LatError(f"{operand!r} is not latents", "give what read_lat() or LatReader() returns")
+    check_compatible(operands, sample_rate=sample_rate)
+    return list(operands)

@@ -34,6 +34,7 @@ from .signal import (
 
 WRITER = f"lincae {__version__}"
 _SAMPLE = 4096  # bytes of a chunk that tell how it is deflated
+_SCALAR = h5s.create(h5s.SCALAR)
 
 Item = TypeVar("Item")
 Target = str | os.PathLike[str] | BinaryIO
@@ -91,14 +92,13 @@ class LatWriter:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            if self._path is None:
-                self._disk = _Disk(_nameless(self.name), "r+")
-            else:
-                temp = stack.enter_context(atomic_path(self._path, self._overwrite))
-                self._disk = _Disk(temp, "r+")
-            stack.enter_context(self._disk)
+            path = None if self._path is None else stack.enter_context(atomic_path(self._path, self._overwrite))
+            self._disk = stack.enter_context(_Disk(path or _nameless(self.name), "r+"))
             with self._errors():
-                self._file = _create(self._disk)
+                make, access = _creating()
+                access = access.copy()
+                access.set_fileobj_driver(h5fd.fileobj_driver, self._disk)
+                self._file = h5f.create(b"lat", h5f.ACC_TRUNC, make, access)
                 stack.callback(self._close)
                 self._create_datasets()
             self._stack = stack.pop_all()
@@ -443,16 +443,9 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
 # --- HDF5. Property lists and spaces are made once: making them takes longer than using them.
 
 
-def _create(sink: _Disk) -> h5f.FileID:
-    """Creates an HDF5 file in a file object; its bytes depend on nothing but what is written to it."""
-    make, access = _writing()
-    access = access.copy()
-    access.set_fileobj_driver(h5fd.fileobj_driver, sink)
-    return h5f.create(b"lat", h5f.ACC_TRUNC, make, access)
-
-
 @functools.cache
-def _writing() -> tuple[h5p.PropFCID, h5p.PropFAID]:
+def _creating() -> tuple[h5p.PropFCID, h5p.PropFAID]:
+    """How files are created: their bytes depend on nothing but what is written to them."""
     make = h5p.create(h5p.FILE_CREATE)
     make.set_attr_phase_change(64, 0)  # attributes in the checksummed object header, no heap
     make.set_obj_track_times(False)
@@ -476,11 +469,6 @@ def _storage(chunk: tuple[int, ...] | None) -> h5p.PropDCID:
     return make
 
 
-@functools.cache
-def _scalar() -> h5s.SpaceID:
-    return h5s.create(h5s.SCALAR)
-
-
 def _write_attribute(place: Any, name: str, value: str | int | float) -> None:
     """Writes a scalar attribute: a fixed-length UTF-8 string, an int32 or int64, or a float64, little-endian."""
     kind: h5t.TypeID
@@ -493,7 +481,7 @@ def _write_attribute(place: Any, name: str, value: str | int | float) -> None:
         array = np.array(value, dtype="<i4" if small else "<i8")
     else:
         kind, array = h5t.IEEE_F64LE, np.array(value, dtype="<f8")
-    h5a.create(place, name.encode(), kind, _scalar()).write(array, mtype=kind)
+    h5a.create(place, name.encode(), kind, _SCALAR).write(array, mtype=kind)
 
 
 def _write_chunk(dataset: h5d.DatasetID, offset: tuple[int, ...], data: np.ndarray, cuts: Sequence[int] = ()) -> None:
@@ -539,9 +527,7 @@ def _nameless(name: str) -> int:
     import tempfile
 
     try:
-        descriptor, path = tempfile.mkstemp(prefix="lincae-")
+        with tempfile.TemporaryFile(prefix="lincae-") as file:
+            return os.dup(file.fileno())
     except OSError as e:
         raise LatError(f"cannot write {name}: {e.strerror} in {tempfile.gettempdir()}", "set TMPDIR") from e
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-    return descriptor
