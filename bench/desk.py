@@ -110,7 +110,7 @@ def main() -> None:
                 found["peak_mb"] = round(resident(process.pid))
             finally:
                 process.terminate()
-                process.wait(timeout=20)
+                process.wait(timeout=60)
             figures[f"{tracks} stereo tracks of {seconds} s{', recording' if record else ''}"] = found
     show(figures, a)
 
