@@ -271,6 +271,7 @@ def tables(
         "source",
         "1000 hours",
         "core hours",
+        "beside GPUs",
         "days on 2 cores",
         "on 64",
         "on 512",
