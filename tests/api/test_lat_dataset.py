@@ -95,9 +95,9 @@ def test_few_files_are_open_and_only_the_crops_chunks_are_read(tmp_path, monkeyp
     one = LatDataset(tmp_path / "long", frames=64, length=1)
     read = []
     original = LatReader._load
-    monkeypatch.setattr(LatReader, "_load", lambda self, a, b: read.append(b - a) or original(self, a, b))
+    monkeypatch.setattr(LatReader, "_load", lambda self, n: read.append(n) or original(self, n))
     _ = one[0]
-    assert sum(read) <= 512
+    assert len(read) <= 2
 
 
 def test_mono_and_mixed_channel_counts(tmp_path):
