@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lincae_core.audio import AUDIO_EXTENSIONS, AudioReader, StreamResampler, find_audio
 from lincae_core.evaluation.metrics import regrouped
 from lincae_formats.errors import LincaeError, UsageError
 
@@ -114,8 +115,6 @@ def find_material(folder: Path) -> list[Track]:
         LincaeError: there is no such folder, or no audio.
     """
     if folder.is_dir():
-        from lincae_core.audio import find_audio
-
         tracks = _tracks_in(folder / "train") or _tracks_in(folder)  # material to fit on: MUSDB18's training part
         files = [] if tracks else find_audio(folder).files
         tracks = tracks or [Track(str(p.relative_to(folder)), {"mixture": p}) for p in files]
@@ -136,7 +135,6 @@ def _tracks_in(folder: Path) -> list[Track]:
 def _track(folder: Path) -> Track | None:
     if not folder.is_dir():
         return None
-    from lincae_core.audio import AUDIO_EXTENSIONS
 
     def rank(path: Path) -> tuple[int, str]:
         suffix = path.suffix.lower()
@@ -154,8 +152,6 @@ def _track(folder: Path) -> Track | None:
 
 def _read(path: Path, seconds: float | None) -> np.ndarray:
     """A file at 44.1 kHz, ``[C, n]``; more than two channels are averaged."""
-    from lincae_core.audio import AudioReader, StreamResampler
-
     with AudioReader(path) as reader:
         rate = reader.sample_rate
         # a second more than asked for, as the resampler looks ahead

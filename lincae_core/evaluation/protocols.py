@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from lincae_core.audio import AudioWriter, read_audio
 from lincae_core.evaluation import metrics
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Audio, Track
 from lincae_core.evaluation.judges import Judges
@@ -283,9 +284,6 @@ def as_written(audio: np.ndarray, subtype: str, name: str) -> np.ndarray:
         raise LincaeError(f"{name}: what it decoded holds NaN or infinity", "leave it out, or check its weights")
     if subtype == FLOAT:
         return audio
-
-    from lincae_core.audio import AudioWriter, read_audio
-
     file = io.BytesIO()
     with AudioWriter(file, SAMPLE_RATE, 1, format="WAV", subtype=subtype) as writer:
         writer.write(audio[None])

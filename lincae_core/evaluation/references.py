@@ -7,14 +7,20 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
+from scipy.fft import dct
+from scipy.sparse.linalg import eigsh
 
+from lincae_core.audio import StreamResampler
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Track, find_material
 from lincae_core.evaluation.protocols import System
+from lincae_core.models.store import PUBLISHED, choose_device
 from lincae_formats.errors import LincaeError
 
 # Opus
@@ -64,8 +70,6 @@ class Opus(System):
     kind, latent_rate, linear = "codec", None, False
 
     def __init__(self, kbps: float = DEFAULT_KBPS) -> None:
-        import soundfile
-
         if not opus_available():
             version = soundfile.__libsndfile_version__
             raise LincaeError(f"no Opus encoder: libsndfile {version} lacks it", "pip install --upgrade soundfile")
@@ -89,8 +93,6 @@ class Opus(System):
 
     def decoded(self, file: bytes, num_samples: int) -> np.ndarray:
         """An Ogg/Opus file to audio ``[C, num_samples]``."""
-        import soundfile
-
         # all at once: libsndfile's Opus decoder loses its state when it seeks
         audio, rate = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
         audio = _resample(audio.T, rate, SAMPLE_RATE)[:, :num_samples]
@@ -107,8 +109,6 @@ class Opus(System):
 
 def opus_available() -> bool:
     """Whether this libsndfile writes Opus at a chosen bitrate."""
-    import soundfile
-
     return "OPUS" in soundfile.available_subtypes("OGG") and hasattr(soundfile.SoundFile, "compression_level")
 
 
@@ -120,8 +120,6 @@ def _opus(audio: np.ndarray, bits: float) -> bytes:
 
 def ogg(audio: np.ndarray, sample_rate: int, subtype: str, **options: Any) -> bytes:
     """Audio ``[C, n]`` as an Ogg file: VORBIS or OPUS. Written in blocks: libsndfile crashes on long writes."""
-    import soundfile
-
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", sample_rate, len(audio), format="OGG", subtype=subtype, **options) as out:
         for at in range(0, audio.shape[1], _BLOCK):
@@ -130,8 +128,6 @@ def ogg(audio: np.ndarray, sample_rate: int, subtype: str, **options: Any) -> by
 
 
 def _resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
-    from lincae_core.audio import StreamResampler
-
     return StreamResampler(source, target, len(audio)).process(np.ascontiguousarray(audio, np.float32), last=True)
 
 
@@ -238,8 +234,6 @@ def principal_vectors(matrix: np.ndarray, count: int) -> np.ndarray:
     Raises:
         LincaeError: the matrix is zero (silent audio).
     """
-    from scipy.sparse.linalg import eigsh
-
     scale = float(np.abs(matrix).max())
     if not scale:
         raise LincaeError("klt: all the audio to fit it on is silent", "give other music: --model klt:DIR")
@@ -255,8 +249,6 @@ def mdct(audio: np.ndarray, hop: int) -> np.ndarray:
     of the block folded about a quarter and three quarters of its length. Audio ``[n]``, surrounded by zeros, gives
     float32 ``[ceil(n / hop) + 1, hop]``.
     """
-    from scipy.fft import dct
-
     frames = -(-len(audio) // hop) + 1
     padded = np.pad(audio.astype(np.float64), (hop, frames * hop - len(audio)))
     blocks = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * _window(hop)
@@ -266,8 +258,6 @@ def mdct(audio: np.ndarray, hop: int) -> np.ndarray:
 
 def imdct(coefficients: np.ndarray, num_samples: int) -> np.ndarray:
     """The inverse of `mdct`: coefficients ``[frames, hop]`` to audio ``[num_samples]``, at most (frames - 1) hop."""
-    from scipy.fft import dct
-
     frames, hop = coefficients.shape
     first, second = np.split(dct(coefficients.astype(np.float64), 4, norm="ortho"), 2, axis=1)
     blocks = np.hstack([second, -second[:, ::-1], -first[:, ::-1], -first]) * _window(hop)
@@ -309,7 +299,7 @@ class StableAudioVae(System):
         LincaeError: the weights or diffusers are not installed, or the config is damaged.
     """
 
-    name, label, kind = STABLE_AUDIO, "Stable Audio VAE", "model"
+    name, label, kind = STABLE_AUDIO, PUBLISHED[STABLE_AUDIO].label, "model"
     notes = "stereo VAE, given mono audio on both channels; mode of the posterior; bytes counted as float16"
 
     def __init__(self, folder: Path, device: str = "auto") -> None:
@@ -335,7 +325,6 @@ class StableAudioVae(System):
         self.version = f"diffusers {diffusers.__version__}"
         self.fingerprint = f"sha256:{digest.hexdigest()}"
         self._folder, self._device = folder, device
-        self._vae: Any = None
 
     def encode(self, audio: np.ndarray) -> np.ndarray:
         """Audio ``[n]`` to latents ``[64, ceil(n / 2048)]``."""
@@ -359,7 +348,7 @@ class StableAudioVae(System):
 
     def _in_stretches(self, compute: Callable[[Any, int, int], Any], frames: int, hop: int) -> np.ndarray:
         """Computes stretches of latent frames; keeps them without their context, `hop` values a frame."""
-        vae, parts = self._loaded(), []
+        vae, parts = self._vae, []
         with torch.inference_mode():
             for first in range(0, frames, STRETCH):
                 low, last = max(0, first - CONTEXT), min(first + STRETCH, frames)
@@ -369,22 +358,19 @@ class StableAudioVae(System):
 
     def close(self) -> None:
         """Frees the weights."""
-        self._vae = None
+        vars(self).pop("_vae", None)
 
-    def _loaded(self) -> Any:
-        if self._vae is None:
-            from diffusers import AutoencoderOobleck
+    @cached_property
+    def _vae(self) -> Any:
+        from diffusers import AutoencoderOobleck
 
-            from lincae_core.models.store import choose_device
-
-            # low_cpu_mem_usage would need another package, and its loader warns of torch's future
-            options = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False}
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", FutureWarning)
-                    vae = AutoencoderOobleck.from_pretrained(str(self._folder), **options)
-            except Exception as e:  # diffusers raises many types for a damaged file
-                reason = f"{type(e).__name__}: {e}".splitlines()[0]
-                raise LincaeError(f"{self._folder}: cannot load its weights ({reason})", self._again) from None
-            self._vae = vae.to(choose_device(self._device)).eval()
-        return self._vae
+        # low_cpu_mem_usage would need another package, and its loader warns of torch's future
+        options = {"local_files_only": True, "use_safetensors": True, "low_cpu_mem_usage": False}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                vae = AutoencoderOobleck.from_pretrained(str(self._folder), **options)
+        except Exception as e:  # diffusers raises many types for a damaged file
+            reason = f"{type(e).__name__}: {e}".splitlines()[0]
+            raise LincaeError(f"{self._folder}: cannot load its weights ({reason})", self._again) from None
+        return vae.to(choose_device(self._device)).eval()

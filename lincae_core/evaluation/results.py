@@ -24,6 +24,7 @@ from lincae_core.evaluation.metrics import MSS_WINDOWS_MS, SEGMENT_SECONDS, mean
 from lincae_core.evaluation.protocols import GAINS, SUBTYPES, Session, System, measure_track
 from lincae_core.evaluation.references import ogg
 from lincae_core.evaluation.report import tables
+from lincae_core.models.store import choose_device
 from lincae_formats import __version__
 from lincae_formats.errors import LincaeError
 from lincae_formats.files import atomic_path
@@ -75,8 +76,6 @@ def evaluate(
     Raises:
         LincaeError: `out` cannot be written, there is no such device, or a judge is not installed.
     """
-    from lincae_core.models.store import choose_device
-
     place = str(choose_device(device))
     judges = Judges() if settings.judges else None
     try:

@@ -9,25 +9,22 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import soundfile
+import torch
 
+from lincae_core.api import Model, load
 from lincae_core.evaluation.dataset import SAMPLE_RATE, Track
 from lincae_core.evaluation.protocols import System
 from lincae_core.evaluation.references import HIGHEST, LOWEST, STABLE_AUDIO, Identity, Opus, StableAudioVae, fitted_on
 from lincae_core.models import store
+from lincae_core.models.codec import Autoencoder
+from lincae_formats import Latents, read_lat, write_lat
 from lincae_formats.errors import LincaeError, UsageError
 
-if TYPE_CHECKING:
-    from lincae_core.api import Model
-    from lincae_formats import Latents
-
-LABELS = {
-    "music2latent": "Music2Latent, public weights", "m2l": "Music2Latent, retrained", "lin-cae": "Lin-CAE",
-    "lin-cae-2": "Lin-CAE 2",
-}  # fmt: skip
 RANDOM_SEED = 0  # of untrained weights
 FRAME_RATE = SAMPLE_RATE / 4096  # latent frames a second
 _OPUS = re.compile(r"opus(?:[-:](.*))?")
@@ -118,23 +115,24 @@ class LincaeModel(System):
 
     def __post_init__(self) -> None:
         """Adds the quality to the name."""
-        self._model: Model | None = None
         self._bytes = 0
         if self.quality is not None:
             self.name, self.label = f"{self.name}:{self.quality}", f"{self.label}, {self.quality}"
             self.fingerprint = f"{self.fingerprint}:{self.quality}"
 
+    @cached_property
+    def _model(self) -> Model:
+        model = self.load()
+        if model.sample_rate != SAMPLE_RATE:
+            raise LincaeError(f"model {self.name} works at {model.sample_rate} Hz, not at {SAMPLE_RATE} Hz")
+        return model
+
     def encode(self, audio: np.ndarray) -> Latents:
         """Audio ``[n]`` or ``[C, n]`` to latents as a file holds them."""
-        import soundfile
-
-        from lincae_formats import read_lat
-
-        model = self._loaded()
         with tempfile.TemporaryDirectory(prefix="lincae-") as folder:
             source, target = Path(folder) / "audio.wav", Path(folder) / "audio.lat"
             soundfile.write(source, np.atleast_2d(audio).T, SAMPLE_RATE, subtype="FLOAT")
-            model.encode_file(source, target, quality=self.quality)
+            self._model.encode_file(source, target, quality=self.quality)
             self._bytes = target.stat().st_size
             return read_lat(target)
 
@@ -153,23 +151,13 @@ class LincaeModel(System):
 
     def close(self) -> None:
         """Frees the weights."""
-        self._model = None
-
-    def _loaded(self) -> Model:
-        if self._model is None:
-            self._model = self.load()
-            if self._model.sample_rate != SAMPLE_RATE:
-                raise LincaeError(f"model {self.name} works at {self._model.sample_rate} Hz, not at {SAMPLE_RATE} Hz")
-        return self._model
+        vars(self).pop("_model", None)
 
     def _decoded(self, latents: Latents) -> np.ndarray:
-        from lincae_formats import read_lat, write_lat
-
         file = io.BytesIO()
         write_lat(latents, file)  # as the result of arithmetic is written before it is decoded
         file.seek(0)
-        how = self.options
-        decoded: np.ndarray = self._loaded().decode(read_lat(file), steps=how.steps, seed=how.seed)
+        decoded: np.ndarray = self._model.decode(read_lat(file), steps=self.options.steps, seed=self.options.seed)
         return decoded
 
 
@@ -180,17 +168,16 @@ def installed_model(word: str, options: Options) -> LincaeModel:
         LincaeError: there is no such model.
         UsageError: the model has no qualities.
     """
-    from lincae_core.api import load
-
     name, colon, quality = word.rpartition(":")
     if not colon or not name or quality not in store.QUALITIES or Path(word).is_file():
         name, quality = word, ""
     info = store.resolve(name)
+    published = store.PUBLISHED.get(info.name)
     if quality and not info.qualities:
         raise UsageError(f"--model {word!r}: the model {info.name} has no qualities", f"use --model {name}")
     return LincaeModel(
         lambda: load(info.path, options.device), name=info.name, version=info.version, fingerprint=info.fingerprint,
-        label=LABELS.get(info.name, f"lincae {info.name} {info.version}"),
+        label=published.label if published else f"lincae {info.name} {info.version}",
         latent_rate=store.config_class(info.family)(**info.config).latent_dim * FRAME_RATE,
         notes=f"{info.family}, {info.parameters / 1e6:.3g} M parameters", quality=quality or None, options=options,
     )  # fmt: skip
@@ -202,12 +189,7 @@ def untrained_model(family: str, options: Options) -> LincaeModel:
     facts = json.dumps([RANDOM_SEED, config.to_dict()], sort_keys=True)
     name, mark = f"random-{family}", f"sha256:{hashlib.sha256(facts.encode()).hexdigest()}"
 
-    def load() -> Model:
-        import torch
-
-        from lincae_core.api import Model
-        from lincae_core.models.codec import Autoencoder
-
+    def make() -> Model:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
             model = store.build({"family": family})
@@ -215,6 +197,6 @@ def untrained_model(family: str, options: Options) -> LincaeModel:
         return Model(Autoencoder(model, info, store.choose_device(options.device)))
 
     return LincaeModel(
-        load, name=name, label=f"{family}, random weights", version="random", fingerprint=mark,
+        make, name=name, label=f"{family}, random weights", version="random", fingerprint=mark,
         latent_rate=config.latent_dim * FRAME_RATE, notes="untrained: only its speed means anything", options=options,
     )  # fmt: skip
