@@ -27,7 +27,7 @@ from . import messages
 from .messages import FULL, Progress, failure, format_time, usage_error
 from .options import BATCH_PARAMETERS, STDIO, BatchOptions, batch_options, lat_output
 from .options import lats as lats_argument
-from .paths import Inputs, Job, check_targets, gather, make_folder, open_source, open_target, plan
+from .paths import Inputs, Job, check_targets, gather, is_url, make_folder, open_source, open_target, plan
 
 if TYPE_CHECKING:
     from lincae_formats import LatReader
@@ -125,6 +125,8 @@ def check_output(names: Sequence[str], output: str | None, force: bool, command:
     output = check_name(output, command)
     if list(names).count(STDIO) > 1:
         raise usage_error("stdin (-) can be read only once", "name files for the other operands")
+    if is_url(output):
+        raise usage_error(f"-o {output}: only batches from file to file take URLs", "write a file, and copy it there")
     check_targets([output], names, force)
     open_target(output)
     return output
@@ -273,16 +275,19 @@ def write_all(
     if options.shard is not None and not options.log_json:
         part = f"{options.shard.number}/{options.shard.parts}"
         messages.say("note", f"shard {part}: {len(jobs)} of {len(inputs.found)} files")
-    outcomes = _Outcomes(progress, options.log_json, alone=len(jobs) == 1 or options.jobs == 1)
+    outcomes = _Outcomes(
+        progress, options.log_json, alone=options.engine == "local" and (len(jobs) == 1 or options.jobs == 1)
+    )
     records = Records({**_made_by(), **(by or {})}) if inputs.many else None
 
     def attempt(job: Job) -> Any:
         try:
-            return _attempt(job, do, options, records, kind)
+            return _attempt(job, do, options, records, kind, progress)
         except Exception as e:
             return e
 
     results: Iterator[Any] = map(attempt, jobs)
+    processes = processes and not any(is_url(name) for job in jobs for name in (job.source, job.target))
     if options.engine == "ray":
         results = _on_ray(jobs, attempt, options, 16 if processes else 1)
     elif len(jobs) > 1:
@@ -317,11 +322,18 @@ def write_all(
 
 
 def _attempt(
-    job: Job, do: Callable[[Job, bool], Report], options: BatchOptions, records: Records | None, kind: str
-) -> Report | None:
+    job: Job, do: Callable[[Job, bool], Report], options: BatchOptions, records: Records | None, kind: str, progress:
+    Progress,
+) -> Report | None:  # fmt: skip
     """The report on a job; None where its target was there already, made from the same sources in the same way."""
     from lincae_formats import TargetExistsError
 
+    if any(map(is_url, (*job.sources, job.target))):
+        from .urls import attempt
+
+        by = records and records.by
+        made: Report | None = attempt(job, do, options.force, options.update, by, progress.shown_as, _other_options)
+        return made
     for name in job.sources:
         open_source(name, kind)
     if records is None or job.target == STDIO or not all(os.path.isfile(source) for source in job.sources):
@@ -488,13 +500,13 @@ class Records:
 
     def __init__(self, by: Mapping[str, Any]) -> None:
         """Reads nothing yet."""
-        self._by = json.loads(json.dumps(by))
+        self.by = json.loads(json.dumps(by))
         self._lists: dict[str, tuple[int, dict[str, list[dict[str, Any]]]]] = {}
 
     def begin(self, target: str, sources: tuple[str, ...]) -> dict[str, Any]:
         """Notes that a target is about to be written; returns the line, for `end`."""
         made_from = [_facts(source) for source in sources]
-        line = {"file": os.path.basename(target), "by": self._by, "from": made_from, "before": _stamp(target)}
+        line = {"file": os.path.basename(target), "by": self.by, "from": made_from, "before": _stamp(target)}
         _append(target, line)
         return line
 
@@ -519,7 +531,7 @@ class Records:
         if not (written or begun):
             return ""
         line = (written or begun)[-1]
-        return _other_options(line.get("by"), self._by) or _other_sources(line.get("from"), sources)
+        return _other_options(line.get("by"), self.by) or _other_sources(line.get("from"), sources)
 
     def _lines(self, target: str) -> list[dict[str, Any]]:
         path = os.path.join(os.path.dirname(target), LIST)

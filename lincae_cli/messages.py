@@ -203,6 +203,7 @@ class Progress:
 
     Attributes:
         stop: Set when work in other threads should end: their next step then raises KeyboardInterrupt.
+        shown_as: The files that bars are for, where the work has other names for them.
     """
 
     def __init__(
@@ -210,6 +211,7 @@ class Progress:
     ) -> None:
         """Draws nothing yet."""
         self.stop = threading.Event()
+        self.shown_as: dict[str, str] = {}
         self._names, self._duration, self._quiet = names, duration, quiet
         self._bars: Any = None
         self._whole: _Whole | None = None
@@ -243,6 +245,7 @@ class Progress:
         """A bar for one file: call it with the seconds of audio done and their total."""
         if self._bars is None:
             return self._check_stop
+        name = self.shown_as.pop(name, name)
         task = self._tasks[name] = self._bars.add_task(one_line(name), total=None, clock="")
         began, last = time.monotonic(), 0.0
 

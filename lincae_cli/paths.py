@@ -96,6 +96,11 @@ def gather(
     return inputs
 
 
+def is_url(name: str) -> bool:
+    """Whether a name is a URL, such as s3://bucket/song.wav."""
+    return "://" in name and name.partition("://")[0].replace("+", "").isalnum()
+
+
 def left_out(inputs: Inputs) -> str:
     """`3 .m4a and 1 .wma files`: what a folder holds and is not read."""
     parts = [f"{count} {suffix}" for suffix, count in sorted(inputs.left_out.items())]
@@ -126,6 +131,8 @@ def open_source(path: str, kind: str) -> str | BinaryIO:
         if sys.stdin.isatty():
             raise usage_error(f"stdin (-) is a terminal, not {kind}", "pipe something in, or name a file")
         return sys.stdin.buffer
+    if is_url(path):
+        raise usage_error(f"{path}: only batches from file to file take URLs", "copy it to this machine first")
     if os.path.isdir(path):
         raise failure(f"{path} is a folder", f"name the files in it: {os.path.join(path, '*.lat')}")
     if not os.path.exists(path):
@@ -230,6 +237,10 @@ class ModelCache:
 def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: str) -> None:
     if operand == STDIO:
         inputs.found.append(Found(operand, Path(operand)))
+    elif is_url(operand):
+        from .urls import add
+
+        add(inputs, operand, suffixes, kind)
     elif os.path.isdir(operand):
         inputs.many = True
         inside = list(_walk(inputs, Path(operand), Path(operand), suffixes))
@@ -252,6 +263,10 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
 
 
 def _add_listed(inputs: Inputs, name: str, suffixes: Collection[str]) -> None:
+    if is_url(name):
+        parts = [part for part in name.partition("://")[2].split("/") if part not in ("", ".", "..")]
+        inputs.found.append(Found(name, Path(*parts)))
+        return
     # `/x`, `../x` and `./x` are all mirrored as `x`: nothing lands outside the output folder.
     parts = [part for part in Path(os.path.normpath(name)).parts if part not in ("..", os.sep, "//")]
     path = Path(f"./{name}" if name == STDIO else name)
@@ -417,7 +432,14 @@ def plan(
     if shard is not None:
         kept = {f.path for f in inputs.found if shard.holds(f.relative.as_posix())}
         jobs = [job for job in jobs if job.source in kept]
-    check_targets([job.target for job in jobs], [job.source for job in jobs], force or many, make=into_folder)
+    local = [job.target for job in jobs if not is_url(job.target)]
+    check_targets(local, [job.source for job in jobs], force or many, make=into_folder)
+    if remote := {job.target for job in jobs if is_url(job.target)}:
+        from .urls import check_output
+
+        check_output(min(remote))
+        if same := remote & {job.source for job in jobs}:
+            raise usage_error(f"{min(same)} is an input and cannot be the output too", "give another -o")
     return jobs
 
 
@@ -526,6 +548,9 @@ def _target(found: Found, output: str | None, into_folder: bool, new_suffix: str
     def renamed(path: Path) -> Path:
         return path.with_name(path.name + new_suffix) if keep_extension else path.with_suffix(new_suffix)
 
+    if output is None and is_url(found.path):
+        folder, _, name = found.path.rpartition("/")
+        return f"{folder}/{renamed(Path(name))}"
     if output is None:
         return STDIO if found.path == STDIO else str(renamed(Path(found.path)))
     if not into_folder:
@@ -534,6 +559,8 @@ def _target(found: Found, output: str | None, into_folder: bool, new_suffix: str
         raise usage_error(
             "stdin (-) has no name to use in a folder", f"give one: -o {Path(output) / 'name'}{new_suffix}"
         )
+    if is_url(output):
+        return f"{output.rstrip('/')}/{renamed(found.relative).as_posix()}"
     return str(Path(output) / renamed(found.relative))
 
 
