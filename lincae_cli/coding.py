@@ -23,7 +23,6 @@ from .options import (
     batch_options,
     command,
     device,
-    lats,
     model,
     output,
 )  # fmt: skip
@@ -36,10 +35,11 @@ GPU_JOBS = 16  # files at once on a GPU
     "encode",
     "lincae encode song.wav",
     "lincae encode stems/ -o latents/ --jobs 2",
+    "lincae encode s3://music/in -o s3://music/latents/ --jobs 8",
     "find in -name '*.wav' -print0 | lincae encode -0 --files-from - -o latents/",
     "lincae encode - - < song.wav | lincae gain - --db -6 -o - | lincae decode - -o quiet.flac",
 )
-@argument("audio", "AUDIO...", "Files, folders, quoted globs, or - for stdin.")
+@argument("audio", "AUDIO...", "Files, folders, quoted globs, URLs, or - for stdin.")
 @output("File, folder, or - for stdout; default: beside the input.")
 @model("The model; see: lincae models list.")
 @click.option("--quality", type=QUALITY, help="Size against precision; exact stores float32. [default: medium]")
@@ -142,7 +142,7 @@ def _duration(path: str) -> float:
     "lincae decode song.lat --start 1:00 --duration 10 -o chorus.flac",
     "lincae decode 'latents/**/mix.lat' -o mixes/",
 )
-@lats
+@argument("lats", "LAT...", "Files, folders, quoted globs, URLs, or - for stdin.")
 @output("File, folder, or - for stdout; default: a .wav beside the input.")
 @click.option("--start", type=OFFSET, help="Where to begin: 83.5, 1:23.5 or 90s; -10 is 10 s before the end.")
 @click.option("--end", type=OFFSET, help="Where to stop; -10 is 10 s before the end.")
