@@ -20,6 +20,8 @@ from lincae_core.training.recipe import Recipe
 from lincae_formats.errors import LincaeError
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = os.pathsep.join([str(ROOT), str(ROOT / "formats"), os.environ.get("PYTHONPATH", "")])
+ENVIRONMENT = {**os.environ, "PYTHONPATH": FOLDERS, "OMP_NUM_THREADS": "1"}
 SMALL = {"family": "frame64", "latent_dim": 8, "width": 16, "latent_width": 16, "denoiser_blocks": 1}
 
 
@@ -87,12 +89,10 @@ def two(audio, tmp_path):
     content |= {"budget": {"steps": 40}, "precision": "float32", "report": {"checkpoint_every": "0.01s"}}
     path = tmp_path / "smoke.yaml"
     path.write_text(yaml.safe_dump(content))
-    folders = os.pathsep.join([str(ROOT), str(ROOT / "formats"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
                "lincae_cli", "train", str(path), "--device", "cpu", "-o", str(tmp_path / "two")]  # fmt: skip
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:  # fmt: skip
         yield path, running
         running.terminate()
@@ -130,3 +130,41 @@ def test_one_process_resumes_what_two_began(two, tmp_path):
     for name in ("one", "two"):
         train(path, tmp_path / name, device="cpu")
     same_weights(tmp_path / "one", tmp_path / "two")
+
+
+class Pair(Processes):
+    """One of two processes that does both's work: the sums over both are known without the other."""
+
+    def wrapped(self, loss):
+        return loss
+
+    def summed(self, values):
+        *figures, seconds = values
+        assert seconds == 0 or self.rank == 0, "the first one's clock counts for all"
+        return [*(2 * figure for figure in figures), 0.5]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_writes_and_its_clock_ends_all(audio, tmp_path, rank):
+    clips, _ = load_clips([(audio, 1.0)], 0.1, 9 * 4096, 0)
+    chosen = recipe()
+    chosen = chosen.model_copy(update={"budget": type(chosen.budget).model_validate({"time": "2s"})})
+    trainer = Trainer(chosen, clips, tmp_path, Pair(torch.device("cpu"), rank, 2))
+    trainer.run([])
+    assert (trainer.state.step, trainer.state.elapsed) == (4, 2.0)
+    written = {"metrics.csv", "checkpoint.safetensors", "a.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == (written if rank == 0 else set())
+
+
+@pytest.mark.slow
+def test_two_processes_end_a_budget_of_time_together(two, tmp_path):
+    _, running = two
+    running.terminate()
+    running.communicate(timeout=120)
+    command = [*running.args[:-1], str(tmp_path / "timed"), "--budget", "3s"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path}/timed/smoke.safetensors\n"
+    progress = state(tmp_path / "timed")[0]
+    assert progress["elapsed"] >= 3
+    assert progress["step"] >= 1
