@@ -430,7 +430,7 @@ def subtract(
     """
     if not parts:
         raise LatError("nothing to subtract", "name at least one part")
-    for part in _checked([whole, *parts], "", sample_rate):
+    for part in _signals([whole, *parts]):
         a, b = part.header.channels, whole.header.channels
         if a > b:
             what = f"{part.label} has {a} channels, {whole.label} has {b}"
@@ -614,12 +614,16 @@ def _dtype(signals: Sequence[Signal]) -> str:
     return max((signal.dtype for signal in signals), key=list(DTYPES).index)
 
 
+def _signals(operands: Sequence[Any]) -> Sequence[Signal]:
+    for operand in operands:
+        if not isinstance(operand, Signal):
+            raise LatError(f"{operand!r} is not latents", "give what read_lat() or LatReader() returns")
+    return operands
+
+
 def _checked(operands: Sequence[Any], nothing: str, sample_rate: int | None) -> list[Signal]:
     """Operands that are signals, at least one, and belong together; else LatError."""
     if not operands:
         raise LatError(nothing, "name at least one .lat file")
-    for operand in operands:
-        if not isinstance(operand, Signal):
-            raise LatError(f"{operand!r} is not latents", "give what read_lat() or LatReader() returns")
-    check_compatible(operands, sample_rate=sample_rate)
+    check_compatible(_signals(operands), sample_rate=sample_rate)
     return list(operands)
