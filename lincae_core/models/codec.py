@@ -330,11 +330,9 @@ class Batched(Autoencoder):
         known = next((item[1] for item in items if item[1] is not None), None)
         if known is not None:
             blank = np.full((1, known.shape[1], width), np.nan, np.float32)
-            rows = [
-                (blank.repeat(len(x), 0), 0) if v is None else (v, at)
-                for (x, v, *_), at in zip(items, places, strict=True)
-            ]
-            levels = to_tensor(self, _stacked(*zip(*rows, strict=True), width))
+            beside = [blank.repeat(len(item[0]), 0) if item[1] is None else item[1] for item in items]
+            starts = [0 if item[1] is None else at for item, at in zip(items, places, strict=True)]
+            levels = to_tensor(self, _stacked(beside, starts, width))
         channels = [len(item[0]) for item in items]
         firsts = np.repeat([start for *_, start, _, _ in items], channels)
         ends = [
