@@ -51,18 +51,23 @@ def in_actors(
         LincaeError: nobody answers at the address, or its nodes cannot run lincae.
     """
     crew = None
-    with _connected(address or os.environ.get("RAY_ADDRESS") or None, workers) as where:
-        try:
+    try:
+        with _connected(address or os.environ.get("RAY_ADDRESS") or None, workers) as where:
             crew = _Crew(items, work, where, workers, gpu_jobs, together, lost)
-            if not quiet and where is not None:
-                nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-                say("note", f"ray: {crew.size} workers on {nodes} node{'s' if nodes > 1 else ''} at {where}")
-            yield from crew.results(quiet)
-        finally:
-            if crew is not None:
+            try:
+                if not quiet and where is not None:
+                    nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+                    say("note", f"ray: {_count(crew.size, 'worker')} on {_count(nodes, 'node')} at {where}")
+                yield from crew.results(quiet)
+            finally:
                 crew.end()
-    if crew.gone:  # A worker of a dead node may have outlived it for a moment.
-        lost([items[i] for i in crew.gone])
+    finally:
+        if crew is not None and crew.gone:  # Workers of a dead node may have outlived it for a moment.
+            lost([items[i] for i in crew.gone])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @contextlib.contextmanager

@@ -84,6 +84,7 @@ def test_a_node_dies_in_the_middle(two_nodes, library):
     assert lincae("encode", "in", "-o", "local/").returncode == 0
     process = start("encode", "in", "-o", "out/", "--engine", "ray", "--address", two_nodes.address, "--log", "json")
     wait_for(library / "out", 5, process)
+    assert len(list((library / "out").rglob("*.lat"))) < 30
     two_nodes.remove_node(two_nodes.second, allow_graceful=False)
     _, said = process.communicate(timeout=300)
     lines = [json.loads(line) for line in said.splitlines()]
@@ -124,7 +125,7 @@ sys.exit(main(["gain", "in", "--db", "-6", "-o", "out/", "--engine", "ray", "--a
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     note, deadly, bad, end = done.stderr.splitlines()
-    assert note.startswith("lincae: note: ray: 1 workers on 2 nodes at ")
+    assert note.startswith("lincae: note: ray: 1 worker on 2 nodes at ")
     assert deadly.startswith("lincae: error: in/1.lat: 2 workers died while they worked on it")
     assert bad.startswith("lincae: error: in/2.lat")
     assert end == "lincae: error: 2 of 4 files failed; the others are done"

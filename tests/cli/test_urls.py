@@ -72,6 +72,7 @@ def listing(fs, url):
     return {name: fs.cat_file(f"{root}/{name}") for name in names if not name.startswith(".") and "/." not in name}
 
 
+@pytest.mark.slow
 def test_there_and_back(cli, place):
     url, fs = place
     for name in ("a.wav", "deep/b.wav"):
@@ -170,6 +171,7 @@ def test_what_cannot_be(cli, monkeypatch):
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     line = cli.refused(1, "gain", "in", "--db", "-6", "-o", "s3://b/out/")
     assert line.endswith("; pip install s3fs")
+    fsspec.filesystem("memory").pipe_file("/music/a.lat", b"nothing")
     assert "only batches" in cli.refused(2, "info", "memory://music/a.lat")
     assert "only batches" in cli.refused(2, "mix", "in/a.lat", "-o", "memory://music/a.lat")
     monkeypatch.setitem(sys.modules, "fsspec", None)
