@@ -331,7 +331,7 @@ def _attempt(
     if any(map(is_url, (*job.sources, job.target))):
         from .urls import attempt
 
-        by = records and records.by
+        by = None if records is None else records.by
         made: Report | None = attempt(job, do, options.force, options.update, by, progress.shown_as, _other_options)
         return made
     for name in job.sources:

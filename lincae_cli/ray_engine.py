@@ -80,16 +80,17 @@ def _connected(address: str | None, cpus: int | None) -> Iterator[str | None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # that of this process, not 15
     own: dict[str, Any] = {}
+    name = "that was started here" if where is None else f"at {where}"
     if where is None:
         own = {"num_cpus": cpus or cores(), "include_dashboard": False, "object_store_memory": 80 << 20}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(where or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
-    except (ConnectionError, OSError, RuntimeError, ValueError, RayError) as e:
+    except Exception as e:  # Ray raises all kinds, Exception itself when a node starts too slowly
         ray.shutdown()
         reason = next((line.strip() for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        hint = "see: ray status" if where else "see: ray start --head"
-        raise failure(f"cannot use the ray cluster at {where or 'this machine'}: {reason.rstrip('.')}", hint) from e
+        hint = "see: ray status" if where else "run it again, or start one: ray start --head; and add --address auto"
+        raise failure(f"cannot use the ray cluster {name}: {reason.rstrip('.')}", hint) from e
     finally:
         for number, handler in handlers.items():
             with contextlib.suppress(ValueError):  # not the main thread
