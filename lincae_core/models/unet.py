@@ -70,7 +70,7 @@ class UnetConfig:
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012  (an unknown key in a recipe is an error)
 
-    def __post_init__(self) -> None:  # noqa: D105
+    def __post_init__(self) -> None:
         for name in ("multipliers", "attention", "frequency_only"):  # a config read from JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         levels = len(self.multipliers)
