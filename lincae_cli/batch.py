@@ -25,9 +25,9 @@ import click
 
 from . import messages
 from .messages import FULL, Progress, failure, format_time, usage_error
-from .options import BATCH_PARAMETERS, STDIO, BatchOptions, batch_options, lat_output
+from .options import BATCH_PARAMETERS, STDIO, BatchOptions, batch_options, is_url, lat_output
 from .options import lats as lats_argument
-from .paths import Inputs, Job, check_targets, gather, is_url, make_folder, open_source, open_target, plan
+from .paths import Inputs, Job, check_targets, gather, make_folder, open_source, open_target, plan
 
 if TYPE_CHECKING:
     from lincae_formats import LatReader

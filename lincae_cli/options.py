@@ -229,6 +229,11 @@ def _split_gain(text: str) -> tuple[str, float]:
     return text, 1.0
 
 
+def is_url(name: str) -> bool:
+    """Whether a name is a URL, such as s3://bucket/song.wav."""
+    return "://" in name and name.partition("://")[0].replace("+", "").isalnum()
+
+
 def spelling(param: click.Parameter | None) -> str:
     """How messages call a parameter: `--start`, `LAT`."""
     if param is None:

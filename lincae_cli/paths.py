@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .messages import failure, usage_error
-from .options import STDIO, Shard
+from .options import STDIO, Shard, is_url
 
 FFMPEG = "install ffmpeg to read them, or convert them: ffmpeg -i song.m4a song.wav"
 _SIGNATURE = b"\x89HDF"
@@ -94,11 +94,6 @@ def gather(
         unique.setdefault(f.path if f.path == STDIO else os.path.abspath(f.path), f)
     inputs.found = list(unique.values())
     return inputs
-
-
-def is_url(name: str) -> bool:
-    """Whether a name is a URL, such as s3://bucket/song.wav."""
-    return "://" in name and name.partition("://")[0].replace("+", "").isalnum()
 
 
 def left_out(inputs: Inputs) -> str:
@@ -238,9 +233,7 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
     if operand == STDIO:
         inputs.found.append(Found(operand, Path(operand)))
     elif is_url(operand):
-        from .urls import add
-
-        add(inputs, operand, suffixes, kind)
+        _add_url(inputs, operand, suffixes, kind)
     elif os.path.isdir(operand):
         inputs.many = True
         inside = list(_walk(inputs, Path(operand), Path(operand), suffixes))
@@ -260,6 +253,22 @@ def _add_operand(inputs: Inputs, operand: str, suffixes: Collection[str], kind: 
         inputs.found += inside
     else:
         inputs.found.append(Found(operand, Path(Path(operand).name)))
+
+
+def _add_url(inputs: Inputs, operand: str, suffixes: Collection[str], kind: str) -> None:
+    from .urls import listing
+
+    listed = listing(operand)
+    if listed is None:
+        inputs.found.append(Found(operand, Path(operand.rpartition("/")[2])))
+        return
+    inputs.many = True
+    inside = [Found(url, relative) for url, relative in listed if relative.suffix.lower() in suffixes]
+    inputs.left_out.update(found for _, relative in listed if (found := relative.suffix.lower()) in inputs.others)
+    if not inside:
+        hint = f"it holds {left_out(inputs)}; {FFMPEG}" if inputs.left_out else f"name one with {_some(suffixes)} files"
+        raise failure(f"{operand} holds no {kind} files", hint)
+    inputs.found += inside
 
 
 def _add_listed(inputs: Inputs, name: str, suffixes: Collection[str]) -> None:

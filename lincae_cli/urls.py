@@ -12,15 +12,15 @@ import os
 import posixpath
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from lincae_formats.errors import LincaeError
 
 from .messages import failure
-from .paths import Found, Inputs, Job, is_url, left_out
+from .options import is_url
 
 # Whose uploads appear when they are complete; elsewhere files are renamed when they are.
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "oss", "oci", "hf", "memory"}
@@ -29,36 +29,27 @@ _WHERE = "check the name, and what you may do there"
 _FOLDER = ".lincae-batch"
 
 
-def add(inputs: Inputs, url: str, suffixes: Collection[str], kind: str) -> None:
-    """Adds a file, the files of the right kind below a folder, or those that a glob matches.
+def listing(url: str) -> list[tuple[str, Path]] | None:
+    """The files below a folder, or those that a glob matches, without hidden ones; None if the URL is a file.
+
+    Returns:
+        Their URLs, and their names relative to the folder, or to the part of the glob without wildcards; sorted.
 
     Raises:
-        LincaeError: there are none, or they cannot be listed.
+        LincaeError: there is no such thing, or it cannot be listed.
     """
     with _reported(f"cannot read {url}"):
         fs, path = _system(url)
         base = url.rstrip("/")
-        if glob.has_magic(url):
-            base, fixed = (re.split(r"[*?[]", name, maxsplit=1)[0].rpartition("/")[0] for name in (url, path))
-            found = [name for name in fs.glob(path) if fs.isfile(name)]
-        elif fs.info(path)["type"] == "directory":
-            fixed, found = path, fs.find(path)
+        if glob.has_magic(url) and not fs.exists(path):
+            base, path = (re.split(r"[*?[]", name, maxsplit=1)[0].rpartition("/")[0] for name in (url, path))
+            found = [name for name in fs.glob(fs._strip_protocol(url)) if fs.isfile(name)]
+        elif fs.info(path)["type"] != "directory":
+            return None
         else:
-            inputs.found.append(Found(url, Path(posixpath.basename(path))))
-            return
-    inputs.many = True
-    count = len(inputs.found)
-    for name in sorted(found):
-        relative = PurePosixPath(name.removeprefix(fixed).lstrip("/"))
-        if any(part.startswith(".") or part == ".." for part in relative.parts):
-            continue
-        if relative.suffix.lower() in suffixes:
-            inputs.found.append(Found(f"{base}/{relative}", Path(relative)))
-        elif relative.suffix.lower() in inputs.others:
-            inputs.left_out[relative.suffix.lower()] += 1
-    if len(inputs.found) == count:
-        hint = f"it holds {left_out(inputs)}" if inputs.left_out else "name another folder, or a file"
-        raise failure(f"{url} holds no {kind} files", hint)
+            found = fs.find(path)
+    below = (name.removeprefix(path).lstrip("/") for name in sorted(found))
+    return [(f"{base}/{name}", Path(name)) for name in below if not re.search(r"(^|/)\.", name)]
 
 
 def check_output(url: str) -> None:
@@ -75,13 +66,13 @@ def check_output(url: str) -> None:
 
 
 def attempt(
-    job: Job, do: Callable[[Job, bool], Any], force: bool, update: bool, by: Mapping[str, Any] | None,
+    job: Any, do: Callable[[Any, bool], Any], force: bool, update: bool, by: Mapping[str, Any] | None,
     shown_as: dict[str, str], other_options: Callable[[Any, Mapping[str, Any]], str | None],
 ) -> Any:  # fmt: skip
     """What `do` reports of a job, or None where its target was there already, made from the same sources as now.
 
     Args:
-        job: What to read and write; some of it URLs.
+        job: A `paths.Job`: what to read and write; some of it URLs.
         do: Works on files of this machine.
         force: Whether the target may be replaced.
         update: Whether it may be if it is out of date.
@@ -117,7 +108,7 @@ def attempt(
         shown_as[sources[0]] = job.source
         names[f"{out}/"] = f"{posixpath.dirname(job.target)}/"
         try:
-            report = do(Job(sources[0], made, tuple(sources[1:])), True)
+            report = do(replace(job, source=sources[0], target=made, beside=tuple(sources[1:])), True)
         except LincaeError as e:
             raise type(e)(_named(e.message, names), _named(e.hint, names) if e.hint else None) from e
         if by is not None:
