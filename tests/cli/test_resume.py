@@ -94,7 +94,7 @@ def test_a_model_is_loaded_once_for_all_files(songs, capsys, monkeypatch, jobs):
     from lincae_core.models import store
 
     loaded, load = [], store.load
-    monkeypatch.setattr(store, "load", lambda info, **options: loaded.append(info.name) or load(info, **options))
+    monkeypatch.setattr(store, "load", lambda info, *rest: loaded.append(info.name) or load(info, *rest))
     encode(capsys, "--jobs", jobs)
     decode(capsys, "--jobs", jobs)
     assert loaded == ["tiny", "tiny"], "once by each of the two commands"

@@ -63,7 +63,7 @@ def test_files_encode_alike_in_batches(frame, gathered, quality, on_cpu, monkeyp
     sounds = [noise(1 + i % 2, n, seed=i) for i, n in enumerate(SAMPLES)]
     alone = [Model(frame).encode(x, quality=quality) for x in sounds]
     found = together(model, opened, lambda m, x: Model(m).encode(x, quality=quality), sounds)
-    assert max(batches) == 5, "several at once"
+    assert max(batches) > 1, "several at once"
     for a, b in zip(alone, found, strict=True):
         assert a.header == b.header
         assert np.allclose(a.data, b.data, atol=1e-5)
