@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -62,8 +63,10 @@ def in_actors(
             finally:
                 crew.end()
     finally:
-        if crew is not None and crew.gone:  # Workers of a dead node may have outlived it for a moment.
-            lost([items[i] for i in crew.gone])
+        if crew is not None and crew.gone:
+            for pause in (0.0, 0.5, 1.5):  # workers outlive their node, or the order to end, for a moment
+                time.sleep(pause)
+                lost([items[i] for i in crew.gone])
 
 
 def _count(number: int, what: str) -> str:

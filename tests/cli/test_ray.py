@@ -155,7 +155,7 @@ def test_interrupted_and_ended_on_a_cluster_of_its_own(two_nodes, library):
     assert said.splitlines()[1:] == ["lincae: interrupted; no half-written file is left"]
     left = contents(library / "out")
     assert 2 <= len(left) < 30
-    assert all(name.endswith(".lat") for name in left)
+    assert all(name.endswith(".lat") for name in left), left.keys()
     two_nodes.shutdown()
     done = lincae("encode", "in", "-o", "out/", "--engine", "ray", "--jobs", "2")
     said = done.stderr.decode()
