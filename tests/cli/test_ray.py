@@ -176,6 +176,7 @@ def test_nobody_answers(tmp_path):
     assert f"no ray cluster answers at {address}" in line
 
 
+@pytest.mark.slow
 def test_something_else_answers(tmp_path):
     make_lat(tmp_path / "in" / "a.lat")
     """Something that takes connections and is silent: Ray itself would wait for minutes."""

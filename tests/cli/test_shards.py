@@ -64,6 +64,7 @@ def test_shards_side_by_side_write_what_one_run_writes(library):
     assert before == {p: p.stat().st_mtime_ns for p in (library / "parts").rglob("*.lat")}
 
 
+@pytest.mark.slow
 def test_a_killed_shard_is_completed_by_the_next_run(library):
     ok("gain", "in", "--db", "-6", "-o", "whole/")
     command = [sys.executable, "-m", "lincae_cli", "gain", "in", "--db", "-6", "-o", "parts/", "--jobs", "1"]

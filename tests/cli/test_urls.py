@@ -179,6 +179,7 @@ def test_what_cannot_be(cli, monkeypatch):
     assert line.endswith("URLs need fsspec; pip install 'lincae[scale]'")
 
 
+@pytest.mark.slow
 def test_nobody_answers(cli, bucket, monkeypatch):
     make_lat(cli.folder / "in" / "a.lat")
     with socket.socket() as found:

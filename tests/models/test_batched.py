@@ -116,6 +116,7 @@ def test_an_error_reaches_its_own_file_alone(frame, gathered, monkeypatch):
         assert np.abs(found[i] - Model(frame).decode(latents[i])).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_many_from_python(frame, tmp_path, monkeypatch):
     sounds = [noise(1, 30_000, seed=i) for i in range(20)]
     wanted = [Model(frame).encode(x) for x in sounds]
