@@ -48,11 +48,11 @@ COMMANDS = {
     "find": "faders:find",
     "verify": "inspect:verify",
     "export": "inspect:export",
-    "plot": "show:plot",
+    "plot": "evaluate:plot",
     "compare": "evaluate:compare",
     "train": "models:train",
     "eval": "evaluate:evaluate",
-    "demo": "show:demo",
+    "demo": "evaluate:demo",
     "models": "models:models",
 }
 
