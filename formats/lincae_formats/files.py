@@ -171,13 +171,18 @@ def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | No
             fd = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
         except OSError as e:
             raise _os_error(shown, e) from e
-        if fcntl is None:
-            os.close(fd)  # an open file cannot be renamed
-            return temp, None
-        with contextlib.suppress(OSError):  # no locks on this file system, or just taken for a leftover
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_nlink:
-            return temp, fd
+        try:
+            if fcntl is None:
+                os.close(fd)  # an open file cannot be renamed
+                return temp, None
+            with contextlib.suppress(OSError):  # no locks on this file system, or just taken for a leftover
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink:
+                return temp, fd
+        except BaseException:  # that of a signal
+            with contextlib.suppress(OSError):
+                os.unlink(temp)
+            raise
         os.close(fd)
 
 
