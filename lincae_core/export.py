@@ -29,6 +29,7 @@ import numpy as np
 
 from lincae_formats import Header, LatReader, atomic_path, check_compatible, remove_leftovers
 from lincae_formats.errors import LincaeError, OverflowFloat16Error, TargetExistsError, UsageError, one_line
+from lincae_formats.files import append_line, json_lines, stamp
 from lincae_formats.signal import spans, unsigned
 
 FORMATS = ("webdataset", "zarr", "npy")
@@ -121,7 +122,7 @@ class Export:
         try:
             with self._sink(number) as sink:
                 for file in self._shards[number]:
-                    record["stamps"].append(_stamp(file.path))
+                    record["stamps"].append(stamp(file.path))
                     own = _Sums(sums.shape)
                     try:
                         with LatReader(file.path) as reader:
@@ -140,7 +141,7 @@ class Export:
             raise LincaeError(
                 f"cannot write {self.out}: {e.strerror or e}", "free some space, or write elsewhere"
             ) from e
-        self._note({**record, "count": count, "sums": sums.tolist()})
+        append_line(self._state, json.dumps({**record, "count": count, "sums": sums.tolist()}))
 
     def finish(self) -> dict[str, Any]:
         """Writes the list of files and, last, export.json; returns what is in that.
@@ -247,14 +248,8 @@ class Export:
 
     def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Offset and content of every whole line of the state."""
-        with contextlib.suppress(FileNotFoundError), open(self._state, "rb") as file:
-            at = 0
-            for text in file:
-                with contextlib.suppress(ValueError):  # the end of a run that was killed
-                    line = json.loads(text)
-                    if isinstance(line, dict):
-                        yield at, line
-                at += len(text)
+        with contextlib.suppress(FileNotFoundError):
+            yield from json_lines(self._state)
 
     def _done(self) -> dict[int, int]:
         """Where the state tells of each shard that is there, with all of its files as they are now."""
@@ -269,7 +264,7 @@ class Export:
             there = all(os.path.exists(path) for path in self._paths(number))
             if self.to == "zarr":
                 there = os.path.exists(self.out / _ARRAYS) or os.path.exists(self.out / _PART)
-            if whole and there and line["stamps"] == [_stamp(file.path) for file in files]:
+            if whole and there and line["stamps"] == [stamp(file.path) for file in files]:
                 found[number] = at
         return found
 
@@ -278,13 +273,6 @@ class Export:
             file.seek(at)
             record: dict[str, Any] = json.loads(file.readline())
             return record
-
-    def _note(self, record: dict[str, Any]) -> None:
-        descriptor = os.open(self._state, os.O_WRONLY | os.O_APPEND)
-        try:  # in one write, behind a line break that ends a line which a killed run left open
-            os.write(descriptor, f"\n{json.dumps(record)}\n".encode())
-        finally:
-            os.close(descriptor)
 
     def _name(self, number: int) -> str:
         return {"webdataset": f"{number:05}.tar", "zarr": _ARRAYS, "npy": f"{number:05}"}[self.to]
@@ -566,14 +554,6 @@ def _grouped(files: Sequence[Source], row: int, limit: int) -> Iterator[list[Sou
         group.append(file)
         held += size
     yield group
-
-
-def _stamp(path: str) -> list[int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _digest(value: Any) -> str:

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import LincaeError, TargetExistsError
 
@@ -160,6 +162,39 @@ def _open_special(path: str) -> int:
     own = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", path)
     number = int(own[1]) if own else {"/dev/stdout": 1, "/dev/stderr": 2}.get(path)
     return os.open(path, os.O_WRONLY | os.O_APPEND) if number is None else os.dup(number)
+
+
+def stamp(path: str | os.PathLike[str]) -> list[int] | None:
+    """Size and time of change, ns, which tell a version of a file from others; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def append_line(path: str | os.PathLike[str], line: str, create: bool = False) -> None:
+    """Appends a line to a file that several processes may write, and that a killed one may have left without its end.
+
+    In one write, so that lines do not mix; the line break in front ends a line that was left open.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if create else 0), 0o666)
+    try:
+        os.write(descriptor, f"\n{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def json_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Offset and content of every JSON object in a file of `append_line`, without blank and unfinished lines."""
+    at = 0
+    with open(path, "rb") as file:
+        for text in file:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    yield at, line
+            at += len(text)
 
 
 def _create_beside(final: str, shown: str, private: bool) -> tuple[str, int | None]:

@@ -16,6 +16,7 @@ from lincae_core.arrangement.load import Loaded, load
 from lincae_core.arrangement.schema import MASTER, Arrangement, Track, Variant, Volume
 from lincae_core.unmix import simplified, track_names
 from lincae_formats import LincaeError, algebra, atomic_path
+from lincae_formats.files import stamp
 from lincae_formats.header import Header, parse_gain
 from lincae_formats.signal import decibels
 
@@ -120,7 +121,7 @@ class Desk:
         self.loaded, self.folder, self.target, self.allow_outside = loaded, folder, target, allow_outside
         self.song: Arrangement = loaded.song
         self.revision, self.dirty = 0, False
-        self._known = _stamp(target)
+        self._known = stamp(target)
         self._undone: list[Arrangement] = []
         self._done: list[Arrangement] = []
         self._last: tuple[str, str] | None = None
@@ -227,7 +228,7 @@ class Desk:
         Raises:
             LincaeError: someone else changed it, or it cannot be written.
         """
-        if _stamp(self.target) != self._known:
+        if stamp(self.target) != self._known:
             raise LincaeError(
                 f"{self.target.name} was changed by another program", "start lincae desk again, with -o NAME.yaml"
             )
@@ -235,7 +236,7 @@ class Desk:
         load(text, self.target.name)
         with atomic_path(self.target, overwrite=True) as temporary:
             Path(temporary).write_text(text, encoding="utf-8", errors="surrogateescape")
-        self._known, self.dirty = _stamp(self.target), False
+        self._known, self.dirty = stamp(self.target), False
 
     def describe(self) -> dict[str, Any]:
         """What a page shows of the settings."""
@@ -368,12 +369,3 @@ def _truth(value: Any) -> bool:
     if not isinstance(value, bool):
         raise LincaeError("this setting is true or false")
     return value
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells a version of a file from others; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
