@@ -332,7 +332,8 @@ def _attempt(
         from .urls import attempt
 
         by = None if records is None else records.by
-        made: Report | None = attempt(job, do, options.force, options.update, by, progress.shown_as, _other_options)
+        accepted = functools.partial(_accepted, update=options.update)
+        made: Report | None = attempt(job, do, options.force, accepted, by, progress.shown_as, _other_options)
         return made
     for name in job.sources:
         open_source(name, kind)
@@ -363,15 +364,19 @@ def _is_finished(job: Job, records: Records, update: bool) -> bool:
     Raises:
         TargetExistsError: it is something else, or out of date and there is no `--update`.
     """
+    return _accepted(job.target, records.difference(job.target, job.sources), update)
+
+
+def _accepted(target: str, difference: str | None, update: bool) -> bool:
+    """`_is_finished` for a target that differs so from what would be made: see `Records.difference`."""
     from lincae_formats import TargetExistsError
 
-    difference = records.difference(job.target, job.sources)
     if difference == "":
         what, hint = ", and nothing tells what made it", "add --force to overwrite it, or move it away"
-        raise TargetExistsError(f"{job.target} exists already{what}", hint)
+        raise TargetExistsError(f"{target} exists already{what}", hint)
     if difference is not None and not update:
         hint = "add --update to make again what is out of date"
-        raise TargetExistsError(f"{job.target} exists already and {difference}", hint)
+        raise TargetExistsError(f"{target} exists already and {difference}", hint)
     return difference is None
 
 
@@ -505,16 +510,20 @@ class Records:
 
     def begin(self, target: str, sources: tuple[str, ...]) -> dict[str, Any]:
         """Notes that a target is about to be written; returns the line, for `end`."""
+        from lincae_formats.files import stamp
+
         made_from = [_facts(source) for source in sources]
-        line = {"file": os.path.basename(target), "by": self.by, "from": made_from, "before": _stamp(target)}
+        line = {"file": os.path.basename(target), "by": self.by, "from": made_from, "before": stamp(target)}
         _append(target, line)
         return line
 
     def end(self, target: str, line: dict[str, Any]) -> None:
         """Notes that a target was written."""
-        if stamp := _stamp(target):
+        from lincae_formats.files import stamp
+
+        if made := stamp(target):
             with contextlib.suppress(Exception):  # the line that `begin` wrote is enough
-                _append(target, {**line, "size": stamp[0], "mtime_ns": stamp[1]})
+                _append(target, {**line, "size": made[0], "mtime_ns": made[1]})
 
     def difference(self, target: str, sources: tuple[str, ...]) -> str | None:
         """Why a target that exists is not what would be made now: what follows its name in a message.
@@ -522,10 +531,11 @@ class Records:
         Returns:
             None when it is finished; "" when nothing is known of it.
         """
-        stamp = _stamp(target)
-        lines = self._lines(target)
-        written = [line for line in lines if [line.get("size"), line.get("mtime_ns")] == stamp]
-        begun = [line for line in lines if "size" not in line and line.get("before") != stamp]
+        from lincae_formats.files import stamp
+
+        now, lines = stamp(target), self._lines(target)
+        written = [line for line in lines if [line.get("size"), line.get("mtime_ns")] == now]
+        begun = [line for line in lines if "size" not in line and line.get("before") != now]
         if not written and any("size" in line for line in lines) and "size" in lines[-1]:
             return "was changed after it was made"
         if not (written or begun):
@@ -534,6 +544,8 @@ class Records:
         return _other_options(line.get("by"), self.by) or _other_sources(line.get("from"), sources)
 
     def _lines(self, target: str) -> list[dict[str, Any]]:
+        from lincae_formats.files import json_lines
+
         path = os.path.join(os.path.dirname(target), LIST)
         try:
             size = os.stat(path).st_size
@@ -542,45 +554,21 @@ class Records:
         known, lines = self._lists.get(path, (-1, {}))
         if size != known:
             lines = {}
-            for line in _read(path):
-                lines.setdefault(str(line.get("file")), []).append(line)
+            with contextlib.suppress(OSError):
+                for _, line in json_lines(path):
+                    lines.setdefault(str(line.get("file")), []).append(line)
             self._lists[path] = size, lines
         return lines.get(os.path.basename(target), [])
 
 
-def _read(path: str) -> list[dict[str, Any]]:
-    lines = []
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue  # blank, or the end of a run that was killed
-            if isinstance(line, dict):
-                lines.append(line)
-    return lines
-
-
 def _append(target: str, line: dict[str, Any]) -> None:
-    # In one write, so that runs that share a folder do not mix their lines; the line break in front ends a line that
-    # a killed run left open.
+    from lincae_formats.files import append_line
+
+    text = json.dumps(line, separators=(",", ":"))
     try:
-        descriptor = os.open(os.path.join(os.path.dirname(target), LIST), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, f"\n{json.dumps(line, separators=(',', ':'))}\n".encode())
-        finally:
-            os.close(descriptor)
+        append_line(os.path.join(os.path.dirname(target), LIST), text, create=True)
     except OSError as e:
         raise failure(f"cannot write {target}: {e.strerror}", FULL) from e
-
-
-def _stamp(path: str) -> list[int] | None:
-    """Size and mtime, ns."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _facts(source: str) -> dict[str, Any]:

@@ -66,8 +66,9 @@ def check_output(url: str) -> None:
 
 
 def attempt(
-    job: Any, do: Callable[[Any, bool], Any], force: bool, update: bool, by: Mapping[str, Any] | None,
-    shown_as: dict[str, str], other_options: Callable[[Any, Mapping[str, Any]], str | None],
+    job: Any, do: Callable[[Any, bool], Any], force: bool, accepted: Callable[[str, str | None], bool],
+    by: Mapping[str, Any] | None, shown_as: dict[str, str],
+    other_options: Callable[[Any, Mapping[str, Any]], str | None],
 ) -> Any:  # fmt: skip
     """What `do` reports of a job, or None where its target was there already, made from the same sources as now.
 
@@ -75,7 +76,7 @@ def attempt(
         job: A `paths.Job`: what to read and write; some of it URLs.
         do: Works on files of this machine.
         force: Whether the target may be replaced.
-        update: Whether it may be if it is out of date.
+        accepted: Whether a target that is there stays, given how it differs; raises where it may not be replaced.
         by: What makes the target besides its sources; None if nothing is recorded.
         shown_as: Gets the URLs for the names of temporary files.
         other_options: Tells how a recorded `by` differs.
@@ -91,15 +92,8 @@ def attempt(
     if before is not None and not force:
         if by is None:
             raise TargetExistsError(f"{job.target} exists already", "add --force to overwrite it")
-        difference = _difference(job.target, before, record, other_options)
-        if difference is None:
+        if accepted(job.target, _difference(job.target, before, record, other_options)):
             return None
-        if not difference:
-            hint = "add --force to overwrite it, or move it away"
-            raise TargetExistsError(f"{job.target} exists already, and nothing tells what made it", hint)
-        if not update:
-            hint = "add --update to make again what is out of date"
-            raise TargetExistsError(f"{job.target} exists already and {difference}", hint)
     with tempfile.TemporaryDirectory(prefix="lincae-") as folder:
         names: dict[str, str] = {}
         sources = [_fetch(source, os.path.join(folder, str(i)), names) for i, source in enumerate(job.sources)]
