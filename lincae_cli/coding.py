@@ -28,8 +28,6 @@ from .options import (
 )  # fmt: skip
 from .paths import FFMPEG, Job, ModelCache, gather, left_out, open_source, open_target, plan
 
-GPU_JOBS = 16  # files at once on a GPU
-
 
 @command(
     "encode",
@@ -92,12 +90,14 @@ def encode(
 
 def _together(batch: BatchOptions, device: str) -> BatchOptions:
     """On a GPU several files at once by default: they share batches."""
+    from lincae_core.models.codec import FILES_ON_GPU
+
     if batch.engine == "ray":
         if device.startswith("cuda:"):
             raise usage_error(f"--device {device} is a GPU of this machine", "with --engine ray write --device cuda")
-        return replace(batch, gpu_jobs=0 if device == "cpu" else GPU_JOBS)
+        return replace(batch, gpu_jobs=0 if device == "cpu" else FILES_ON_GPU)
     default = click.get_current_context().get_parameter_source("jobs") is click.core.ParameterSource.DEFAULT
-    return replace(batch, jobs=GPU_JOBS) if device.startswith("cuda") and default else batch
+    return replace(batch, jobs=FILES_ON_GPU) if device.startswith("cuda") and default else batch
 
 
 def _storage(info: Any, quality: str | None, dtype: str | None) -> dict[str, str]:

@@ -335,7 +335,7 @@ def _of_audio(
     from lincae_core.plot import latent_picture, spectrogram
 
     reader = stack.enter_context(AudioReader(source))
-    loaded = cache.load(info)
+    loaded = cache.load(info, to_encode=True)
 
     from lincae_core.models.codec import encoded_blocks, encoded_header
 

@@ -12,6 +12,7 @@ import numpy as np
 from lincae_core.audio import AudioReader
 from lincae_core.models import DEFAULT_QUALITY
 from lincae_core.models.codec import (
+    FILES_ON_GPU,
     AudioArray,
     AudioSource,
     Autoencoder,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PathLike = str | os.PathLike[str]
-_THREADS = 16  # that read files for a GPU
 
 
 def load(model: PathLike = DEFAULT_MODEL, device: str = "auto") -> Model:
@@ -229,7 +229,7 @@ class Model:
             return [work(self, item) for item in items]
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(FILES_ON_GPU) as pool:
             return list(pool.map(partial(work, Model(together)), items))
 
     def _encode(

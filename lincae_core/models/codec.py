@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 STRETCH = 128  # latent frames computed at once (12 s): more leaves the CPU caches, less costs time for the context
 MOST_AT_ONCE = 4  # stretches, which bounds memory
 MOST_IN_BATCH = 32  # stretches of several files, on a GPU
+FILES_ON_GPU = 16  # read at once, so that there are stretches for a batch
 NETWORK_STRETCH = 192  # the same for the networks of `frame64` and `unet`
 
 ATTEMPTS = 6  # to encode a file of quality `low` again
@@ -96,7 +97,6 @@ class Autoencoder:
         deterministic: whether the model decodes without noise and needs no level of the whole signal (`FrameModel`).
         grid: latent frames of which a stretch must hold a multiple.
         reach: latent frames of context that a stretch needs on either side to be decoded.
-        on_cpu: the filterbank that encodes, where the model is a `FrameModel` on a CPU.
     """
 
     def __init__(self, model: Any, info: dict[str, Any], device: torch.device) -> None:
@@ -116,7 +116,12 @@ class Autoencoder:
         self.context: int = 0 if self.deterministic else model.encoder_context
         self.reach: int = model.reach if self.deterministic else model.decoder_context
         self.margin: int = model.margin
-        self.on_cpu = model.numpy_encoder() if device.type == "cpu" and hasattr(model, "numpy_encoder") else None
+
+    @cached_property
+    def on_cpu(self) -> Any:
+        """The filterbank that encodes, where the model is a `FrameModel` on a CPU; decoding needs none."""
+        cpu = self.device.type == "cpu" and hasattr(self.model, "numpy_encoder")
+        return self.model.numpy_encoder() if cpu else None
 
     def groups(self, quality: str) -> tuple[Any, ...]:
         """The groups of latent dimensions that share a quantiser step; none for models that store floats only."""
@@ -210,13 +215,13 @@ class Autoencoder:
         import torch
         from torch.nn import functional as F
 
-        ends = (start == 0, stop == frames)
         if self.deterministic:
             # latents and levels are 0 beyond the file
             pad = (first - start + self.reach, stop + self.reach - first - z.shape[2])
             beside = None if levels is None else F.pad(levels, pad)
-            audio: Tensor = self.model.decode(F.pad(z, pad), beside, start, ends)
+            audio: Tensor = self.model.decode(F.pad(z, pad), beside, start, [_ends(start, stop, frames)] * len(z))
             return audio
+        ends = (start == 0, stop == frames)
         place = (first, start - first, stop - start, ends, steps, seed)
         return torch.stack([self.model.decode_stretch(x, float(r), *place) for x, r in zip(z, rms, strict=True)])
 
@@ -335,12 +340,10 @@ class Batched(Autoencoder):
             levels = to_tensor(self, _stacked(beside, starts, width))
         channels = [len(item[0]) for item in items]
         firsts = np.repeat([start for *_, start, _, _ in items], channels)
-        ends = [
-            (start == 0, stop - start if stop == frames else 0) for x, _, _, start, stop, frames in items for _ in x
-        ]
+        ends = [_ends(*place) for x, _, _, *place in items for _ in x]
         with torch.inference_mode():
-            place = torch.from_numpy(firsts).to(self.device)
-            audio = self.model.decode(to_tensor(self, z), levels, place, ends).cpu().numpy()
+            first = torch.from_numpy(firsts).to(self.device)
+            audio = self.model.decode(to_tensor(self, z), levels, first, ends).cpu().numpy()
         sizes = [(stop - start) * self.samples_per_frame for *_, start, stop, _ in items]
         return [x[:, :n] for x, n in zip(np.split(audio, np.cumsum(channels)[:-1]), sizes, strict=True)]
 
@@ -352,6 +355,11 @@ def batched(model: Any) -> Any:
     """
     gpu = getattr(model, "device", None) is not None and model.device.type != "cpu"
     return Batched(model) if gpu and model.deterministic else model
+
+
+def _ends(start: int, stop: int, frames: int) -> tuple[bool, int]:
+    """Whether a stretch begins where its signal does, and its frame after the signal's last; 0 if that is not in it."""
+    return start == 0, stop - start if stop == frames else 0
 
 
 def _stacked(parts: Sequence[np.ndarray], places: Sequence[int], width: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -373,18 +373,15 @@ class FrameModel(nn.Module):
             high[:, a : a + part.shape[1]] += part
         return audio, high.flatten(1)
 
-    def decode(
-        self, z: Tensor, levels: Tensor | None, first: int | Tensor = 0,
-        ends: tuple[bool, bool] | Sequence[tuple[bool, int]] = (False, False),
-    ) -> Tensor:  # fmt: skip
+    def decode(self, z: Tensor, levels: Tensor | None, first: int | Tensor, ends: Sequence[tuple[bool, int]]) -> Tensor:
         """Latents to audio.
 
         Args:
             z: ``[B, 512, K + 2 reach]``.
             levels: ``[B, 128, K + 2 reach]``: negative where uncertain, NaN where unknown. None: unknown everywhere.
             first: absolute latent frame of the first one kept, of all or ``[B]``.
-            ends: whether the kept part begins at the signal's first frame, and ends at its last; or of each row whether
-                it begins there, and the frame kept after its last (0: not within the part).
+            ends: of each row whether the kept part begins at its signal's first frame, and the frame kept after its
+                last (0: that is not within the part).
 
         Returns:
             ``[B, 4096 K]``.
@@ -399,17 +396,11 @@ class FrameModel(nn.Module):
         half = torch.sin(
             math.pi * (torch.arange(LOW_HOP // 2, device=z.device) + 0.5 + LOW_HOP // 2) / (2 * LOW_HOP)
         ).square()
-        if isinstance(ends[0], tuple):
-            for row, (begins, stop) in zip(kept, cast("Sequence[tuple[bool, int]]", ends), strict=True):
-                if begins:
-                    row[: LOW_HOP // 2] /= half
-                if stop:
-                    row[stop * FRAME - LOW_HOP // 2 : stop * FRAME] /= half.flip(0)
-        else:
-            if ends[0]:
-                kept[:, : LOW_HOP // 2] /= half
-            if ends[1]:
-                kept[:, -LOW_HOP // 2 :] /= half.flip(0)
+        for row, (begins, stop) in enumerate(ends):
+            if begins:
+                kept[row, : LOW_HOP // 2] /= half
+            if stop:
+                kept[row, stop * FRAME - LOW_HOP // 2 : stop * FRAME] /= half.flip(0)
         return kept + high[:, LEAD + start : LEAD + start + count]
 
     def encode(self, audio: Tensor, quality: str = "medium") -> tuple[Tensor, Tensor | None]:
